@@ -1,0 +1,1 @@
+"""Bytes to spec and back. No IO."""

@@ -1,0 +1,1 @@
+"""What keeps a table small and tidy: expiry, orphans, tags, branches."""

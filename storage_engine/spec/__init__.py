@@ -1,0 +1,1 @@
+"""The nouns of the Paimon specification as frozen values and their JSON. No IO."""

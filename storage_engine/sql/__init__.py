@@ -1,0 +1,1 @@
+"""Flink and Paimon SQL onto the catalog."""
