@@ -11,6 +11,7 @@
     ├── Unsupported                  right in Paimon, not done (or refused) here
     ├── NotFound                     look at the name
     │   ├── DatabaseNotFound, TableNotFound, SnapshotNotFound, TagNotFound, BranchNotFound
+    │   ├── FileMissing              a file that metadata names, or that was asked for, is not there
     │   └── SnapshotExpired          it was there, and was expired
     ├── AlreadyExists                database, table, tag or branch
     ├── CorruptFile                  a file is damaged, truncated or foreign: restore it
@@ -79,6 +80,10 @@ class TagNotFound(NotFound):
 
 class BranchNotFound(NotFound):
     """The table has no such branch."""
+
+
+class FileMissing(NotFound):
+    """No such file. The message names it."""
 
 
 class AlreadyExists(StorageEngineError):

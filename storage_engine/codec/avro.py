@@ -1,0 +1,425 @@
+"""Avro object container files: bytes to records and back, safe against damaged and hostile files.
+
+Spec: "Object Container Files" of Apache Avro: a header (magic, metadata, sync marker), then blocks of
+``[count][size][compressed records][sync marker]``.
+
+What a file says of itself is checked before it is believed: sizes against the bytes that are there, what a
+block unpacks to against a limit, record counts against the bytes they were read from. Files written here carry
+a checksum of their schema in the metadata and one of their content in each zstandard frame; other readers skip
+the first and verify the second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import fastavro
+import pyarrow as pa
+import zstandard
+from fastavro.schema import SchemaParseException
+
+from storage_engine.errors import CorruptFile, Unsupported
+
+MAX_UNPACKED_BYTES = 256 << 20
+DEFAULT_ZSTD_LEVEL = 1
+
+_MAGIC = b"Obj\x01"
+_SYNC_BYTES = 16
+_BLOCK_BYTES = 1 << 20
+_MAX_SCHEMA_BYTES = 1 << 20
+_MAX_SCHEMA_DEPTH = 32
+_MAX_SCHEMA_PARTS = 10_000
+_SCHEMA, _CODEC, _CHECKSUM = "avro.schema", "avro.codec", "lakehouse.schema.crc32"
+_SAME_KIND = {"int": "a number", "long": "a number"}
+_DECODE_ERRORS = (
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    MemoryError,
+    AttributeError,
+)
+_CODEC_NAMES = {
+    "zstd": "zstandard",
+    "zstandard": "zstandard",
+    "deflate": "deflate",
+    "zlib": "deflate",
+    "gzip": "deflate",
+    "snappy": "snappy",
+    "null": "null",
+    "none": "null",
+    "uncompressed": "null",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvroSchema:
+    """A schema as it stands in a file, and as records are read and written by it (without logical types)."""
+
+    text: str
+    parsed: Any
+
+    @staticmethod
+    def of(document: Mapping[str, Any]) -> AvroSchema:
+        """The schema of files to be written."""
+        return AvroSchema(text=json.dumps(document, separators=(",", ":")), parsed=_parse(document))
+
+
+def codec_of(compression: str) -> str:
+    """Avro's name of a compression option's value. Raises Unsupported for one that Avro does not have."""
+    try:
+        return _CODEC_NAMES[compression.lower()]
+    except KeyError as cause:
+        raise Unsupported(
+            f"compression {compression!r} does not exist in Avro; use zstd, deflate, snappy or null"
+        ) from cause
+
+
+def write_container(
+    schema: AvroSchema,
+    records: Iterable[Mapping[str, Any]],
+    *,
+    compression: str = "zstd",
+    zstd_level: int = DEFAULT_ZSTD_LEVEL,
+) -> bytes:
+    """A whole container file. Raises Unsupported for a compression that Avro does not have."""
+    codec = codec_of(compression)
+    sync = os.urandom(_SYNC_BYTES)
+    text = schema.text.encode()
+    metadata = {_SCHEMA: text, _CODEC: codec.encode(), _CHECKSUM: str(zlib.crc32(text)).encode()}
+    out = BytesIO()
+    out.write(_MAGIC)
+    out.write(_varint(len(metadata)))
+    for key, value in metadata.items():
+        out.write(_varint(len(key)) + key.encode() + _varint(len(value)) + value)
+    out.write(_varint(0) + sync)
+    block, count = BytesIO(), 0
+    for record in records:
+        fastavro.schemaless_writer(block, schema.parsed, record)
+        count += 1
+        if block.tell() >= _BLOCK_BYTES:
+            _write_block(out, block, count, codec, zstd_level, sync)
+            block, count = BytesIO(), 0
+    if count:
+        _write_block(out, block, count, codec, zstd_level, sync)
+    return out.getvalue()
+
+
+def _write_block(out: BytesIO, block: BytesIO, count: int, codec: str, zstd_level: int, sync: bytes) -> None:
+    packed = _PACK[codec](block.getvalue(), zstd_level)
+    out.write(_varint(count) + _varint(len(packed)) + packed + sync)
+
+
+def read_container(
+    data: bytes, *, path: str, like: AvroSchema | None = None, max_bytes: int = MAX_UNPACKED_BYTES
+) -> Iterator[dict[str, Any]]:
+    """The records of a container file, one by one, logical types as their physical values.
+
+    With ``like``, each of its fields must be there with the same type, unless it is nullable and absent; fields
+    of the file that it does not name are kept. ``max_bytes`` bounds what the blocks may unpack to.
+    Raises CorruptFile, naming ``path``.
+    """
+    try:
+        yield from _read_container(_Cursor(data), like, max_bytes)
+    except CorruptFile as cause:
+        raise CorruptFile(f"{path}: {cause}") from cause
+    except (*_DECODE_ERRORS, SchemaParseException, zstandard.ZstdError, zlib.error, RecursionError) as cause:
+        raise CorruptFile(f"{path}: not a readable Avro file: {cause!r}") from cause
+
+
+class _Cursor:
+    """A position in bytes that never reads past their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, size: int) -> bytes:
+        if size < 0 or self.position + size > len(self.data):
+            raise CorruptFile(f"it is truncated: {size} bytes are said to be at {self.position}")
+        taken = self.data[self.position : self.position + size]
+        self.position += size
+        return taken
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return (value >> 1) ^ -(value & 1)
+            shift += 7
+            if shift > 63:
+                raise CorruptFile(f"a number at {self.position} is longer than 64 bits")
+
+    @property
+    def at_end(self) -> bool:
+        return self.position == len(self.data)
+
+
+def _read_container(cursor: _Cursor, like: AvroSchema | None, max_bytes: int) -> Iterator[dict[str, Any]]:
+    if cursor.take(len(_MAGIC)) != _MAGIC:
+        raise CorruptFile("it is not an Avro file")
+    metadata = _read_metadata(cursor)
+    sync = cursor.take(_SYNC_BYTES)
+    schema = _schema_of(metadata)
+    if like is not None:
+        _check_likeness(like.parsed, schema, "the record")
+    codec = metadata.get(_CODEC, b"null").decode("ascii")
+    if codec not in _UNPACK:
+        raise CorruptFile(f"its codec {codec!r} is not known; known: {', '.join(_UNPACK)}")
+    unpacked_bytes = 0
+    while not cursor.at_end:
+        count, size = cursor.varint(), cursor.varint()
+        packed = cursor.take(size)
+        if cursor.take(_SYNC_BYTES) != sync:
+            raise CorruptFile(f"the sync marker before {cursor.position} is wrong")
+        content = _UNPACK[codec](packed, max_bytes - unpacked_bytes)
+        unpacked_bytes += len(content)
+        yield from _read_records(content, count, schema)
+
+
+def _read_metadata(cursor: _Cursor) -> dict[str, bytes]:
+    metadata: dict[str, bytes] = {}
+    while count := cursor.varint():
+        if count < 0:
+            cursor.varint()
+        for _ in range(abs(count)):
+            key = cursor.take(cursor.varint()).decode()
+            if key in metadata:
+                raise CorruptFile(f"its header names {key!r} twice")
+            metadata[key] = cursor.take(cursor.varint())
+    return metadata
+
+
+def _schema_of(metadata: Mapping[str, bytes]) -> Any:
+    text = metadata.get(_SCHEMA)
+    if text is None or len(text) > _MAX_SCHEMA_BYTES:
+        raise CorruptFile("its header has no schema, or one that is too long")
+    checksum = metadata.get(_CHECKSUM)
+    if checksum is not None and checksum != str(zlib.crc32(text)).encode():
+        raise CorruptFile("the checksum of its schema is wrong")
+    return _parse_text(text)
+
+
+@lru_cache(maxsize=64)
+def _parse_text(text: bytes) -> Any:
+    return _parse(json.loads(text))
+
+
+def _parse(document: Any) -> Any:
+    plain = _without_logical_types(document, 0)
+    if not isinstance(plain, dict) or plain.get("type") != "record":
+        raise CorruptFile("its schema is not that of a record")
+    parsed = fastavro.parse_schema(plain)
+    _shape(parsed, {})
+    return parsed
+
+
+def _without_logical_types(schema: Any, depth: int) -> Any:
+    if depth > _MAX_SCHEMA_DEPTH:
+        raise CorruptFile("its schema is nested too deeply")
+    if isinstance(schema, list):
+        return [_without_logical_types(part, depth + 1) for part in schema]
+    if isinstance(schema, dict):
+        return {
+            key: _without_logical_types(part, depth + 1) if isinstance(part, (dict, list)) else part
+            for key, part in schema.items()
+            if key != "logicalType"
+        }
+    return schema
+
+
+class _Shape(NamedTuple):
+    """The least bytes of a value and the most values it is made of, arrays and maps counted once."""
+
+    bytes: int
+    parts: int
+
+
+_SCALAR = _Shape(1, 1)
+_NULL = _Shape(0, 1)
+
+
+def _shape(schema: Any, named: dict[str, _Shape | None]) -> _Shape:
+    """Refuses what could be repeated without end in no bytes, what holds itself and what unfolds too far."""
+    if isinstance(schema, list):
+        parts = [_shape(part, named) for part in schema]
+        return _Shape(
+            1 + min((part.bytes for part in parts), default=0),
+            1 + max((part.parts for part in parts), default=0),
+        )
+    if isinstance(schema, str):
+        known = named.get(schema, _NULL if schema == "null" else _SCALAR)
+        if known is None:
+            raise CorruptFile(f"its schema nests {schema!r} in itself")
+        return known
+    kind = schema["type"]
+    if kind in ("array", "map"):
+        part = _shape(schema["items" if kind == "array" else "values"], named)
+        if part.bytes == 0 and kind == "array":
+            raise CorruptFile("its schema repeats a type that takes no bytes")
+        return _Shape(1, 1 + part.parts)
+    if kind in ("record", "fixed", "enum"):
+        name = str(schema["name"])
+        named[name] = None
+        named[name] = shape = _named_shape(kind, schema, named)
+        return shape
+    return _shape(kind, named)
+
+
+def _named_shape(kind: str, schema: Any, named: dict[str, _Shape | None]) -> _Shape:
+    if kind != "record":
+        return _Shape(int(schema["size"]) if kind == "fixed" else 1, 1)
+    parts = [_shape(field["type"], named) for field in schema["fields"]]
+    shape = _Shape(sum(part.bytes for part in parts), 1 + sum(part.parts for part in parts))
+    if shape.parts > _MAX_SCHEMA_PARTS:
+        raise CorruptFile("its schema unfolds into too many fields")
+    return shape
+
+
+def _check_likeness(expected: Any, found: Any, where: str) -> None:
+    """Refuse a schema whose values would not be those that ``expected`` promises."""
+    expected_type, expected_nullable = _split_null(expected)
+    found_type, found_nullable = _split_null(found)
+    if found_nullable and not expected_nullable:
+        raise CorruptFile(f"in its schema {where} may be null")
+    if _kind(expected_type) != _kind(found_type):
+        raise CorruptFile(f"in its schema {where} is {_kind(found_type)}, not {_kind(expected_type)}")
+    if _kind(expected_type) == "array":
+        items, _ = _split_null(expected_type["items"])
+        _check_likeness(["null", items], found_type["items"], f"an item of {where}")
+    if _kind(expected_type) == "record":
+        present = {field["name"]: field["type"] for field in found_type["fields"]}
+        for field in expected_type["fields"]:
+            name = field["name"]
+            if name in present:
+                _check_likeness(field["type"], present[name], name)
+            elif not _split_null(field["type"])[1]:
+                raise CorruptFile(f"its schema has no {name}")
+
+
+def _split_null(schema: Any) -> tuple[Any, bool]:
+    if not isinstance(schema, list):
+        return schema, False
+    parts = [part for part in schema if part != "null"]
+    return (parts[0] if len(parts) == 1 else schema), len(parts) < len(schema)
+
+
+def _kind(schema: Any) -> str:
+    kind = schema["type"] if isinstance(schema, dict) else schema
+    return _SAME_KIND.get(kind, kind) if isinstance(kind, str) else "a union"
+
+
+def _read_records(content: bytes, count: int, schema: Any) -> Iterator[dict[str, Any]]:
+    if not 0 <= count <= len(content):
+        raise CorruptFile(f"a block of {len(content)} bytes says that it holds {count} records")
+    stream = BytesIO(content)
+    for _ in range(count):
+        record: Any = fastavro.schemaless_reader(stream, schema, None)
+        yield record
+    if stream.tell() != len(content):
+        raise CorruptFile(f"a block's {count} records end at {stream.tell()} of its {len(content)} bytes")
+
+
+def _varint(value: int) -> bytes:
+    zigzag = value << 1 if value >= 0 else (-value << 1) - 1
+    out = bytearray()
+    while zigzag > 0x7F:
+        out.append(zigzag & 0x7F | 0x80)
+        zigzag >>= 7
+    out.append(zigzag)
+    return bytes(out)
+
+
+# Codecs: pack(content, zstd level) and unpack(packed, limit in bytes).
+
+
+def _too_large(limit: int) -> CorruptFile:
+    return CorruptFile(f"a block unpacks to more than the {limit} bytes that are left of the limit")
+
+
+def _pack_zstandard(content: bytes, level: int) -> bytes:
+    return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True).compress(
+        content
+    )
+
+
+def _unpack_zstandard(packed: bytes, limit: int) -> bytes:
+    source = BytesIO(packed)
+    with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as reader:
+        content = reader.read(limit + 1)
+    if len(content) > limit:
+        raise _too_large(limit)
+    # A cut frame ends without an error: what was said to be in it is compared.
+    said = zstandard.frame_content_size(packed)
+    if 0 <= said != len(content):
+        raise CorruptFile(f"a block unpacks to {len(content)} of the {said} bytes it says")
+    return content
+
+
+def _unpack_deflate(packed: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = stream.decompress(packed, limit + 1)
+    if len(content) > limit:
+        raise _too_large(limit)
+    if not stream.eof or stream.unused_data:
+        raise CorruptFile("a deflated block is cut or has more bytes than it should")
+    return content
+
+
+def _pack_deflate(content: bytes, level: int) -> bytes:
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(content) + stream.flush()
+
+
+def _pack_snappy(content: bytes, level: int) -> bytes:
+    packed = pa.compress(content, codec="snappy", asbytes=True)
+    return bytes(packed) + struct.pack(">I", zlib.crc32(content))
+
+
+def _unpack_snappy(packed: bytes, limit: int) -> bytes:
+    body, checksum = packed[:-4], packed[-4:]
+    size = shift = 0
+    for byte in body[:5]:
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    if size > limit:
+        raise _too_large(limit)
+    content = bytes(pa.decompress(body, decompressed_size=size, codec="snappy", asbytes=True))
+    if struct.pack(">I", zlib.crc32(content)) != checksum:
+        raise CorruptFile("the checksum of a block is wrong")
+    return content
+
+
+def _unpack_null(packed: bytes, limit: int) -> bytes:
+    if len(packed) > limit:
+        raise _too_large(limit)
+    return packed
+
+
+_PACK: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "zstandard": _pack_zstandard,
+    "deflate": _pack_deflate,
+    "snappy": _pack_snappy,
+    "null": lambda content, level: content,
+}
+_UNPACK: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "zstandard": _unpack_zstandard,
+    "deflate": _unpack_deflate,
+    "snappy": _unpack_snappy,
+    "null": _unpack_null,
+}

@@ -1,0 +1,322 @@
+"""``FileIO``: every byte that the engine reads or writes goes through here, over any fsspec file system.
+
+Paths are paths inside the file system, as ``FileIO.from_url`` gives the first one. Errors of the stores become the
+engine's own: a missing file is FileMissing, everything else that a store refuses is StorageUnavailable.
+Credentials stay inside the fsspec object: they are in no repr and in no message.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import IO, Any, Self, cast
+
+import fsspec
+
+from storage_engine.errors import FileMissing, InvalidInput, StorageUnavailable, Unsupported
+from storage_engine.store.exclusive_create import (
+    create_conditionally,
+    create_in_memory,
+    create_local,
+    sync_local_directory,
+)
+
+_LOCAL_PROTOCOLS = frozenset({"file", "local"})
+_MEMORY_PROTOCOLS = frozenset({"memory"})
+_CONDITIONAL_PUT_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+# Errors of the stores' clients that are not OSErrors. They are looked up only once their file system is in use.
+_CLIENT_ERRORS: Mapping[str, tuple[str, ...]] = {
+    "s3": ("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.ClientError"),
+    "gs": ("gcsfs.retry.HttpError", "aiohttp.ClientError", "google.auth.exceptions.GoogleAuthError"),
+    "abfs": ("azure.core.exceptions.AzureError", "aiohttp.ClientError"),
+}
+_CLIENT_OF = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfs", "az": "abfs"}
+_MODIFIED_KEYS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+_LEAST_SECRET_LENGTH = 4
+_HARMLESS_OPTIONS = frozenset({"endpoint_url", "endpoint", "region_name", "region", "use_ssl"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """A file in a listing. ``modified_millis``: epoch milliseconds, 0 where the store does not tell."""
+
+    path: str
+    size: int
+    modified_millis: int
+
+
+class FileIO:
+    """Files of one file system.
+
+    ``fsync``: whether local files and directories are made durable before a commit shows them (turning it off trades
+    safety at power loss for speed). A subclass may override ``before_operation`` to fail or stop at a chosen step.
+    """
+
+    def __init__(self, filesystem: Any, *, fsync: bool = True) -> None:
+        self._fs = filesystem
+        self._fsync = fsync
+        protocol = filesystem.protocol
+        self.protocol: str = protocol if isinstance(protocol, str) else protocol[0]
+        self._is_local = self.protocol in _LOCAL_PROTOCOLS
+        self._client_errors = _client_errors(self.protocol)
+        self._store_errors: tuple[type[Exception], ...] = (OSError, *self._client_errors)
+        self._secrets = _secrets_of(getattr(filesystem, "storage_options", {}))
+        self._unsynced: set[str] = set()
+        self._unsynced_lock = threading.Lock()
+
+    @classmethod
+    def from_url(
+        cls, url: str, storage_options: Mapping[str, Any] | None = None, *, fsync: bool = True
+    ) -> tuple[Self, str]:
+        """Open the file system of a URL or plain path; returns it and the path inside it.
+
+        ``storage_options`` go to fsspec. Raises InvalidInput for a URL that no file system answers to.
+        """
+        protocol = url.split("://", 1)[0] if "://" in url else "file"
+        options = dict(storage_options or {})
+        if protocol not in _LOCAL_PROTOCOLS | _MEMORY_PROTOCOLS:
+            # A listing kept in memory would hide the commits of others.
+            options.setdefault("use_listings_cache", False)
+        try:
+            filesystem = fsspec.filesystem(protocol, **options)
+        except (ValueError, ImportError) as cause:
+            raise InvalidInput(f"no file system for {protocol}:// is available: {cause}") from cause
+        path = url.removeprefix("file:") if protocol == "file" and "://" not in url else url
+        return cls(filesystem, fsync=fsync), str(filesystem._strip_protocol(path)).rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.protocol!r})"
+
+    def before_operation(self, operation: str, path: str) -> None:
+        """Called before each step that touches the store. Does nothing; tests fail or stop here."""
+
+    def read_bytes(self, path: str) -> bytes:
+        """The whole file. Raises FileMissing or StorageUnavailable."""
+        with self._translated("read", path):
+            if self._is_local:
+                with open(path, "rb") as file:
+                    return file.read()
+            return cast(bytes, self._fs.cat_file(path))
+
+    def write_new(self, path: str, data: bytes) -> None:
+        """Write a file whose name nobody else uses (data, manifests). Directories are made as needed."""
+        with self.open_output(path) as file:
+            file.write(data)
+
+    @contextmanager
+    def open_output(self, path: str) -> Iterator[IO[bytes]]:
+        """A file to write; complete (and on a local disk synced) at the end of the block, removed if that fails."""
+        with self._translated("write", path):
+            if self._is_local:
+                self.make_directory(os.path.dirname(path))
+                file: IO[bytes] = open(path, "xb")
+                self._mark_unsynced(os.path.dirname(path))
+            else:
+                file = self._fs.open(path, "wb")
+        complete = False
+        try:
+            with self._translated("write", path), file:
+                yield file
+                if self._is_local and self._fsync:
+                    file.flush()
+                    self.before_operation("sync", path)
+                    os.fsync(file.fileno())
+            complete = True
+        finally:
+            if not complete:
+                with suppress(StorageUnavailable):
+                    self.delete(path)
+
+    def create_exclusive(self, path: str, data: bytes) -> bool:
+        """Create a file if nobody did: True if it is ours, False if somebody else's stands there.
+
+        ``data`` must differ between any two attempts. Everything written before through this object is durable first.
+        Raises CommitStateUnknown if the store did not tell, Unsupported where it cannot be done atomically.
+        """
+        with self._translated("create", path):
+            if self._is_local:
+                self.make_directory(os.path.dirname(path))
+                self.sync_directories()
+                return create_local(path, data, fsync=self._fsync, before=self.before_operation)
+            if self.protocol in _MEMORY_PROTOCOLS:
+                return create_in_memory(self._fs, path, data)
+            if self.protocol in _CONDITIONAL_PUT_PROTOCOLS:
+                return create_conditionally(self._fs, path, data, foreign_errors=self._client_errors)
+        raise Unsupported(
+            f"{self.protocol}:// cannot create a file exclusively, so two commits could overwrite each other; "
+            "use a local disk, S3, Google Cloud Storage or Azure"
+        )
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Write or replace a file (hints, consumers). Readers see the old or the new one, never a part."""
+        with self._translated("write", path):
+            if not self._is_local:
+                self._fs.pipe_file(path, data)
+                return
+            directory, name = os.path.split(path)
+            self.make_directory(directory)
+            temporary = os.path.join(directory, f".{name}.{uuid.uuid4()}.tmp")
+            try:
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                self.before_operation("replace", path)
+                os.replace(temporary, path)
+            finally:
+                with suppress(OSError):
+                    os.unlink(temporary)
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or directory stands there."""
+        with self._translated("look at", path):
+            if self._is_local:
+                return os.path.exists(path)
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(path))
+
+    def size(self, path: str) -> int:
+        """Size of a file in bytes. Raises FileMissing."""
+        with self._translated("look at", path):
+            if self._is_local:
+                return os.path.getsize(path)
+            self._fs.invalidate_cache()
+            return int(self._fs.size(path))
+
+    def list_names(self, directory: str) -> list[str]:
+        """Names of the files and directories right below a directory, sorted; [] if there is no such directory."""
+        with self._translated("list", directory):
+            try:
+                if self._is_local:
+                    return sorted(os.listdir(directory))
+                self._fs.invalidate_cache()
+                listed = self._fs.ls(directory, detail=False)
+            except FileNotFoundError:
+                return []
+        below = directory.rstrip("/") + "/"
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in listed if str(path).startswith(below)}
+        return sorted(names - {""})
+
+    def list_files(self, directory: str, *, recursive: bool = False) -> list[FileInfo]:
+        """Files below a directory, sorted by path; [] if there is no such directory."""
+        with self._translated("list", directory):
+            try:
+                self._fs.invalidate_cache()
+                found = self._fs.find(directory, maxdepth=None if recursive else 1, detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(
+            (_file_info(path, info) for path, info in found.items() if info.get("type") == "file"),
+            key=lambda info: info.path,
+        )
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        with self._translated("delete", path), suppress(FileNotFoundError):
+            if self._is_local:
+                os.unlink(path)
+            else:
+                self._fs.rm_file(path)
+
+    def delete_directory(self, path: str) -> None:
+        """Remove a directory and all that is in it; one that is not there is fine."""
+        with self._translated("delete", path), suppress(FileNotFoundError):
+            self._fs.rm(path, recursive=True)
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and its parents. Object stores have none: nothing happens there."""
+        if not self._is_local or os.path.isdir(path):
+            return
+        with self._translated("make directory", path):
+            parent = os.path.dirname(path)
+            if parent != path:
+                self.make_directory(parent)
+            with suppress(FileExistsError):
+                os.mkdir(path)
+            self._mark_unsynced(parent)
+
+    def local_path(self, path: str) -> str | None:
+        """The path for programs that read local files by themselves; None if the file is not local."""
+        return path if self._is_local else None
+
+    def open_input(self, path: str) -> IO[bytes]:
+        """A file to read, seekable. Raises FileMissing."""
+        with self._translated("read", path):
+            if self._is_local:
+                return open(path, "rb")
+            if self.protocol in _MEMORY_PROTOCOLS:
+                # fsspec hands out one shared object with one position.
+                return BytesIO(self._fs.cat_file(path))
+            return cast(IO[bytes], self._fs.open(path, "rb"))
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a local directory durable (nothing to do elsewhere, or with ``fsync=False``)."""
+        if self._is_local and self._fsync:
+            with self._translated("sync directory", path):
+                sync_local_directory(path)
+
+    def sync_directories(self) -> None:
+        """Make all names written through this object durable. A writer that another process commits for calls it."""
+        with self._unsynced_lock:
+            directories, self._unsynced = sorted(self._unsynced), set()
+        for directory in directories:
+            with suppress(FileMissing):
+                self.sync_directory(directory)
+
+    def _mark_unsynced(self, directory: str) -> None:
+        if self._fsync:
+            with self._unsynced_lock:
+                self._unsynced.add(directory)
+
+    @contextmanager
+    def _translated(self, operation: str, path: str) -> Iterator[None]:
+        self.before_operation(operation, path)
+        try:
+            yield
+        except (FileMissing, StorageUnavailable):
+            raise
+        except FileNotFoundError as cause:
+            raise FileMissing(f"cannot {operation} {path}: there is no such file") from cause
+        except self._store_errors as cause:
+            raise StorageUnavailable(f"cannot {operation} {path}: {self._without_secrets(cause)}") from cause
+
+    def _without_secrets(self, error: BaseException) -> str:
+        text = str(error) or type(error).__name__
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _client_errors(protocol: str) -> tuple[type[Exception], ...]:
+    found: list[type[Exception]] = []
+    for dotted in _CLIENT_ERRORS.get(_CLIENT_OF.get(protocol, ""), ()):
+        module, _, name = dotted.rpartition(".")
+        with suppress(ImportError, AttributeError):
+            found.append(getattr(importlib.import_module(module), name))
+    return tuple(found)
+
+
+def _secrets_of(options: Mapping[str, Any]) -> tuple[str, ...]:
+    texts: list[str] = []
+    for key, value in options.items():
+        if key in _HARMLESS_OPTIONS:
+            continue
+        if isinstance(value, Mapping):
+            texts += _secrets_of(value)
+        elif isinstance(value, str) and len(value) >= _LEAST_SECRET_LENGTH:
+            texts.append(value)
+    return tuple(sorted(texts, key=len, reverse=True))
+
+
+def _file_info(path: str, info: Mapping[str, Any]) -> FileInfo:
+    modified = next((info[key] for key in _MODIFIED_KEYS if info.get(key) is not None), 0)
+    if isinstance(modified, str):
+        modified = datetime.fromisoformat(modified)
+    if isinstance(modified, datetime):
+        modified = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)).timestamp()
+    return FileInfo(path=path, size=int(info.get("size") or 0), modified_millis=int(modified * 1000))
