@@ -1,0 +1,209 @@
+"""Data and changelog files of one bucket: rolling writes with statistics, and projected reads.
+
+Spec: "Data files" of Apache Paimon. A key-value frame holds the table's columns, ``_SEQUENCE_NUMBER`` and ``_VALUE_KIND``;
+in the file the key columns stand once more in front, as ``_KEY_<name>``.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from storage_engine.codec.binary_row import serialize_row
+from storage_engine.errors import Unsupported
+from storage_engine.kernel.evolution import read_as
+from storage_engine.kernel.statistics import column_stats
+from storage_engine.spec.manifest import EMPTY_STATS, DataFileMeta, FileSource, SimpleStats
+from storage_engine.spec.schema import (
+    KEY_FIELD_ID_START,
+    KEY_PREFIX,
+    SEQUENCE_NUMBER,
+    SEQUENCE_NUMBER_FIELD_ID,
+    VALUE_KIND,
+    VALUE_KIND_FIELD_ID,
+    TableSchema,
+)
+from storage_engine.spec.types import NESTED_ROOTS, DataField, DataType, TypeRoot
+from storage_engine.store.file_io import FileIO
+from storage_engine.store.formats import FORMATS, FrameFile, format_of
+from storage_engine.store.schemas import SchemaStore
+
+_SEQUENCE_FIELD = DataField(
+    id=SEQUENCE_NUMBER_FIELD_ID, name=SEQUENCE_NUMBER, type=DataType(root=TypeRoot.BIGINT, nullable=False)
+)
+_KIND_FIELD = DataField(
+    id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False)
+)
+_KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
+_RETRACT_KINDS = (1, 3)
+_SAMPLE_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRole:
+    """What a written file is for: its name's prefix, its level and what wrote it."""
+
+    prefix: str
+    level: int
+    source: FileSource
+
+
+class DataFiles:
+    """Writes and reads the data files of one table version.
+
+    ``writer_id`` (a uuid unless given) stands in every file name, so that no two writers can meet.
+    """
+
+    def __init__(
+        self, io: FileIO, schema: TableSchema, schemas: SchemaStore, *, writer_id: str | None = None
+    ) -> None:
+        self._io = io
+        self._schema = schema
+        self._schemas = schemas
+        self._writer_id = writer_id or str(uuid.uuid4())
+        self._written = 0
+        self._options = schema.table_options
+        self._physical = physical_fields(schema)
+        self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
+        self._value_fields = [field for field in schema.fields if field.type.root not in NESTED_ROOTS]
+
+    def write(self, frame: pl.DataFrame, directory: str, role: FileRole) -> list[DataFileMeta]:
+        """Write a sorted key-value frame of one bucket into one or more files of the target size."""
+        if frame.is_empty():
+            return []
+        self._io.make_directory(directory)
+        return [self._write_one(part, directory, role) for part in self._rolled(frame)]
+
+    def data_role(self, level: int, source: FileSource) -> FileRole:
+        """The role of a data file at a level."""
+        return FileRole(prefix=self._options.data_file_prefix, level=level, source=source)
+
+    def changelog_role(self, level: int = 0) -> FileRole:
+        """The role of a changelog file; its source is always APPEND in Paimon."""
+        return FileRole(prefix=self._options.changelog_file_prefix, level=level, source=FileSource.APPEND)
+
+    def read(
+        self, file: DataFileMeta, directory: str, columns: Sequence[str], predicate: pl.Expr | None = None
+    ) -> pl.DataFrame:
+        """Columns of the current schema (and system columns) of one file, in file order.
+
+        ``predicate`` speaks of the current schema and is applied only where the file has the same schema; otherwise it is
+        left to the caller, who must apply it again in any case. Raises CorruptFile.
+        """
+        path = file.external_path or f"{directory}/{file.file_name}"
+        system = [name for name in (SEQUENCE_NUMBER, VALUE_KIND) if name in columns]
+        wanted = [name for name in columns if name not in (SEQUENCE_NUMBER, VALUE_KIND)]
+        file_format = format_of(file.file_name)
+        if file.schema_id == self._schema.id:
+            stored = [*system, *wanted]
+            frame = file_format.read(self._io, path, stored or [SEQUENCE_NUMBER], predicate)
+            return read_as(frame, self._schema, self._schema, wanted).select(columns)
+        old = self._schemas.get(file.schema_id)
+        by_id = {field.id: field.name for field in old.fields}
+        stored = [
+            by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id
+        ]
+        frame = file_format.read(self._io, path, [*system, *(stored or [SEQUENCE_NUMBER])])
+        return read_as(frame, old, self._schema, wanted).select(columns)
+
+    def path_of(self, file: DataFileMeta, directory: str) -> str:
+        """Where a file lies."""
+        return file.external_path or f"{directory}/{file.file_name}"
+
+    def _rolled(self, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        target = self._options.target_file_size_bytes(has_primary_key=bool(self._schema.primary_keys))
+        sample = min(frame.height, _SAMPLE_ROWS)
+        row_bytes = max(1.0, frame.head(sample).estimated_size() / sample * _ENCODED_SHARE)
+        rows = max(1000, int(target / row_bytes))
+        for start in range(0, frame.height, rows):
+            yield frame.slice(start, rows)
+
+    def _write_one(self, frame: pl.DataFrame, directory: str, role: FileRole) -> DataFileMeta:
+        name = self._new_name(role.prefix)
+        target = FrameFile(
+            path=f"{directory}/{name}",
+            compression=self._options.file_compression,
+            zstd_level=self._options.zstd_level,
+            arrow_schema=self._arrow_schema,
+        )
+        physical = frame.select([_physical_column(field.name) for field in self._physical])
+        file_format = FORMATS.get(self._options.file_format)
+        if file_format is None:
+            raise Unsupported(
+                f"option 'file.format' is {self._options.file_format!r}: cannot be written here"
+            )
+        size = file_format.write(self._io, target, physical)
+        return self._meta(frame, name, size, role)
+
+    def _new_name(self, prefix: str) -> str:
+        name = f"{prefix}{self._writer_id}-{self._written}.{self._options.file_format}"
+        self._written += 1
+        return name
+
+    def _meta(self, frame: pl.DataFrame, name: str, size: int, role: FileRole) -> DataFileMeta:
+        schema, keys = self._schema, self._schema.trimmed_primary_keys
+        key_fields = [schema.by_name[key] for key in keys]
+        key_types = schema.types_of(keys)
+        numbers = frame.select(
+            low=pl.col(SEQUENCE_NUMBER).min(),
+            high=pl.col(SEQUENCE_NUMBER).max(),
+            deletes=pl.col(VALUE_KIND).is_in(_RETRACT_KINDS).sum(),
+        ).row(0)
+        ends = frame.select(keys)
+        value_stats = _stats(frame, self._value_fields, _VALUE_STATS_LENGTH)
+        partial = len(self._value_fields) < len(schema.fields)
+        return DataFileMeta(
+            file_name=name,
+            file_size=size,
+            row_count=frame.height,
+            min_key=serialize_row(key_types, ends.row(0)),
+            max_key=serialize_row(key_types, ends.row(-1)),
+            key_stats=_stats(frame, key_fields, _KEY_STATS_LENGTH),
+            value_stats=value_stats,
+            value_stats_cols=tuple(field.name for field in self._value_fields) if partial else None,
+            min_sequence_number=numbers[0],
+            max_sequence_number=numbers[1],
+            schema_id=schema.id,
+            level=role.level,
+            creation_time_millis=_local_wall_clock_millis(),
+            delete_row_count=numbers[2],
+            file_source=role.source,
+        )
+
+
+_ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
+
+
+def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:
+    """The columns of a key-value file: keys (unless thin), sequence number, kind, then all table columns."""
+    keys = () if schema.table_options.thin_mode else schema.trimmed_primary_keys
+    key_fields = tuple(
+        DataField(id=KEY_FIELD_ID_START + column.id, name=KEY_PREFIX + column.name, type=column.type)
+        for column in (schema.by_name[name] for name in keys)
+    )
+    return (*key_fields, _SEQUENCE_FIELD, _KIND_FIELD, *schema.fields)
+
+
+def _physical_column(name: str) -> pl.Expr:
+    return pl.col(name.removeprefix(KEY_PREFIX)).alias(name) if name.startswith(KEY_PREFIX) else pl.col(name)
+
+
+def _stats(frame: pl.DataFrame, fields: Sequence[DataField], length: int) -> SimpleStats:
+    if not fields:
+        return EMPTY_STATS
+    mins, maxs, nulls = column_stats(frame, fields, truncate_length=length)
+    types = [field.type.with_nullable(True) for field in fields]
+    return SimpleStats(
+        min_values=serialize_row(types, mins), max_values=serialize_row(types, maxs), null_counts=tuple(nulls)
+    )
+
+
+def _local_wall_clock_millis() -> int:
+    """Now as local wall-clock time read as UTC: what Paimon keeps as a file's creation time."""
+    now = time.time()
+    return int((now + time.localtime(now).tm_gmtoff) * 1000)

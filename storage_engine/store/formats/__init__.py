@@ -1,0 +1,25 @@
+"""Data file formats by name: what a frame looks like as Parquet, ORC or Avro bytes."""
+
+from __future__ import annotations
+
+from storage_engine.errors import Unsupported
+from storage_engine.store.formats.base import FileFormat, FrameFile
+from storage_engine.store.formats.orc import OrcFormat
+from storage_engine.store.formats.parquet import ParquetFormat
+
+__all__ = ["FORMATS", "FileFormat", "FrameFile", "format_of"]
+
+FORMATS: dict[str, FileFormat] = {"parquet": ParquetFormat(), "orc": OrcFormat()}
+
+
+def format_of(file_name: str) -> FileFormat:
+    """The format that a data file's extension names. Raises Unsupported."""
+    return FORMATS[known_extension(file_name)]
+
+
+def known_extension(file_name: str) -> str:
+    """The extension of a data file, checked. Raises Unsupported."""
+    extension = file_name.rsplit(".", 1)[-1]
+    if extension not in FORMATS:
+        raise Unsupported(f"{file_name}: files of format {extension!r} cannot be read here")
+    return extension

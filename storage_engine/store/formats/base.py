@@ -1,0 +1,37 @@
+"""What every data file format can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+
+from storage_engine.store.file_io import FileIO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameFile:
+    """One file to write: where, how it is compressed, and its physical schema."""
+
+    path: str
+    compression: str
+    zstd_level: int
+    arrow_schema: pa.Schema
+
+
+class FileFormat(Protocol):
+    """Frames to files and back."""
+
+    def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
+        """Write a frame whose columns are those of the schema, in order; returns the file's size in bytes."""
+
+    def read(
+        self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None
+    ) -> pl.DataFrame:
+        """Read the columns that the file has among ``columns``; ``predicate`` may be used to skip rows.
+
+        Raises CorruptFile for a damaged file.
+        """

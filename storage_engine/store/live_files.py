@@ -1,0 +1,175 @@
+"""The live files of a snapshot, bucket by bucket.
+
+Spec: "Manifest" of Apache Paimon: live files are the ADD entries of base and delta list that no DELETE entry names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
+from storage_engine.errors import CorruptFile
+from storage_engine.spec.manifest import (
+    DELETION_VECTORS_INDEX,
+    DataFileMeta,
+    IndexFileMeta,
+    ManifestEntry,
+    ManifestFileMeta,
+    live_entries,
+)
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.manifests import ManifestStore
+from storage_engine.store.paths import partition_path
+from storage_engine.store.table_store import TableStore
+
+BucketKey = tuple[bytes, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """One bucket of one partition at a snapshot.
+
+    ``partition`` is the serialized row, ``partition_values`` the same as Python values, ``directory`` where its data files
+    lie, ``vectors`` the deletion vectors by data file name, ``index_files`` what the index manifest lists for it.
+    """
+
+    partition: bytes
+    partition_values: tuple[object, ...]
+    bucket: int
+    total_buckets: int
+    directory: str
+    files: tuple[DataFileMeta, ...] = ()
+    index_files: tuple[IndexFileMeta, ...] = ()
+    vectors: Mapping[str, DeletionVector] = field(default_factory=dict)
+
+    @property
+    def key(self) -> BucketKey:
+        """What identifies the bucket within a table."""
+        return self.partition, self.bucket
+
+    @property
+    def max_sequence_number(self) -> int:
+        """The highest sequence number of its live files, -1 if there is none."""
+        return max((file.max_sequence_number for file in self.files), default=-1)
+
+
+ManifestFilter = Callable[[ManifestFileMeta], bool]
+EntryFilter = Callable[[ManifestEntry], bool]
+
+
+class LiveFiles:
+    """Reads which files are live at a snapshot of one table version."""
+
+    def __init__(self, store: TableStore, schema: TableSchema) -> None:
+        self._store = store
+        self._schema = schema
+        self.manifests: ManifestStore = store.manifests(schema)
+        self._partition_types = schema.types_of(schema.partition_keys)
+
+    def entries(
+        self,
+        snapshot: Snapshot | None,
+        *,
+        keep_manifest: ManifestFilter | None = None,
+        keep_entry: EntryFilter | None = None,
+    ) -> list[ManifestEntry]:
+        """Live entries; the filters only save work and may keep too much, but must treat ADD and DELETE of a file alike."""
+        if snapshot is None:
+            return []
+        metas = self.manifest_metas(snapshot)
+        kept = [meta for meta in metas if keep_manifest is None or keep_manifest(meta)]
+        found = (entry for meta in kept for entry in self.manifests.read(meta))
+        return live_entries(entry for entry in found if keep_entry is None or keep_entry(entry))
+
+    def manifest_metas(self, snapshot: Snapshot) -> list[ManifestFileMeta]:
+        """Manifests of the base list, then of the delta list."""
+        base = self.manifests.read_list(snapshot.base_manifest_list, snapshot.base_manifest_list_size)
+        delta = self.manifests.read_list(snapshot.delta_manifest_list, snapshot.delta_manifest_list_size)
+        return [*base, *delta]
+
+    def buckets(
+        self,
+        snapshot: Snapshot | None,
+        *,
+        only: Iterable[BucketKey] | None = None,
+        keep_manifest: ManifestFilter | None = None,
+        keep_entry: EntryFilter | None = None,
+    ) -> dict[BucketKey, Bucket]:
+        """Buckets that hold live files, by key, in order of the manifests; ``only`` limits them."""
+        wanted = None if only is None else frozenset(only)
+
+        def chosen(entry: ManifestEntry) -> bool:
+            if wanted is not None and (entry.partition, entry.bucket) not in wanted:
+                return False
+            return keep_entry is None or keep_entry(entry)
+
+        entries = self.entries(snapshot, keep_manifest=keep_manifest, keep_entry=chosen)
+        grouped: dict[BucketKey, list[ManifestEntry]] = {}
+        for entry in entries:
+            grouped.setdefault((entry.partition, entry.bucket), []).append(entry)
+        index_files = self._index_files(snapshot)
+        return {key: self._bucket(key, listed, index_files.get(key, ())) for key, listed in grouped.items()}
+
+    def empty_bucket(self, partition: bytes, bucket: int, total_buckets: int) -> Bucket:
+        """A bucket that holds nothing yet."""
+        values = deserialize_row(self._partition_types, partition)
+        return Bucket(
+            partition=partition,
+            partition_values=values,
+            bucket=bucket,
+            total_buckets=total_buckets,
+            directory=self.directory(values, bucket),
+        )
+
+    def directory(self, partition_values: Sequence[object], bucket: int) -> str:
+        """Where the data files of a bucket lie."""
+        names = self._schema.partition_keys
+        path = partition_path(self._partition_types, names, partition_values, self._schema.table_options)
+        return self._store.paths.bucket_directory(path, bucket)
+
+    def _index_files(self, snapshot: Snapshot | None) -> dict[BucketKey, tuple[IndexFileMeta, ...]]:
+        if snapshot is None or snapshot.index_manifest is None:
+            return {}
+        found: dict[BucketKey, tuple[IndexFileMeta, ...]] = {}
+        for entry in self.manifests.read_index(snapshot.index_manifest):
+            key = (entry.partition, entry.bucket)
+            found[key] = (*found.get(key, ()), entry.index_file)
+        return found
+
+    def _bucket(
+        self, key: BucketKey, entries: Sequence[ManifestEntry], index_files: tuple[IndexFileMeta, ...]
+    ) -> Bucket:
+        empty = self.empty_bucket(*key, entries[-1].total_buckets)
+        return Bucket(
+            partition=empty.partition,
+            partition_values=empty.partition_values,
+            bucket=empty.bucket,
+            total_buckets=empty.total_buckets,
+            directory=empty.directory,
+            files=tuple(entry.file for entry in entries),
+            index_files=index_files,
+            vectors=self._vectors(index_files),
+        )
+
+    def _vectors(self, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
+        vectors: dict[str, DeletionVector] = {}
+        for index_file in index_files:
+            if index_file.index_type == DELETION_VECTORS_INDEX and index_file.deletion_vector_ranges:
+                path = self._store.paths.index_file(index_file.file_name)
+                vectors |= read_deletion_vectors(
+                    self._store.io.read_bytes(path), index_file.deletion_vector_ranges, path=path
+                )
+        return vectors
+
+
+def check_total_buckets(buckets: Iterable[Bucket], expected: int, *, table: str) -> None:
+    """Refuse to mix bucket counts in a partition, which readers would not notice. Raises CorruptFile."""
+    for bucket in buckets:
+        if bucket.total_buckets != expected:
+            raise CorruptFile(
+                f"table {table}: partition {bucket.partition_values} was written with {bucket.total_buckets} buckets, the table"
+                f" now has {expected}: rewrite the partition with overwrite() first"
+            )

@@ -1,0 +1,61 @@
+"""Rows to partitions and buckets: which rows go where, as contiguous slices of one sorted frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from storage_engine.codec.binary_row import serialize_row
+from storage_engine.kernel.bucket import fixed_bucket
+from storage_engine.spec.manifest import EMPTY_ROW
+from storage_engine.spec.schema import TableSchema
+from storage_engine.store.live_files import BucketKey
+
+GROUP = "_GROUP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedFrame:
+    """A frame with the column ``_GROUP`` (Int32): an index into ``keys``, the partition and bucket of the row."""
+
+    frame: pl.DataFrame
+    keys: tuple[BucketKey, ...]
+
+
+def route(frame: pl.DataFrame, schema: TableSchema) -> RoutedFrame:
+    """Give each row of a conformed frame its partition and bucket. REQUIRES: a fixed number of buckets."""
+    buckets = schema.table_options.bucket
+    partitions, partition_ids = _partitions(frame, schema)
+    bucket_ids = fixed_bucket(frame, schema) if buckets > 1 else pl.zeros(frame.height, pl.Int32, eager=True)
+    groups = (partition_ids * buckets + bucket_ids).cast(pl.Int32).alias(GROUP)
+    keys = tuple((partition, bucket) for partition in partitions for bucket in range(max(buckets, 1)))
+    return RoutedFrame(frame=frame.with_columns(groups), keys=keys)
+
+
+def _partitions(frame: pl.DataFrame, schema: TableSchema) -> tuple[list[bytes], pl.Series]:
+    """Serialized partition rows, and for each row of the frame the index of its own."""
+    names = list(schema.partition_keys)
+    if not names:
+        return [EMPTY_ROW], pl.zeros(frame.height, pl.Int32, eager=True)
+    distinct = frame.select(names).unique(maintain_order=True)
+    types = schema.types_of(names)
+    partitions = [serialize_row(types, values) for values in distinct.iter_rows()]
+    if len(partitions) == 1:
+        return partitions, pl.zeros(frame.height, pl.Int32, eager=True)
+    numbered = distinct.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias(GROUP))
+    joined = frame.select(names).join(numbered, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return partitions, joined[GROUP]
+
+
+def slices(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The groups of a frame sorted by ``_GROUP``: group index and its rows, without the column."""
+    if frame.is_empty():
+        return
+    lengths = frame[GROUP].rle().struct.unnest()
+    rows = frame.drop(GROUP)
+    start = 0
+    for length, group in lengths.iter_rows():
+        yield group, rows.slice(start, length)
+        start += length

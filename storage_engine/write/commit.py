@@ -1,0 +1,221 @@
+"""Turns commit messages into snapshots.
+
+Spec: "Concurrency control / commit protocol" of Apache Paimon. Order of writing: data files (before), manifests, manifest
+lists, index manifest, then ``snapshot-N`` by exclusive creation. New files and a compaction are two snapshots with one
+identifier: APPEND, then COMPACT.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from storage_engine.errors import CommitConflict
+from storage_engine.spec.manifest import (
+    DataFileMeta,
+    FileKind,
+    IndexFileMeta,
+    IndexManifestEntry,
+    ManifestEntry,
+    ManifestFileMeta,
+)
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import CommitKind, Snapshot
+from storage_engine.store.live_files import LiveFiles
+from storage_engine.store.table_store import TableStore
+from storage_engine.write.conflicts import conflict
+from storage_engine.write.offsets import Offsets, carried_properties, check_expected
+
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.01, 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """Who commits what.
+
+    ``properties`` are kept in the snapshot; ``expected_offsets`` (user → last identifier or None) is compared at every
+    attempt, so that nobody else's commit can slip in between.
+    """
+
+    kind: CommitKind
+    user: str
+    identifier: int
+    delta: tuple[ManifestEntry, ...] = ()
+    changelog: tuple[ManifestEntry, ...] = ()
+    index: tuple[IndexManifestEntry, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
+    check_conflicts: bool = False
+
+    @property
+    def partitions(self) -> frozenset[bytes]:
+        """The partitions that it touches."""
+        return frozenset(entry.partition for entry in self.delta)
+
+
+def adds(partition: bytes, bucket: int, total_buckets: int, files: Iterable[DataFileMeta]) -> list[ManifestEntry]:
+    """ADD entries of files."""
+    return [
+        ManifestEntry(
+            kind=FileKind.ADD, partition=partition, bucket=bucket, total_buckets=total_buckets, file=file
+        )
+        for file in files
+    ]
+
+
+class FileStoreCommit:
+    """Commits to one table (or one branch of it)."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        schema: TableSchema,
+        live: LiveFiles,
+        *,
+        table: str,
+        clock_millis: Callable[[], int] = lambda: int(time.time() * 1000),
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._live = live
+        self._manifests = live.manifests
+        self._table = table
+        self._clock_millis = clock_millis
+        self._key_types = schema.types_of(schema.trimmed_primary_keys)
+
+    def commit(self, request: CommitRequest) -> Snapshot:
+        """Create the next snapshot, trying again when another writer took its number.
+
+        Raises CommitConflict or OffsetConflict (nothing became visible) and CommitStateUnknown.
+        """
+        delta = self._manifests.write(request.delta)
+        changelog = self._manifests.write(request.changelog)
+        first_seen = self._store.snapshots.latest_id() or 0
+        wait_s = _FIRST_BACKOFF_S
+        for attempt in range(self._schema.table_options.commit_max_retries + 1):
+            latest = self._store.snapshots.latest()
+            if attempt and (own := self._own_snapshot(request, first_seen, latest)):
+                return own
+            created = self._attempt(request, latest, delta, changelog)
+            if created is not None:
+                return created
+            time.sleep(wait_s * (1 + random.random() * 0.2))  # noqa: S311 - jitter, not a secret
+            wait_s = min(wait_s * 2, _LONGEST_BACKOFF_S)
+        raise CommitConflict(
+            f"table {self._table}: {self._schema.table_options.commit_max_retries + 1} attempts to commit were all overtaken by"
+            " other writers; try again, or raise 'commit.max-retries'"
+        )
+
+    def _attempt(
+        self,
+        request: CommitRequest,
+        latest: Snapshot | None,
+        delta: Sequence[ManifestFileMeta],
+        changelog: Sequence[ManifestFileMeta],
+    ) -> Snapshot | None:
+        offsets = Offsets.read(self._store.snapshots, latest)
+        check_expected(offsets, request.expected_offsets, table=self._table)
+        if request.check_conflicts:
+            self._check_conflicts(request, latest)
+        before = [] if latest is None else self._live.manifest_metas(latest)
+        base = self._manifests.merge(before)
+        base_name, base_size = self._manifests.write_list(base)
+        delta_name, delta_size = self._manifests.write_list(delta)
+        changelog_name, changelog_size = self._manifests.write_list(changelog) if changelog else (None, None)
+        delta_records = _record_delta(request.delta)
+        snapshot = Snapshot(
+            id=1 if latest is None else latest.id + 1,
+            schema_id=self._latest_schema_id(),
+            base_manifest_list=base_name,
+            base_manifest_list_size=base_size,
+            delta_manifest_list=delta_name,
+            delta_manifest_list_size=delta_size,
+            changelog_manifest_list=changelog_name,
+            changelog_manifest_list_size=changelog_size,
+            index_manifest=self._index_manifest(request, latest),
+            commit_user=request.user,
+            commit_identifier=request.identifier,
+            commit_kind=request.kind,
+            time_millis=max(self._clock_millis(), 0 if latest is None else latest.time_millis),
+            total_record_count=delta_records + (0 if latest is None else latest.total_record_count),
+            delta_record_count=delta_records,
+            changelog_record_count=sum(entry.file.row_count for entry in request.changelog),
+            watermark=None if latest is None else latest.watermark,
+            statistics=None if latest is None else latest.statistics,
+            properties=carried_properties(offsets, request.user, request.identifier, request.properties),
+        )
+        if self._store.snapshots.try_create(snapshot):
+            return snapshot
+        self._remove_lists([base_name, delta_name, changelog_name], base, before)
+        return None
+
+    def _latest_schema_id(self) -> int:
+        latest = self._store.schemas.latest()
+        return self._schema.id if latest is None else latest.id
+
+    def _own_snapshot(
+        self, request: CommitRequest, first_seen: int, latest: Snapshot | None
+    ) -> Snapshot | None:
+        """The snapshot of an earlier attempt that was thought lost."""
+        for snapshot_id in range(first_seen + 1, 1 + (0 if latest is None else latest.id)):
+            found = self._store.snapshots.get(snapshot_id)
+            ours = (request.user, request.identifier, request.kind)
+            if (found.commit_user, found.commit_identifier, found.commit_kind) == ours:
+                return found
+        return None
+
+    def _check_conflicts(self, request: CommitRequest, latest: Snapshot | None) -> None:
+        partitions = request.partitions
+        live = self._live.entries(latest, keep_entry=lambda entry: entry.partition in partitions)
+        overwrite = request.kind is CommitKind.OVERWRITE
+        reason = conflict(live, request.delta, key_types=self._key_types, overwrite=overwrite)
+        if reason is not None:
+            raise CommitConflict(f"table {self._table}: the {request.kind} commit conflicts: {reason}")
+
+    def _index_manifest(self, request: CommitRequest, latest: Snapshot | None) -> str | None:
+        """The index manifest after this commit: a full list; a new file replaces the one of its bucket and type."""
+        current = None if latest is None else latest.index_manifest
+        if not request.index:
+            return current
+        listed = [] if current is None else self._manifests.read_index(current)
+        removed = {entry.index_file.file_name for entry in request.index if entry.kind is FileKind.DELETE}
+        added = [entry for entry in request.index if entry.kind is FileKind.ADD]
+        replaced = {(entry.partition, entry.bucket, entry.index_file.index_type) for entry in added}
+        kept = [
+            entry
+            for entry in listed
+            if entry.index_file.file_name not in removed
+            and (entry.partition, entry.bucket, entry.index_file.index_type) not in replaced
+        ]
+        return self._manifests.write_index([*kept, *added])
+
+    def _remove_lists(
+        self,
+        names: Iterable[str | None],
+        base: Sequence[ManifestFileMeta],
+        before: Sequence[ManifestFileMeta],
+    ) -> None:
+        """Remove what a lost attempt wrote for itself alone; its delta manifests are used by the next attempt."""
+        known = {meta.file_name for meta in before}
+        merged = [meta.file_name for meta in base if meta.file_name not in known]
+        for name in (*names, *merged):
+            if name is not None:
+                self._store.io.delete(self._store.paths.manifest_file(name))
+
+
+def index_entries(
+    partition: bytes, bucket: int, *, added: Iterable[IndexFileMeta], removed: Iterable[IndexFileMeta]
+) -> list[IndexManifestEntry]:
+    """Index manifest changes of one bucket: deletes first, as Paimon applies them."""
+    kinds = [(FileKind.DELETE, file) for file in removed] + [(FileKind.ADD, file) for file in added]
+    return [
+        IndexManifestEntry(kind=kind, partition=partition, bucket=bucket, index_file=file) for kind, file in kinds
+    ]
+
+
+def _record_delta(entries: Iterable[ManifestEntry]) -> int:
+    return sum(
+        entry.file.row_count if entry.kind is FileKind.ADD else -entry.file.row_count for entry in entries
+    )

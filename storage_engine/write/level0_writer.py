@@ -1,0 +1,98 @@
+"""A conformed frame becomes level-0 files (and ``input`` changelog files), one set for each bucket that it touches.
+
+Spec: "LSM / write path" of Apache Paimon: rows get ascending sequence numbers in input order, are sorted and merged by key,
+and written as sorted runs of level 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import polars as pl
+
+from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
+from storage_engine.options import ChangelogProducer
+from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
+from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
+from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.data_files import DataFiles, FileRole
+from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles, check_total_buckets
+from storage_engine.write.bucket_router import GROUP, RoutedFrame, route, slices
+
+_WRITER_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBucket:
+    """What a write added to one bucket. ``frames`` are the written rows by file name, for a compaction that follows."""
+
+    bucket: Bucket
+    message: CommitMessage
+    frames: Mapping[str, pl.DataFrame]
+
+
+class Level0Writer:
+    """Writes frames as sorted runs of one table version."""
+
+    def __init__(self, schema: TableSchema, live: LiveFiles, files: DataFiles, *, table: str) -> None:
+        self._schema = schema
+        self._live = live
+        self._files = files
+        self._table = table
+        self._plan = MergePlan.of(schema)
+
+    def write(
+        self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0
+    ) -> list[WrittenBucket]:
+        """Write a conformed frame on top of ``base``, or (``level`` above 0: overwrite) beside it, without retractions.
+
+        Raises CorruptFile if a touched partition was written with another number of buckets.
+        """
+        if frame.is_empty():
+            return []
+        routed = route(frame, self._schema)
+        buckets = {} if level else self._touched_buckets(routed, base)
+        first = max((bucket.max_sequence_number for bucket in buckets.values()), default=-1) + 1
+        numbered = routed.frame.with_columns(
+            pl.int_range(first, first + frame.height, dtype=pl.Int64, eager=True).alias(SEQUENCE_NUMBER)
+        )
+        changelog: dict[int, pl.DataFrame] = {}
+        if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
+            changelog = dict(slices(sort_by_key(numbered, self._plan, group=(GROUP,))))
+        merged = merge(numbered, self._plan, group=(GROUP,))
+        if level:
+            merged = drop_retracts(merged)
+        role = self._files.data_role(level, FileSource.APPEND)
+        work = [
+            (buckets.get(key) or self._live.empty_bucket(*key, self._schema.table_options.bucket), rows, group)
+            for group, rows in slices(merged)
+            for key in (routed.keys[group],)
+        ]
+        with ThreadPoolExecutor(_WRITER_THREADS) as pool:
+            return list(pool.map(lambda item: self._write_bucket(item[0], item[1], role, changelog.get(item[2])), work))
+
+    def _touched_buckets(self, routed: RoutedFrame, base: Snapshot | None) -> dict[BucketKey, Bucket]:
+        touched = [routed.keys[group] for group in routed.frame[GROUP].unique()]
+        partitions = frozenset(partition for partition, _ in touched)
+        found = self._live.buckets(base, keep_entry=lambda entry: entry.partition in partitions)
+        check_total_buckets(found.values(), self._schema.table_options.bucket, table=self._table)
+        return {key: found[key] for key in touched if key in found}
+
+    def _write_bucket(
+        self, bucket: Bucket, rows: pl.DataFrame, role: FileRole, changelog: pl.DataFrame | None
+    ) -> WrittenBucket:
+        new_files = self._files.write(rows, bucket.directory, role)
+        changelog_files: list[DataFileMeta] = []
+        if changelog is not None:
+            changelog_files = self._files.write(changelog, bucket.directory, self._files.changelog_role())
+        message = CommitMessage(
+            partition=bucket.partition,
+            bucket=bucket.bucket,
+            total_buckets=bucket.total_buckets,
+            new_files=tuple(new_files),
+            changelog_files=tuple(changelog_files),
+        )
+        frames = {new_files[0].file_name: rows} if len(new_files) == 1 else {}
+        return WrittenBucket(bucket=bucket, message=message, frames=frames)

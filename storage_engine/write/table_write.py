@@ -1,0 +1,213 @@
+"""Writes to one table version: upsert, overwrite and compaction, each as one atomic commit.
+
+Spec: "Write path" of Apache Paimon: an upsert is an APPEND snapshot; the compaction that follows it is a COMPACT snapshot of the
+same user and identifier.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from storage_engine.errors import CommitConflict
+from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileKind, IndexManifestEntry, ManifestEntry
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
+from storage_engine.store.data_files import DataFiles
+from storage_engine.store.index_files import IndexFiles
+from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
+from storage_engine.store.table_store import TableStore
+from storage_engine.write.commit import CommitRequest, FileStoreCommit, adds, index_entries
+from storage_engine.write.compactor import Compactor
+from storage_engine.write.level0_writer import Level0Writer
+from storage_engine.write.offsets import Offsets
+
+_COMPACTION_ATTEMPTS = 5
+_COMPACTION_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committer:
+    """Who commits: user and identifier (its own uuid and the batch identifier if none is given), and what it expects."""
+
+    user: str | None = None
+    identifier: int | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
+
+    def named(self) -> Committer:
+        """The same with a user: a uuid if there was none."""
+        return self if self.user else replace(self, user=str(uuid.uuid4()))
+
+    def request(self, kind: CommitKind, *, delta: Sequence[ManifestEntry]) -> CommitRequest:
+        """A commit request in this committer's name. REQUIRES: named()."""
+        return CommitRequest(
+            kind=kind,
+            user=self.user or "",
+            identifier=BATCH_COMMIT_IDENTIFIER if self.identifier is None else self.identifier,
+            properties=self.properties,
+            delta=tuple(delta),
+        )
+
+
+class TableWrite:
+    """Writes frames to one table version."""
+
+    def __init__(self, store: TableStore, schema: TableSchema, *, table: str) -> None:
+        self._store = store
+        self._schema = schema
+        self._live = LiveFiles(store, schema)
+        self._files = DataFiles(store.io, schema, store.schemas)
+        self._level0 = Level0Writer(schema, self._live, self._files, table=table)
+        self._compactor = Compactor(schema, self._files, IndexFiles(store, schema))
+        self._commit = FileStoreCommit(store, schema, self._live, table=table)
+
+    def upsert(self, frame: pl.DataFrame, committer: Committer) -> Snapshot | None:
+        """Write a conformed frame; None if nothing was to be done.
+
+        A pair of user and identifier that is already committed writes nothing, but finishes a compaction that an interrupted
+        writer left undone. An empty frame with an identifier commits the identifier alone. Raises OffsetConflict.
+        """
+        latest = self._store.snapshots.latest()
+        if self._is_committed(committer, latest):
+            self.settle()
+            return None
+        if frame.is_empty() and committer.identifier is None:
+            return None
+        written = self._level0.write(frame, latest)
+        delta = [entry for part in written for entry in _added(part.message, part.message.new_files)]
+        changelog = [entry for part in written for entry in _added(part.message, part.message.changelog_files)]
+        named = committer.named()
+        request = replace(
+            named.request(CommitKind.APPEND, delta=delta),
+            changelog=tuple(changelog),
+            expected_offsets=committer.expected_offsets,
+        )
+        snapshot = self._commit.commit(request)
+        if self._schema.table_options.write_only or not written:
+            return snapshot
+        frames = {name: rows for part in written for name, rows in part.frames.items()}
+        keys = [part.bucket.key for part in written]
+        return self.compact(keys, committer=named, frames=frames) or snapshot
+
+    def overwrite(
+        self, frame: pl.DataFrame, partitions: Collection[bytes] | None, committer: Committer
+    ) -> Snapshot | None:
+        """Replace partitions (None: the whole table) by a conformed frame. Produces no changelog, as in Paimon.
+
+        Rows go straight to the top level, so that nothing is left to compact.
+        """
+        latest = self._store.snapshots.latest()
+        if self._is_committed(committer, latest):
+            return None
+        written = self._level0.write(frame, latest, level=self._top_level())
+        removed = self._live.entries(
+            latest, keep_entry=lambda entry: partitions is None or entry.partition in partitions
+        )
+        added = [entry for part in written for entry in _added(part.message, part.message.new_files)]
+        delta = [*(entry.as_delete() for entry in removed), *added]
+        request = replace(
+            committer.named().request(CommitKind.OVERWRITE, delta=delta),
+            index=tuple(self._removed_index(latest, partitions)),
+            expected_offsets=committer.expected_offsets,
+            check_conflicts=True,
+        )
+        return self._commit.commit(request)
+
+    def compact(
+        self,
+        keys: Sequence[BucketKey] | None = None,
+        *,
+        full: bool = False,
+        committer: Committer | None = None,
+        frames: Mapping[str, pl.DataFrame] | None = None,
+    ) -> Snapshot | None:
+        """Compact buckets (None: all) where their shape asks for it; None if nothing was to be done.
+
+        A compaction that another one overtook is thrown away and tried again on the new state. Raises CommitConflict if that
+        happens every time.
+        """
+        named = (committer or Committer()).named()
+        for _ in range(_COMPACTION_ATTEMPTS):
+            latest = self._store.snapshots.latest()
+            buckets = self._live.buckets(latest, only=keys)
+            with ThreadPoolExecutor(_COMPACTION_THREADS) as pool:
+                found = pool.map(lambda bucket: self._compactor.compact(bucket, full=full, frames=frames), buckets.values())
+                messages = [message for message in found if message is not None]
+            if not messages:
+                return None
+            try:
+                return self._commit.commit(_compaction_request(named, messages))
+            except CommitConflict as conflict:
+                self._discard(messages, buckets)
+                overtaken = conflict
+        raise overtaken
+
+    def settle(self) -> Snapshot | None:
+        """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
+        options = self._schema.table_options
+        if not options.needs_lookup or options.write_only:
+            return None
+        latest = self._store.snapshots.latest()
+        entries = self._live.entries(latest)
+        keys = {(entry.partition, entry.bucket) for entry in entries if entry.file.level == 0}
+        return self.compact(sorted(keys)) if keys else None
+
+    def _top_level(self) -> int:
+        options = self._schema.table_options
+        return (options.num_levels or options.compaction_trigger + 1) - 1
+
+    def _is_committed(self, committer: Committer, latest: Snapshot | None) -> bool:
+        if committer.user is None or committer.identifier is None:
+            return False
+        offsets = Offsets.read(self._store.snapshots, latest)
+        return offsets.identifiers.get(committer.user, -1) >= committer.identifier
+
+    def _removed_index(
+        self, latest: Snapshot | None, partitions: Collection[bytes] | None
+    ) -> list[IndexManifestEntry]:
+        if latest is None or latest.index_manifest is None:
+            return []
+        return [
+            IndexManifestEntry(
+                kind=FileKind.DELETE, partition=entry.partition, bucket=entry.bucket, index_file=entry.index_file
+            )
+            for entry in self._live.manifests.read_index(latest.index_manifest)
+            if partitions is None or entry.partition in partitions
+        ]
+
+    def _discard(self, messages: Sequence[CommitMessage], buckets: Mapping[BucketKey, Bucket]) -> None:
+        """Remove the files that a lost compaction wrote; upgraded files are older than it and stay."""
+        for message in messages:
+            directory = buckets[(message.partition, message.bucket)].directory
+            known = {file.file_name for file in message.compact_before}
+            for file in (*message.compact_after, *message.compact_changelog_files):
+                if file.file_name not in known:
+                    self._store.io.delete(self._files.path_of(file, directory))
+
+
+def _added(message: CommitMessage, files: Sequence[DataFileMeta]) -> list[ManifestEntry]:
+    return adds(message.partition, message.bucket, message.total_buckets, files)
+
+
+def _compaction_request(committer: Committer, messages: Sequence[CommitMessage]) -> CommitRequest:
+    delta: list[ManifestEntry] = []
+    changelog: list[ManifestEntry] = []
+    index: list[IndexManifestEntry] = []
+    for message in messages:
+        delta += [entry.as_delete() for entry in _added(message, message.compact_before)]
+        delta += _added(message, message.compact_after)
+        changelog += _added(message, message.compact_changelog_files)
+        index += index_entries(
+            message.partition,
+            message.bucket,
+            added=message.compact_new_index_files,
+            removed=message.compact_deleted_index_files,
+        )
+    request = committer.request(CommitKind.COMPACT, delta=delta)
+    return replace(request, changelog=tuple(changelog), index=tuple(index), check_conflicts=True)
+
