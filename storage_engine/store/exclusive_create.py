@@ -134,14 +134,15 @@ def create_conditionally(
     filesystem: Any, path: str, data: bytes, *, foreign_errors: tuple[type[Exception], ...]
 ) -> bool:
     """Create an object by a conditional PUT (S3 ``If-None-Match: *``, GCS generation 0, Azure likewise)."""
+    errors: tuple[type[Exception], ...] = (OSError, *foreign_errors)
     try:
         filesystem.pipe_file(path, data, mode="create")
     except (NotImplementedError, TypeError) as cause:
         raise Unsupported(f"{path}: this store has no conditional PUT: {cause}") from cause
-    except (OSError, *foreign_errors) as cause:
+    except errors as cause:
         if http_status(cause) == _HTTP_NOT_IMPLEMENTED:
             raise Unsupported(f"{path}: this store has no conditional PUT: {cause}") from cause
-        return _read_back(filesystem, path, data, cause, foreign_errors)
+        return _read_back(filesystem, path, data, cause, errors)
     return True
 
 
@@ -150,12 +151,12 @@ def _read_back(
     path: str,
     data: bytes,
     cause: Exception,
-    foreign_errors: tuple[type[Exception], ...],
+    errors: tuple[type[Exception], ...],
 ) -> bool:
     try:
         filesystem.invalidate_cache()
         return bool(filesystem.cat_file(path) == data)
-    except (OSError, *foreign_errors) as second:
+    except errors as second:
         raise CommitStateUnknown(
             f"the store did not tell whether {path} was created ({type(cause).__name__}), "
             f"and it could not be read back ({type(second).__name__})"
