@@ -4,9 +4,9 @@ Spec: "Object Container Files" of Apache Avro: a header (magic, metadata, sync m
 ``[count][size][compressed records][sync marker]``.
 
 What a file says of itself is checked before it is believed: sizes against the bytes that are there, what a
-block unpacks to against a limit, record counts against the bytes they were read from. Files written here carry
-a checksum of their schema in the metadata and one of their content in each zstandard frame; other readers skip
-the first and verify the second.
+block unpacks to against a limit, record counts against the bytes they were read from. Files written here
+carry a checksum of their schema in the metadata and one of their content in each zstandard frame; other
+readers skip the first and verify the second.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def read_container(
 ) -> Iterator[dict[str, Any]]:
     """The records of a container file, one by one, logical types as their physical values.
 
-    With ``like``, each of its fields must be there with the same type, unless it is nullable and absent; fields
-    of the file that it does not name are kept. ``max_bytes`` bounds what the blocks may unpack to.
+    With ``like``, each of its fields must be there with the same type, unless it is nullable and absent;
+    fields of the file that it does not name are kept. ``max_bytes`` bounds what the blocks may unpack to.
     Raises CorruptFile, naming ``path``.
     """
     try:

@@ -1,12 +1,13 @@
-"""BinaryRow: the bytes of keys, partitions and minimum/maximum values, and the hash that gives a row its bucket.
+"""BinaryRow: the bytes of keys, partitions and statistics, and the hash that gives a row its bucket.
 
-Spec: Paimon's BinaryRow. A body is ``[row kind + null bits][8 bytes per field][variable part]``, little-endian; the
-serialized form puts the number of fields before it as a big-endian int32. The hash is over the body alone.
+Spec: Paimon's BinaryRow. A body is ``[row kind + null bits][8 bytes per field][variable part]``, little-
+endian; the serialized form puts the number of fields before it as a big-endian int32. The hash is over the
+body alone.
 
 Values in Python: bool, int, float, str, bytes, Decimal, date, time, None; TIMESTAMP as a naive datetime and
-TIMESTAMP_LTZ as an aware one in UTC. A timestamp of more than 6 digits is an int, nanoseconds since 1970-01-01, since a
-datetime would drop digits. The encoder also takes the physical integers everywhere: days for DATE, milliseconds for
-TIME, nanoseconds for timestamps.
+TIMESTAMP_LTZ as an aware one in UTC. A timestamp of more than 6 digits is an int, nanoseconds since
+1970-01-01, since a datetime would drop digits. The encoder also takes the physical integers everywhere: days
+for DATE, milliseconds for TIME, nanoseconds for timestamps.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def deserialize_row(types: Sequence[DataType], data: bytes) -> tuple[object, ...
 
 
 def serialize_columns(types: Sequence[DataType], frame: pl.DataFrame) -> list[bytes]:
-    """Serialize each row of a small frame (the minima and maxima of files, say); columns in the order of ``types``."""
+    """Serialize each row of a small frame (the minima and maxima of files, say).
+
+    Columns in the order of ``types``.
+    """
     columns = [_python_values(data_type, column) for data_type, column in zip(types, frame, strict=True)]
     if not columns:
         return [serialize_row((), ())] * frame.height

@@ -78,7 +78,7 @@ class DeletionVector:
 def write_deletion_vectors(
     vectors: Mapping[str, DeletionVector], *, bitmap64: bool = False
 ) -> tuple[bytes, list[DeletionVectorRange]]:
-    """The bytes of an index file and where each data file's vector lies in it. No vectors give the empty file.
+    """The bytes of an index file and where each vector lies in it. No vectors give the empty file.
 
     Raises InvalidInput for a position that the encoding cannot hold.
     """

@@ -1,7 +1,7 @@
 """Manifests, manifest lists and index manifests: Avro bytes to the values of ``spec.manifest`` and back.
 
-Spec: "Manifest" of Apache Paimon; entries and lists are of version 2, index manifests of version 1. Readers resolve
-fields by name: fields that are unknown here are skipped, nullable ones may be absent.
+Spec: "Manifest" of Apache Paimon; entries and lists are of version 2, index manifests of version 1. Readers
+resolve fields by name: fields that are unknown here are skipped, nullable ones may be absent.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Creating a file so that of any number of writers at most one wins, for each kind of store.
 
-The law: the answer is *created* (True), *somebody else's stands there* (False), or *unknown* (CommitStateUnknown).
-What a store cannot do atomically is refused (Unsupported), never emulated by a look and a write.
+The law: the answer is *created* (True), *somebody else's stands there* (False), or *unknown*
+(CommitStateUnknown). What a store cannot do atomically is refused (Unsupported), never emulated by a look and
+a write.
 
-A store may lose its answer after it did the work, and a client that retries by itself may then meet its own first
-write. So no refusal is believed before the bytes that stand there were compared with those that were sent; the bytes
-must therefore differ between any two attempts.
+A store may lose its answer after it did the work, and a client that retries by itself may then meet its own
+first write. So no refusal is believed before the bytes that stand there were compared with those that were
+sent; the bytes must therefore differ between any two attempts.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def _rename_without_replacing(temporary: str, path: str) -> bool:
 
 def _no_exclusive_create(path: str) -> str:
     return (
-        f"{path}: this file system has neither hard links nor a rename that never replaces, so two commits could "
-        "overwrite each other; put the warehouse on another file system or an object store"
+        f"{path}: this file system has neither hard links nor a rename that never replaces, so two commits"
+        " could overwrite each other; put the warehouse on another file system or an object store"
     )
 
 

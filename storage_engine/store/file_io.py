@@ -1,8 +1,8 @@
 """``FileIO``: every byte that the engine reads or writes goes through here, over any fsspec file system.
 
-Paths are paths inside the file system, as ``FileIO.from_url`` gives the first one. Errors of the stores become the
-engine's own: a missing file is FileMissing, everything else that a store refuses is StorageUnavailable.
-Credentials stay inside the fsspec object: they are in no repr and in no message.
+Paths are paths inside the file system, as ``FileIO.from_url`` gives the first one. Errors of the stores
+become the engine's own: a missing file is FileMissing, everything else that a store refuses is
+StorageUnavailable. Credentials stay inside the fsspec object: they are in no repr and in no message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from storage_engine.store.exclusive_create import (
 _LOCAL_PROTOCOLS = frozenset({"file", "local"})
 _MEMORY_PROTOCOLS = frozenset({"memory"})
 _CONDITIONAL_PUT_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-# Errors of the stores' clients that are not OSErrors. They are looked up only once their file system is in use.
+# Errors of the stores' clients that are not OSErrors. They are looked up only once their file system is in
+# use.
 _CLIENT_ERRORS: Mapping[str, tuple[str, ...]] = {
     "s3": ("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.ClientError"),
     "gs": ("gcsfs.retry.HttpError", "aiohttp.ClientError", "google.auth.exceptions.GoogleAuthError"),
@@ -55,8 +56,9 @@ class FileInfo:
 class FileIO:
     """Files of one file system.
 
-    ``fsync``: whether local files and directories are made durable before a commit shows them (turning it off trades
-    safety at power loss for speed). A subclass may override ``before_operation`` to fail or stop at a chosen step.
+    ``fsync``: whether local files and directories are made durable before a commit shows them (turning it off
+    trades safety at power loss for speed). A subclass may override ``before_operation`` to fail or stop at a
+    chosen step.
     """
 
     def __init__(self, filesystem: Any, *, fsync: bool = True) -> None:
@@ -112,7 +114,10 @@ class FileIO:
 
     @contextmanager
     def open_output(self, path: str) -> Iterator[IO[bytes]]:
-        """A file to write; complete (and on a local disk synced) at the end of the block, removed if that fails."""
+        """A file to write.
+
+        Complete (and on a local disk synced) at the end of the block, removed if that fails.
+        """
         with self._translated("write", path):
             if self._is_local:
                 self.make_directory(os.path.dirname(path))
@@ -137,8 +142,9 @@ class FileIO:
     def create_exclusive(self, path: str, data: bytes) -> bool:
         """Create a file if nobody did: True if it is ours, False if somebody else's stands there.
 
-        ``data`` must differ between any two attempts. Everything written before through this object is durable first.
-        Raises CommitStateUnknown if the store did not tell, Unsupported where it cannot be done atomically.
+        ``data`` must differ between any two attempts. Everything written before through this object is
+        durable first. Raises CommitStateUnknown if the store did not tell, Unsupported where it cannot be
+        done atomically.
         """
         with self._translated("create", path):
             if self._is_local:
@@ -150,8 +156,8 @@ class FileIO:
             if self.protocol in _CONDITIONAL_PUT_PROTOCOLS:
                 return create_conditionally(self._fs, path, data, foreign_errors=self._client_errors)
         raise Unsupported(
-            f"{self.protocol}:// cannot create a file exclusively, so two commits could overwrite each other; "
-            "use a local disk, S3, Google Cloud Storage or Azure"
+            f"{self.protocol}:// cannot create a file exclusively, so two commits could overwrite each other;"
+            " use a local disk, S3, Google Cloud Storage or Azure"
         )
 
     def overwrite(self, path: str, data: bytes) -> None:
@@ -189,7 +195,10 @@ class FileIO:
             return int(self._fs.size(path))
 
     def list_names(self, directory: str) -> list[str]:
-        """Names of the files and directories right below a directory, sorted; [] if there is no such directory."""
+        """Names of the files and directories right below a directory, sorted.
+
+        [] if there is no such directory.
+        """
         with self._translated("list", directory):
             try:
                 if self._is_local:
@@ -261,7 +270,10 @@ class FileIO:
                 sync_local_directory(path)
 
     def sync_directories(self) -> None:
-        """Make all names written through this object durable. A writer that another process commits for calls it."""
+        """Make all names written through this object durable.
+
+        A writer that another process commits for calls it.
+        """
         with self._unsynced_lock:
             directories, self._unsynced = sorted(self._unsynced), set()
         for directory in directories:

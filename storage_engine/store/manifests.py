@@ -1,7 +1,7 @@
-"""``ManifestStore``: writes and reads manifests, manifest lists and index manifests, and merges small manifests.
+"""``ManifestStore``: writes, reads and merges manifests, manifest lists and index manifests.
 
-Spec: "Manifest" of Apache Paimon. A name is never written twice, so what was read once is kept. What a list says of a
-manifest (size, counts) is compared with what the manifest holds: readers skip by those numbers.
+Spec: "Manifest" of Apache Paimon. A name is never written twice, so what was read once is kept. What a list
+says of a manifest (size, counts) is compared with what the manifest holds: readers skip by those numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _CACHED_ENTRIES = 200_000
 
 
 class ManifestCache:
-    """Entries of manifests that were read, by path; the least recently used leave first. Safe between threads."""
+    """Entries of manifests that were read, by path; the least recently used leave first.
+
+    Safe between threads.
+    """
 
     def __init__(self, max_entries: int = _CACHED_ENTRIES) -> None:
         self._max_entries = max_entries
@@ -90,7 +93,10 @@ class ManifestStore:
         self._index_names = FileNames("index-manifest-")
 
     def read_list(self, name: str, size: int | None = None) -> list[ManifestFileMeta]:
-        """The manifests that a list names. ``size``: what the snapshot says. Raises FileMissing or CorruptFile."""
+        """The manifests that a list names.
+
+        ``size``: what the snapshot says. Raises FileMissing or CorruptFile.
+        """
         path = self._path_of(name, "a snapshot")
         metas = decode_manifest_list(self._read_whole(path, size), path=path)
         for meta in metas:
@@ -155,8 +161,8 @@ class ManifestStore:
     def merge(self, metas: Sequence[ManifestFileMeta]) -> list[ManifestFileMeta]:
         """Merge small manifests, or all that hold removed files once they are large; returns the new list.
 
-        New manifests are written; the old ones stay, older snapshots need them. Raises CorruptFile for manifests that
-        add one file twice.
+        New manifests are written; the old ones stay, older snapshots need them. Raises CorruptFile for
+        manifests that add one file twice.
         """
         full = self._merge_fully(metas)
         return self._merge_small(metas) if full is None else full

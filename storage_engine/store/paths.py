@@ -1,7 +1,7 @@
 """Every directory and file name of a table; nothing else knows one.
 
-Spec: Paimon's file layout. A branch has its own schemas, snapshots, tags, consumers and changelogs; data, manifests,
-index files and statistics of all branches lie in the main directories.
+Spec: Paimon's file layout. A branch has its own schemas, snapshots, tags, consumers and changelogs; data,
+manifests, index files and statistics of all branches lie in the main directories.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _MAX_NAME_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class TablePaths:
-    """Where the files of one branch of a table are. ``root`` is the table's directory inside its file system."""
+    """Where the files of one branch of a table are.
+
+    ``root`` is the table's directory inside its file system.
+    """
 
     root: str
     branch: str = MAIN_BRANCH
@@ -126,7 +129,10 @@ class TablePaths:
         return f"{self.statistics}/{name}"
 
     def bucket_directory(self, partition_path: str, bucket: int) -> str:
-        """The directory of a bucket; ``partition_path`` as ``partition_path()`` gives it, "" if unpartitioned."""
+        """The directory of a bucket.
+
+        ``partition_path`` as ``partition_path()`` gives it, "" if unpartitioned.
+        """
         bucket_name = "bucket-postpone" if bucket == POSTPONE_BUCKET else f"bucket-{bucket}"
         return "/".join(part for part in (self.root, partition_path, bucket_name) if part)
 
@@ -200,12 +206,16 @@ def check_given_name(name: str, what: str) -> None:
         or len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES
     ):
         raise InvalidInput(
-            f"{name!r} cannot be the name of a {what}: expected 1 to {_MAX_NAME_BYTES} bytes without slashes or control characters"
+            f"{name!r} cannot be the name of a {what}: expected 1 to {_MAX_NAME_BYTES} bytes"
+            " without slashes or control characters"
         )
 
 
 def check_stored_name(name: object, *, path: str) -> str:
-    """A file name that stands in metadata; ``path`` is the file that holds it. Raises CorruptFile for a path."""
+    """A file name that stands in metadata; ``path`` is the file that holds it.
+
+    Raises CorruptFile for a path.
+    """
     if not isinstance(name, str) or not name or name in (".", "..") or _UNSAFE_NAME.search(name):
         raise CorruptFile(f"{path}: {name!r} is not a file name")
     return name
@@ -216,7 +226,8 @@ def partition_path(
 ) -> str:
     """The directories of a partition, ``name=value/…``, "" for an unpartitioned table.
 
-    Values as ``codec.binary_row.deserialize_row`` gives them. Raises InvalidRows for a value that no directory can carry.
+    Values as ``codec.binary_row.deserialize_row`` gives them. Raises InvalidRows for a value that no
+    directory can carry.
     """
     return "/".join(
         f"{_escaped(name)}={_escaped(_value_text(data_type, name, value, options))}"

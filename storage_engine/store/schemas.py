@@ -11,7 +11,10 @@ from storage_engine.store.paths import TablePaths, schema_ids_in
 
 
 class SchemaStore:
-    """Schema files of one branch. They never change, except that a fast-forward replaces later ones. Thread-safe."""
+    """Schema files of one branch.
+
+    They never change, except that a fast-forward replaces later ones. Thread-safe.
+    """
 
     def __init__(self, io: FileIO, paths: TablePaths) -> None:
         self._io = io
@@ -20,7 +23,10 @@ class SchemaStore:
         self._lock = threading.Lock()
 
     def latest(self) -> TableSchema | None:
-        """The newest schema, read anew; None if the branch has none, which means that there is no such table."""
+        """The newest schema, read anew.
+
+        None if the branch has none, which means that there is no such table.
+        """
         ids = self.ids()
         if not ids:
             self.forget()
@@ -47,7 +53,10 @@ class SchemaStore:
         return schema_ids_in(self._io.list_names(self._paths.schemas))
 
     def try_create(self, schema: TableSchema) -> bool:
-        """Create a schema's file: False if somebody else has taken the id. Raises CommitStateUnknown, Unsupported."""
+        """Create a schema's file: False if somebody else has taken the id.
+
+        Raises CommitStateUnknown, Unsupported.
+        """
         if not self._io.create_exclusive(self._paths.schema_file(schema.id), schema.to_json().encode()):
             return False
         with self._lock:

@@ -1,10 +1,11 @@
 """``SnapshotStore``: the committed states of one branch, and the only place that makes one visible.
 
-Spec: "Snapshot" of Apache Paimon; hints are accelerators that may be stale or damaged, the directory is the truth.
+Spec: "Snapshot" of Apache Paimon; hints are accelerators that may be stale or damaged, the directory is the
+truth.
 
-Snapshots never change, except that a rollback takes ids away and later commits use them again. So a cached snapshot is
-trusted only as far as the highest cached one was seen unchanged by the last ``latest()``: nothing below an unchanged
-snapshot can have been rolled back.
+Snapshots never change, except that a rollback takes ids away and later commits use them again. So a cached
+snapshot is trusted only as far as the highest cached one was seen unchanged by the last ``latest()``: nothing
+below an unchanged snapshot can have been rolled back.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ class SnapshotStore:
         return snapshot_ids_in(self._io.list_names(self._paths.snapshots))
 
     def range(self, after: int, until: int) -> Iterator[Snapshot]:
-        """Snapshots with ``after < id <= until``, ascending. Raises SnapshotExpired or SnapshotNotFound at a gap."""
+        """Snapshots with ``after < id <= until``, ascending.
+
+        Raises SnapshotExpired or SnapshotNotFound at a gap.
+        """
         for snapshot_id in range(after + 1, until + 1):
             yield self.get(snapshot_id)
 

@@ -32,7 +32,7 @@ class TableStore:
         return _of(io, TablePaths(root, branch), ManifestCache())
 
     def manifests(self, schema: TableSchema) -> ManifestStore:
-        """A store of manifests as a table of this schema writes them: one per writer, since it names new files."""
+        """Manifests as a table of this schema writes them: one object per writer, since it names files."""
         types = schema.types_of(schema.partition_keys)
         return ManifestStore(self.io, self.paths, schema.table_options, types, cache=self.manifest_cache)
 

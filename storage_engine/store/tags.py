@@ -1,7 +1,7 @@
 """``TagStore``: named copies of snapshots, which keep what they name from being expired.
 
-Spec: "Tag" of Apache Paimon. A tag's file is the snapshot's JSON; only a tag that has a time to live carries two more
-fields, since older readers do not know them.
+Spec: "Tag" of Apache Paimon. A tag's file is the snapshot's JSON; only a tag that has a time to live carries
+two more fields, since older readers do not know them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _DATE_PARTS, _TIME_PARTS = 5, 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A named snapshot. ``create_time`` is the writer's local wall clock; it and ``time_retained_ms`` come together."""
+    """A named snapshot.
+
+    ``create_time`` is the writer's local wall clock; it and ``time_retained_ms`` come together.
+    """
 
     name: str
     snapshot: Snapshot
