@@ -1,0 +1,361 @@
+"""A seeded workload of real transactions on the business's tables in MariaDB, runnable in steps.
+
+The n-th transaction is a function of the seed, of n and of the tables' rows, and notes n in
+``workload.progress`` within itself; so a workload that is cut off anywhere goes on with the next
+transaction, and the same seed gives the same tables. Transactions insert, update and delete one row or
+many, touch the same row several times, are rolled back as a whole or to a savepoint. Every change of a row
+sets a greater ``event_time`` than the change before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from importlib.resources import files
+from random import Random
+from typing import Any, Final, TypeAlias
+
+import pymysql
+
+from lakehouse_demo.business_rows import CITIES, FAMILY_NAMES, GIVEN_NAMES, MONEY_SCALE, PRODUCTS
+
+SCHEMA_FILE: Final = "mariadb_schema.sql"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadConfig:
+    """``members`` and ``agents`` stand there from the start; ``transactions`` come over ``days`` days from
+    ``start``."""
+
+    seed: int = 7
+    members: int = 2_000
+    agents: int = 48
+    transactions: int = 1_200
+    start: date = date(2024, 1, 29)
+    days: int = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How many transactions were run, and how many members and orders they ever made."""
+
+    transactions: int
+    members: int
+    orders: int
+
+
+def prepare(connection: pymysql.Connection[Any], config: WorkloadConfig) -> None:
+    """Create the tables and their first rows; whatever stands there is left as it is."""
+    with connection.cursor() as cursor:
+        for statement in files("lakehouse_demo").joinpath(SCHEMA_FILE).read_text("utf-8").split(";\n"):
+            if statement.strip():
+                cursor.execute(statement)
+        cursor.execute("SELECT COUNT(*) FROM workload.progress")
+        if cursor.fetchone() == (0,):
+            cursor.execute("START TRANSACTION")
+            _first_rows(cursor, config)
+            cursor.execute("INSERT INTO workload.progress VALUES (1, 0, %s, 0)", (config.members,))
+            cursor.execute("COMMIT")
+
+
+def run(connection: pymysql.Connection[Any], config: WorkloadConfig, *, transactions: int) -> Progress:
+    """Run the next ``transactions`` transactions, or those that are left. REQUIRES: ``prepare``; one caller
+    at a time."""
+    progress = progress_of(connection)
+    until = min(progress.transactions + transactions, config.transactions)
+    with connection.cursor() as cursor:
+        for number in range(progress.transactions, until):
+            progress = _Transaction(cursor, config, progress, number).run()
+    return progress
+
+
+def progress_of(connection: pymysql.Connection[Any]) -> Progress:
+    """How far the workload came."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT transactions, members, orders FROM workload.progress")
+        transactions, members, orders = cursor.fetchone() or (0, 0, 0)
+        cursor.execute("COMMIT")
+    return Progress(transactions=transactions, members=members, orders=orders)
+
+
+def _first_rows(cursor: pymysql.cursors.Cursor, config: WorkloadConfig) -> None:
+    choose = Random(f"{config.seed}/rows").choice
+    before = datetime.combine(config.start - timedelta(days=1), datetime.min.time())
+    teams = max(4, config.agents // 8)
+    _insert(cursor, "city", ((f"C{n:02d}", *row) for n, row in enumerate(CITIES, start=1)))
+    _insert(cursor, "team", ((f"T{n:03d}", f"Team {n}", _city(choose)) for n in range(1, teams + 1)))
+    _insert(
+        cursor,
+        "agent",
+        (
+            (f"A{n:04d}", _name(choose), f"T{n % teams + 1:03d}", config.start - timedelta(days=100 + 7 * n))
+            for n in range(1, config.agents + 1)
+        ),
+    )
+    _insert(
+        cursor,
+        "product",
+        ((f"P{n:02d}", *row[:3], Decimal(row[3]) / MONEY_SCALE) for n, row in enumerate(PRODUCTS, start=1)),
+    )
+    _insert(
+        cursor,
+        "sprint",
+        (
+            (
+                f"S{n}",
+                f"Dash {n}",
+                config.start + timedelta(days=3 * n - 3),
+                config.start + timedelta(days=3 * n),
+            )
+            for n in range(1, config.days // 3 + 2)
+        ),
+    )
+    _insert(
+        cursor,
+        "member",
+        ((f"M{n:08d}", _name(choose), _city(choose), None, before) for n in range(1, config.members + 1)),
+    )
+
+
+def _insert(cursor: pymysql.cursors.Cursor, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+    values = list(rows)
+    places = ", ".join(["%s"] * len(values[0]))
+    cursor.executemany(f"INSERT INTO sales.{table} VALUES ({places})", values)
+
+
+def _city(choose: Callable[[range], int]) -> str:
+    return f"C{choose(range(1, len(CITIES) + 1)):02d}"
+
+
+def _name(choose: Callable[[tuple[str, ...]], str]) -> str:
+    return f"{choose(GIVEN_NAMES)} {choose(FAMILY_NAMES)}"
+
+
+class _Transaction:
+    """The n-th transaction of the workload: a kind chosen by the seed, on rows chosen by it."""
+
+    def __init__(
+        self, cursor: pymysql.cursors.Cursor, config: WorkloadConfig, progress: Progress, number: int
+    ) -> None:
+        self._cursor = cursor
+        self._config = config
+        self._random = Random(f"{config.seed}/{number}")
+        self._members, self._orders = progress.members, progress.orders
+        self._number = number
+        span = timedelta(days=config.days)
+        self._now = datetime.combine(config.start, datetime.min.time()) + span * number / config.transactions
+        self._now = self._now.replace(microsecond=self._now.microsecond // 1000 * 1000)
+
+    def run(self) -> Progress:
+        kind = self._random.choices(_KINDS, _WEIGHTS)[0]
+        self._sql("START TRANSACTION")
+        kind(self)
+        done = (self._number + 1, self._members, self._orders)
+        self._sql("UPDATE workload.progress SET transactions = %s, members = %s, orders = %s", *done)
+        self._sql("COMMIT")
+        return Progress(transactions=done[0], members=done[1], orders=done[2])
+
+    # orders
+
+    def place_orders(self) -> None:
+        members = self._some(
+            "SELECT id FROM sales.member WHERE id >= %s ORDER BY id LIMIT %s", "M", self._members
+        )
+        rows = [self._order(member_id) for (member_id,) in members]
+        if rows:
+            _insert(self._cursor, "member_order", rows)
+
+    def correct_amounts(self) -> None:
+        self._update_orders("amount = ROUND(amount * 0.93 + 0.0001, 4)")
+
+    def correct_quantities(self) -> None:
+        self._update_orders("amount = amount * 2, quantity = quantity * 2")
+
+    def refund(self) -> None:
+        self._update_orders("status = 'refunded'")
+
+    def pay_again(self) -> None:
+        self._update_orders("status = 'paid'")
+
+    def reassign(self) -> None:
+        self._update_orders(f"agent_id = '{self._agent()}'")
+
+    def delete_orders(self) -> None:
+        for v_date, order_id in self._some_orders()[:4]:
+            self._sql("DELETE FROM sales.member_order WHERE v_date = %s AND id = %s", v_date, order_id)
+
+    def replace_order(self) -> None:
+        for v_date, order_id in self._some_orders()[:1]:
+            self._sql(
+                "SELECT member_id FROM sales.member_order WHERE v_date = %s AND id = %s", v_date, order_id
+            )
+            (member_id,) = self._cursor.fetchone() or ("",)
+            row = (v_date, order_id, *self._order(member_id)[2:])
+            self._orders -= 1
+            self._sql(f"REPLACE INTO sales.member_order VALUES ({', '.join(['%s'] * len(row))})", *row)
+
+    def work_on_new_orders(self) -> None:
+        """Insert orders, and change, refund and delete some of them before anybody else sees them."""
+        first = self._orders + 1
+        self.place_orders()
+        new = [f"O{number:09d}" for number in range(first, self._orders + 1)]
+        for change, ids in (("amount = 0.0001", new[:3]), ("status = 'refunded'", new[2:5])):
+            for order_id in ids:
+                statement = f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id = %s"
+                self._sql(statement, self._tick(), order_id)
+        for order_id in new[4:6]:
+            self._sql("DELETE FROM sales.member_order WHERE id = %s", order_id)
+
+    # members
+
+    def join(self) -> None:
+        count = self._random.randrange(1, 20)
+        choose, now = self._random.choice, self._tick()
+        numbers = range(self._members + 1, self._members + count + 1)
+        _insert(
+            self._cursor, "member", ((f"M{n:08d}", _name(choose), _city(choose), None, now) for n in numbers)
+        )
+        self._members += count
+
+    def move(self) -> None:
+        self._update_members("city_id", _city(self._random.choice))
+
+    def change_phones(self) -> None:
+        self._update_members("phone", self._random.choice([None, f"1{self._random.randrange(10**10):010d}"]))
+
+    def delete_idle_members(self) -> None:
+        self._sql(
+            "DELETE FROM sales.member WHERE id >= %s AND NOT EXISTS (SELECT 1 FROM sales.member_order "
+            "WHERE member_id = sales.member.id) ORDER BY id LIMIT 3",
+            f"M{self._random.randrange(1, self._members + 1):08d}",
+        )
+
+    def upsert_member(self) -> None:
+        self._sql(
+            "INSERT INTO sales.member VALUES (%s, %s, %s, NULL, %s) "
+            "ON DUPLICATE KEY UPDATE city_id = VALUES(city_id), event_time = VALUES(event_time)",
+            f"M{self._random.randrange(1, self._members + 1):08d}",
+            _name(self._random.choice),
+            _city(self._random.choice),
+            self._tick(),
+        )
+
+    # dimensions
+
+    def move_agent(self) -> None:
+        teams = max(4, self._config.agents // 8)
+        team = f"T{self._random.randrange(1, teams + 1):03d}"
+        self._sql("UPDATE sales.agent SET team_id = %s WHERE id = %s", team, self._agent())
+
+    def reweigh_product(self) -> None:
+        statement = "UPDATE sales.product SET score_weight = score_weight + 0.1234 WHERE id = %s"
+        self._sql(statement, self._product())
+
+    # transactions that leave nothing, or not all
+
+    def roll_back(self) -> None:
+        orders = self._orders
+        self.place_orders()
+        self.refund()
+        self.move()
+        self._orders = orders
+        self._sql("ROLLBACK")
+        self._sql("START TRANSACTION")
+
+    def roll_back_to_savepoint(self) -> None:
+        self.place_orders()
+        self._sql("SAVEPOINT placed")
+        self._sql("DELETE FROM sales.member_order ORDER BY v_date, id LIMIT 50")
+        self.refund()
+        self._sql("ROLLBACK TO SAVEPOINT placed")
+        self.correct_amounts()
+
+    # choices
+
+    def _sql(self, statement: str, *values: object) -> None:
+        self._cursor.execute(statement, values)
+
+    def _tick(self) -> datetime:
+        """A time after all earlier ones."""
+        self._now += timedelta(milliseconds=1)
+        return self._now
+
+    def _some(self, query: str, prefix: str, made: int) -> list[tuple[Any, ...]]:
+        """Up to 25 rows that follow an id chosen among those ever made."""
+        width = 8 if prefix == "M" else 9
+        first = f"{prefix}{self._random.randrange(1, max(made, 1) + 1):0{width}d}"
+        self._sql(query, first, self._random.randrange(1, 26))
+        return list(self._cursor.fetchall())
+
+    def _some_orders(self) -> list[tuple[Any, ...]]:
+        query = "SELECT v_date, id FROM sales.member_order WHERE id >= %s ORDER BY id LIMIT %s"
+        return self._some(query, "O", self._orders)
+
+    def _update_orders(self, change: str) -> None:
+        ids = [order_id for _, order_id in self._some_orders()]
+        if ids:
+            self._cursor.execute(
+                f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id IN %s", (self._tick(), ids)
+            )
+
+    def _update_members(self, column: str, value: str | None) -> None:
+        first = f"M{self._random.randrange(1, self._members + 1):08d}"
+        statement = (
+            f"UPDATE sales.member SET {column} = %s, event_time = %s WHERE id >= %s ORDER BY id LIMIT 10"
+        )
+        self._sql(statement, value, self._tick(), first)
+
+    def _agent(self) -> str:
+        return f"A{self._random.randrange(1, self._config.agents + 1):04d}"
+
+    def _product(self) -> str:
+        return f"P{self._random.randrange(1, len(PRODUCTS) + 1):02d}"
+
+    def _order(self, member_id: str) -> tuple[object, ...]:
+        """A new order of a member, today."""
+        self._orders += 1
+        day = self._now.date()
+        quantity = self._random.randrange(1, 9)
+        return (
+            day.isoformat(),
+            f"O{self._orders:09d}",
+            member_id,
+            self._agent(),
+            self._product(),
+            f"S{(day - self._config.start).days // 3 + 1}",
+            self._random.choice(("new", "renew", "renew")),
+            quantity,
+            Decimal(self._random.randrange(1, 10_000_000) * quantity) / MONEY_SCALE,
+            "paid",
+            self._tick(),
+        )
+
+
+_TransactionKind: TypeAlias = Callable[[_Transaction], None]
+
+_SHARES: Final[tuple[tuple[_TransactionKind, int], ...]] = (
+    (_Transaction.place_orders, 38),
+    (_Transaction.correct_amounts, 12),
+    (_Transaction.correct_quantities, 4),
+    (_Transaction.refund, 8),
+    (_Transaction.pay_again, 2),
+    (_Transaction.reassign, 3),
+    (_Transaction.delete_orders, 4),
+    (_Transaction.replace_order, 2),
+    (_Transaction.work_on_new_orders, 4),
+    (_Transaction.join, 6),
+    (_Transaction.move, 4),
+    (_Transaction.change_phones, 3),
+    (_Transaction.delete_idle_members, 2),
+    (_Transaction.upsert_member, 2),
+    (_Transaction.move_agent, 2),
+    (_Transaction.reweigh_product, 1),
+    (_Transaction.roll_back, 3),
+    (_Transaction.roll_back_to_savepoint, 2),
+)
+"""Relative share of each kind of transaction."""
+
+_KINDS: Final = [kind for kind, _ in _SHARES]
+_WEIGHTS: Final = [share for _, share in _SHARES]
