@@ -76,7 +76,8 @@ class SplitReader:
             [*columns, SEQUENCE_NUMBER, VALUE_KIND],
             predicate=part_over(self._predicate, keys),
         )
-        if self._schema.table_options.needs_lookup and plan.merge_engine is not MergeEngine.DEDUPLICATE:
+        options = self._schema.table_options
+        if options.needs_lookup and options.merge_engine is not MergeEngine.DEDUPLICATE:
             level0 = rows.filter(pl.col(LEVEL) == 0)
             rows = pl.concat([level0, lowest_level_only(rows.filter(pl.col(LEVEL) > 0), keys)])
         frame = drop_retracts(merge(rows.drop(LEVEL), plan))
