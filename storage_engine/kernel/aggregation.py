@@ -1,0 +1,153 @@
+"""Merge engine ``aggregation``: each value column by its aggregate function; and the assembly that partial-update shares.
+
+Spec: "Merge Engine / Aggregation" of Apache Paimon 1.3.1. Records come sorted by key and merge order, with ``_KEY_INDEX``
+(UInt32, ascending) and ``_RETRACT``; results have one row for each key index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from storage_engine.errors import InvalidRows
+from storage_engine.kernel.aggregators import AGGREGATORS, KEY_INDEX, RETRACT, Column
+from storage_engine.kernel.merge_plan import MergePlan
+from storage_engine.spec.schema import VALUE_KIND
+from storage_engine.spec.types import INTEGER_ROOTS, DataType, TypeRoot
+
+ROW = "_ROW"
+ORDER = "_ORDER"
+KEPT_ORDER = "_KEPT_ORDER"
+HELPERS = frozenset({KEY_INDEX, RETRACT, ROW, ORDER, KEPT_ORDER})
+DELETE_KIND = 3
+_COMPACT_DECIMAL_PRECISION = 18
+_SAFE_DECIMAL = 1e38
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """Columns whose values come from one record of the key: ``row`` aggregates to its (signed) row number, null for none."""
+
+    row: pl.Expr
+    columns: Sequence[str]
+
+
+def aggregate(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.DataFrame:
+    """Aggregated values; kind +I, or -D if the last record removed the row."""
+    with_reset = plan.remove_on_delete and bool((records.get_column(VALUE_KIND) == DELETE_KIND).any())
+    records = after_last_delete(records) if with_reset else numbered(records)
+    with_retracts = bool(records.get_column(RETRACT).any())
+    columns = [
+        Column(
+            rule=plan.rules[name],
+            order=KEPT_ORDER if with_reset and name in plan.not_null else ORDER,
+            with_retracts=with_retracts,
+        )
+        for name in records.columns
+        if name in plan.rules
+    ]
+    rest = [name for name in records.columns if name not in plan.rules and name not in HELPERS]
+    take = Take(row=pl.col(ROW).last(), columns=[name for name in rest if name != VALUE_KIND])
+    kind = _kind(deleted=pl.col(ORDER).last().is_null())
+    return assemble(records, plan, columns=columns, takes=[take], kind=kind)
+
+
+def numbered(records: pl.DataFrame) -> pl.DataFrame:
+    """The records with ``_ROW`` (1-based, Int64) and ``_ORDER``, the same."""
+    row = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
+    return records.with_columns(row.alias(ROW), row.alias(ORDER))
+
+
+def after_last_delete(records: pl.DataFrame) -> pl.DataFrame:
+    """The records of each key from its last -D on, numbered.
+
+    ``_ORDER`` is null for that -D: it clears the row. ``_KEPT_ORDER`` is not: a NOT NULL column keeps the deleted value.
+    """
+    last = pl.when(pl.col(VALUE_KIND) == DELETE_KIND).then(pl.col(ROW)).max().over(KEY_INDEX).fill_null(0)
+    since = numbered(records).with_columns((pl.col(ROW) - last).alias(ROW)).filter(pl.col(ROW) >= 0)
+    return renumbered(since, clears=pl.col(ROW) == 0)
+
+
+def renumbered(records: pl.DataFrame, *, clears: pl.Expr) -> pl.DataFrame:
+    """The records with new numbers; those that clear their row are no retracts and have no ``_ORDER``."""
+    row = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
+    return records.with_columns(
+        row.alias(ROW),
+        row.alias(KEPT_ORDER),
+        pl.when(~clears).then(row).alias(ORDER),
+        (pl.col(RETRACT) & ~clears).alias(RETRACT),
+    )
+
+
+def _kind(deleted: pl.Expr) -> pl.Expr:
+    return pl.when(deleted).then(pl.lit(DELETE_KIND, pl.Int8)).otherwise(pl.lit(0, pl.Int8))
+
+
+def assemble(
+    records: pl.DataFrame, plan: MergePlan, *, columns: Sequence[Column], takes: Iterable[Take], kind: pl.Expr
+) -> pl.DataFrame:
+    """One row for each key index: aggregated columns, taken columns, the kind, and ``_KEY_INDEX``.
+
+    Raises InvalidRows if a retract meets a function that cannot take it back.
+    """
+    _check_retractable(records, plan, columns)
+    taken = [*takes]
+    reductions = {VALUE_KIND: kind}
+    folds = []
+    for column in columns:
+        aggregator = AGGREGATORS[column.rule.function]
+        if aggregator.pick is not None:
+            taken.append(Take(row=aggregator.pick(column), columns=[column.rule.name]))
+        elif aggregator.reduce is not None:
+            reductions[column.rule.name] = aggregator.reduce(column)
+        elif aggregator.fold is not None:
+            folds.append(aggregator.fold(records, column))
+    rows = [take.row.alias(f"{ROW}{index}") for index, take in enumerate(taken)]
+    reduced = [expression.alias(name) for name, expression in reductions.items()]
+    result = records.group_by(KEY_INDEX, maintain_order=True).agg(*reduced, *rows)
+    types = {column.rule.name: column.rule.type for column in columns}
+    parts = [result.select(KEY_INDEX, VALUE_KIND)]
+    parts += [
+        _fitted(result.get_column(name), types[name]).to_frame() for name in reductions if name != VALUE_KIND
+    ]
+    for index, take in enumerate(taken):
+        numbers = result.get_column(f"{ROW}{index}").abs() - 1
+        parts.append(records.select(pl.col(take.columns).gather(numbers)))
+    merged = pl.concat(parts, how="horizontal")
+    for fold in folds:
+        merged = merged.join(fold, on=KEY_INDEX, how="left", maintain_order="left")
+    return merged
+
+
+def _check_retractable(records: pl.DataFrame, plan: MergePlan, columns: Sequence[Column]) -> None:
+    for column in columns:
+        rule = column.rule
+        if column.with_retracts and not rule.can_retract:
+            key = records.filter(pl.col(RETRACT)).select(plan.keys).row(0)
+            raise InvalidRows(
+                f"column {rule.name!r}: aggregate function {rule.function!r} cannot take back the -U or -D of key {key};"
+                f" set option 'fields.{rule.name}.ignore-retract' to 'true' to leave the value as it is"
+            )
+
+
+def _fitted(values: pl.Series, data_type: DataType) -> pl.Series:
+    """Reduced values in the column's type, as Java keeps them: integers wrap, decimals see ``_fitted_decimal``."""
+    dtype = data_type.to_polars()
+    if data_type.root in INTEGER_ROOTS:
+        return values.cast(dtype, wrap_numerical=True)
+    if data_type.root is TypeRoot.DECIMAL:
+        return _fitted_decimal(values, data_type)
+    return values.cast(dtype)
+
+
+def _fitted_decimal(values: pl.Series, data_type: DataType) -> pl.Series:
+    """A sum beyond the precision stays as it is up to 18 digits (Paimon does not check those), and is null above."""
+    dtype, precision, scale = data_type.to_polars(), data_type.precision or 10, data_type.scale or 0
+    fitted = values.cast(dtype, strict=False)
+    if precision > _COMPACT_DECIMAL_PRECISION or fitted.null_count() == values.null_count():
+        return fitted
+    unchecked = values.to_arrow().cast(pa.decimal128(38, scale)).view(pa.decimal128(precision, scale))
+    return pl.Series(values.name, pl.from_arrow(unchecked), dtype=dtype)

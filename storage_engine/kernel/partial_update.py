@@ -1,0 +1,161 @@
+"""Merge engine ``partial-update``: columns arrive piece by piece; with sequence groups, each in its own order.
+
+Spec: "Merge Engine / Partial Update" of Apache Paimon 1.3.1. Records come sorted by key and merge order, with ``_KEY_INDEX``
+(UInt32, ascending) and ``_RETRACT``; results have one row for each key index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from storage_engine.errors import InvalidRows
+from storage_engine.kernel.aggregation import (
+    DELETE_KIND,
+    HELPERS,
+    KEPT_ORDER,
+    ORDER,
+    ROW,
+    Take,
+    after_last_delete,
+    assemble,
+    numbered,
+    renumbered,
+)
+from storage_engine.kernel.aggregators import KEY_INDEX, RETRACT, Column
+from storage_engine.kernel.merge_plan import MergePlan, SequenceGroup
+from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND
+
+_MET_INSERT = "_MET_INSERT"
+_CLEARS = "_CLEARS"
+
+
+def update_partially(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.DataFrame:
+    """Columns filled from the records that carry them; kind +I, or -D if the row was removed or never inserted.
+
+    Raises InvalidRows for a retract that no option handles.
+    """
+    with_retracts = bool(records.get_column(RETRACT).any())
+    if with_retracts:
+        records = _prepared(records, plan)
+    else:
+        records = numbered(records).with_columns(pl.col(ORDER).alias(KEPT_ORDER))
+    records = records.with_columns(
+        _group_order(records, sequence_group).alias(_order_of(index))
+        for index, sequence_group in enumerate(plan.groups)
+    )
+    columns = [
+        Column(rule=plan.rules[name], order=_order_of(index), with_retracts=with_retracts)
+        for index, sequence_group in enumerate(plan.groups)
+        for name in sequence_group.columns
+        if name in plan.rules and name in records.columns
+    ]
+    takes = [*_group_takes(records, plan), *_plain_takes(records, plan, group)]
+    if with_retracts:
+        records = _without_retracted_values(records, plan)
+        deleted = ~pl.col(_MET_INSERT).any() | pl.col(ORDER).last().is_null()
+        kind = pl.when(deleted).then(pl.lit(DELETE_KIND, pl.Int8)).otherwise(pl.lit(0, pl.Int8))
+    else:
+        kind = pl.lit(0, pl.Int8).first()
+    return assemble(records, plan, columns=columns, takes=takes, kind=kind)
+
+
+def _order_of(index: int) -> str:
+    return f"{ORDER}{index}"
+
+
+def _prepared(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
+    """Records with numbers, after what retracts do to whole rows."""
+    met = records.with_columns((~pl.col(RETRACT)).any().over(KEY_INDEX).alias(_MET_INSERT))
+    if plan.ignore_delete:
+        kept = numbered(met.filter(~pl.col(RETRACT) | ~pl.col(_MET_INSERT)))
+        return kept.with_columns(pl.col(ORDER).alias(KEPT_ORDER))
+    if plan.groups:
+        return _after_last_removal(met, plan)
+    if plan.remove_on_delete:
+        return after_last_delete(met)
+    key = records.filter(pl.col(RETRACT)).select(plan.keys).row(0)
+    raise InvalidRows(
+        f"merge engine partial-update cannot merge the -U or -D of key {key}; set option 'ignore-delete',"
+        " 'partial-update.remove-record-on-delete' or a sequence group"
+    )
+
+
+def _after_last_removal(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
+    """The records of each key from the last -D on that removed its row through a sequence group."""
+    records = numbered(records).with_columns(pl.lit(False).alias(_CLEARS))
+    removing = [group for group in plan.groups if group.removes_record]
+    # Each round finds the first removal of each key since the one before: a removal also forgets the sequences.
+    while removing:
+        removes = pl.any_horizontal(_group_order(records, group) > 0 for group in removing)
+        hits = removes & (pl.col(VALUE_KIND) == DELETE_KIND) & ~pl.col(_CLEARS)
+        first = pl.when(hits).then(pl.col(ROW)).min().over(KEY_INDEX)
+        found = records.with_columns(first.alias(KEPT_ORDER))
+        if found.get_column(KEPT_ORDER).null_count() == found.height:
+            break
+        records = found.filter(pl.col(ROW) >= pl.col(KEPT_ORDER).fill_null(0)).with_columns(
+            (pl.col(_CLEARS) | (pl.col(ROW) == pl.col(KEPT_ORDER))).fill_null(pl.col(_CLEARS))
+        )
+        cleared = pl.when(~pl.col(_CLEARS)).then(pl.col(ROW))
+        records = records.with_columns(cleared.alias(ORDER))
+    return renumbered(records, clears=pl.col(_CLEARS))
+
+
+def _group_order(records: pl.DataFrame, group: SequenceGroup) -> pl.Series:
+    """The order of each record in a sequence group (see ``aggregators``): negative if older than what came before it.
+
+    Null for a record whose sequence columns are all null: it leaves the group alone.
+    """
+    sequence = list(group.sequence)
+    distinct = records.select(sequence).unique().sort(sequence, nulls_last=False).with_row_index("_RANK", 1)
+    ranked = records.select(KEY_INDEX, ORDER, *sequence).join(
+        distinct, on=sequence, how="left", nulls_equal=True, maintain_order="left"
+    )
+    counts = pl.any_horizontal(pl.col(sequence).is_not_null()) & pl.col(ORDER).is_not_null()
+    # Keys ascend, so with the key in the high digits a maximum so far never looks across keys.
+    rank = pl.when(counts).then(pl.col("_RANK").cast(pl.Int64)).otherwise(0)
+    standing = pl.col(KEY_INDEX).cast(pl.Int64) * (distinct.height + 1) + rank
+    newer = standing == standing.cum_max()
+    order = pl.when(newer).then(pl.col(ORDER)).otherwise(-pl.col(ORDER))
+    return ranked.select(pl.when(counts).then(order)).to_series()
+
+
+def _group_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
+    """Sequence columns and columns without a function: from the newest record of their group."""
+    takes = []
+    for index, group in enumerate(plan.groups):
+        names = [*group.sequence, *(name for name in group.columns if name not in plan.rules)]
+        names = [name for name in names if name in records.columns and name not in plan.keys]
+        order = pl.col(_order_of(index))
+        takes.append(Take(row=pl.when(order > 0).then(order).max(), columns=names))
+    return takes
+
+
+def _plain_takes(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> list[Take]:
+    """Keys and system columns from the last record; every other column from the last add that has it."""
+    grouped = {
+        name for sequence_group in plan.groups for name in (*sequence_group.sequence, *sequence_group.columns)
+    }
+    whole = [*group, *plan.keys, SEQUENCE_NUMBER]
+    takes = [Take(row=pl.col(ROW).last(), columns=[name for name in records.columns if name in whole])]
+    skipped = {*whole, *grouped, *HELPERS, VALUE_KIND}
+    for name in plan.columns:
+        if name not in skipped and name in records.columns:
+            order = pl.col(KEPT_ORDER if name in plan.not_null else ORDER)
+            row = pl.when(~pl.col(RETRACT) & pl.col(name).is_not_null()).then(order).max()
+            if name in plan.not_null:
+                row = pl.coalesce(row, pl.col(ROW).first())
+            takes.append(Take(row=row, columns=[name]))
+    return takes
+
+
+def _without_retracted_values(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
+    """Columns of sequence groups without a function are null where a retract is the newest record."""
+    cleared = [
+        name
+        for group in plan.groups
+        for name in group.columns
+        if name not in plan.rules and name not in plan.keys and name in records.columns
+    ]
+    return records.with_columns(pl.when(~pl.col(RETRACT)).then(pl.col(name)).alias(name) for name in cleared)

@@ -1,0 +1,79 @@
+"""Column statistics of a frame, as manifests keep them: minimum, maximum and null count.
+
+Spec: "Manifest / SimpleStats" of Apache Paimon 1.3.1 (modes none, counts, truncate(n), full).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, STRING_ROOTS, TIMESTAMP_ROOTS, DataField
+
+VALUE_TRUNCATE_LENGTH = 16
+KEY_TRUNCATE_LENGTH = 128
+_LAST_CODE_POINT, _SURROGATES = 0x10FFFF, range(0xD800, 0xE000)
+
+Stats = tuple[list[object], list[object], list[int]]
+
+
+def column_stats(
+    frame: pl.DataFrame, fields: Sequence[DataField], *, truncate_length: int | None = VALUE_TRUNCATE_LENGTH
+) -> Stats:
+    """Minima, maxima (Python values, None where unknown) and null counts of some columns.
+
+    Strings are cut to ``truncate_length`` code points (None: whole); a cut maximum is raised so that it stays an upper bound,
+    and if it cannot be, both ends are None. Nested columns, nanosecond timestamps and floats that hold NaN have no minimum and maximum.
+    """
+    if frame.is_empty() or not fields:
+        return [None] * len(fields), [None] * len(fields), [0] * len(fields)
+    wanted = [expression for field in fields for expression in _expressions(field)]
+    row = iter(frame.select(expression.alias(str(i)) for i, expression in enumerate(wanted)).row(0))
+    mins: list[object] = []
+    maxs: list[object] = []
+    nulls: list[int] = []
+    for field in fields:
+        nulls.append(next(row))
+        low, high = (next(row), next(row)) if _is_ordered(field) else (None, None)
+        if field.type.root in FLOAT_ROOTS and next(row):
+            low = high = None
+        if field.type.root in STRING_ROOTS and truncate_length is not None:
+            low, high = _truncated(low, high, truncate_length)
+        mins.append(low)
+        maxs.append(high)
+    return mins, maxs, nulls
+
+
+def _is_ordered(field: DataField) -> bool:
+    """Whether a minimum is kept: not for nested types, nor for timestamps finer than Python's."""
+    is_nanos = field.type.root in TIMESTAMP_ROOTS and field.type.time_unit == "ns"
+    return field.type.root not in NESTED_ROOTS and not is_nanos
+
+
+def _expressions(field: DataField) -> Iterable[pl.Expr]:
+    column = pl.col(field.name)
+    yield column.null_count()
+    if _is_ordered(field):
+        yield column.min()
+        yield column.max()
+    if field.type.root in FLOAT_ROOTS:
+        yield column.is_nan().any()
+
+
+def _truncated(low: str | None, high: str | None, length: int) -> tuple[str | None, str | None]:
+    if low is None or high is None:
+        return low, high
+    bound = high if len(high) <= length else _raised(high[:length])
+    return (None, None) if bound is None else (low[:length], bound)
+
+
+def _raised(text: str) -> str | None:
+    """The least string of at most the same length above all that begin with ``text``; None if there is none."""
+    for end in range(len(text) - 1, -1, -1):
+        following = ord(text[end]) + 1
+        if following in _SURROGATES:
+            following = _SURROGATES.stop
+        if following <= _LAST_CODE_POINT:
+            return text[:end] + chr(following)
+    return None
