@@ -76,7 +76,13 @@ class LookupTable:
         self._cache = pl.DataFrame(schema={name: table.schema.polars_schema[name] for name in self._columns})
         self._asked = self._cache.select(self._on)
         self.stats = LookupStats(
-            strategy=self.strategy, reason=self._reason, rows=0, matched=0, cached_rows=0, cached_bytes=0, snapshot=None
+            strategy=self.strategy,
+            reason=self._reason,
+            rows=0,
+            matched=0,
+            cached_rows=0,
+            cached_bytes=0,
+            snapshot=None,
         )
 
     def join(
@@ -130,8 +136,14 @@ class LookupTable:
         if rows <= FULL_CACHE_ROWS:
             return "full-cache", f"{rows} physical rows fit the full cache"
         if set(self._on) >= set(self._table.schema.bucket_keys) and self._table.schema.table_options.bucket > 0:
-            return "bucket-shuffle", f"{rows} physical rows are too many for one cache, and the key gives the bucket"
-        return "partial-cache", f"{rows} physical rows are too many for one cache, and the key does not give the bucket"
+            return (
+                "bucket-shuffle",
+                f"{rows} physical rows are too many for one cache, and the key gives the bucket",
+            )
+        return (
+            "partial-cache",
+            f"{rows} physical rows are too many for one cache, and the key does not give the bucket",
+        )
 
     def _refresh_full(self, target: int) -> None:
         if target == self._snapshot:

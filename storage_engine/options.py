@@ -120,18 +120,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     bucket = values.get("bucket", -1)
     found = []
     if bucket == 0 or bucket < -2:
-        found.append(
-            f"option 'bucket' is {bucket}: expected a positive number, -1 (dynamic) or -2 (postpone)"
-        )
+        found.append(f"option 'bucket' is {bucket}: expected a positive number, -1 (dynamic) or -2 (postpone)")
     retained_min = values.get("snapshot_num_retained_min", 10)
     if retained_min < 1:
-        found.append(
-            f"option 'snapshot.num-retained.min' is {retained_min}: expected at least 1"
-        )
+        found.append(f"option 'snapshot.num-retained.min' is {retained_min}: expected at least 1")
     if values.get("snapshot_num_retained_max", retained_min) < retained_min:
-        found.append(
-            "option 'snapshot.num-retained.max' is smaller than 'snapshot.num-retained.min'"
-        )
+        found.append("option 'snapshot.num-retained.max' is smaller than 'snapshot.num-retained.min'")
     return found
 
 

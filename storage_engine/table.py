@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -27,7 +28,7 @@ from storage_engine.store.table_store import TableStore
 from storage_engine.write.offsets import Offsets
 from storage_engine.write.table_write import Committer, TableWrite
 
-Frame = pl.DataFrame | pl.LazyFrame | pa.Table
+Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 
 
 class Table:
@@ -66,8 +67,9 @@ class Table:
     ) -> Snapshot | None:
         """Upsert a frame as one atomic commit; returns the snapshot that shows it.
 
-        ``_row_kind`` ("+I", "-U", "+U", "-D") is optional. With ``commit_user`` and ``commit_identifier``, an identifier that
-        this user has committed already changes nothing and gives None; an empty frame then moves the offset alone.
+        ``_row_kind`` ("+I", "-U", "+U", "-D") is optional. With ``commit_user`` and ``commit_identifier``, an
+        identifier that this user has committed already changes nothing and gives None; an empty frame then moves the
+        offset alone.
         ``expected_offsets`` (user → last identifier or None) is compared atomically with the commit.
 
         Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown.
@@ -103,7 +105,9 @@ class Table:
         """Delete the rows that a predicate selects; None if there are none."""
         engine = self.schema.table_options.merge_engine
         if engine is not MergeEngine.DEDUPLICATE or not self.schema.primary_keys:
-            raise Unsupported(f"table {self.name}: delete() needs merge-engine 'deduplicate', this one has {engine.value!r}")
+            raise Unsupported(
+                f"table {self.name}: delete() needs merge-engine 'deduplicate', this one has {engine.value!r}"
+            )
         rows = self.scan().filter(predicate).with_columns(pl.lit("-D").alias(ROW_KIND)).collect()
         return None if rows.is_empty() else self.write(rows)
 
@@ -148,7 +152,8 @@ class Table:
     ) -> pl.LazyFrame:
         """The rows at a snapshot as a LazyFrame: projection, predicate and slice reach the files.
 
-        ``timestamp`` is epoch milliseconds or a datetime; ``buckets`` limits the read to some buckets. Raises SnapshotNotFound, SnapshotExpired, TagNotFound.
+        ``timestamp`` is epoch milliseconds or a datetime; ``buckets`` limits the read to some buckets. Raises
+        SnapshotNotFound, SnapshotExpired, TagNotFound.
         """
         unknown = [name for name in metadata_columns if name not in METADATA_TYPES]
         if unknown:
@@ -159,19 +164,15 @@ class Table:
         files = DataFiles(self.store.io, schema, self.store.schemas)
 
         def planner(predicate: pl.Expr | None) -> Plan:
-            return plan_scan(
-                live, schema, chosen, predicate, buckets=buckets, read_optimized=read_optimized
-            )
+            return plan_scan(live, schema, chosen, predicate, buckets=buckets, read_optimized=read_optimized)
 
         return lazy_scan(schema, files, planner, table=self.name, metadata_columns=metadata_columns)
 
-    def changes(
-        self, after: int | str, until: int | str | None = None, *, mode: str = "auto"
-    ) -> pl.LazyFrame:
+    def changes(self, after: int | str, until: int | str | None = None, *, mode: str = "auto") -> pl.LazyFrame:
         """What happened in the snapshots ``(after, until]``: ``_row_kind`` and the columns, in commit order.
 
-        Snapshots are ids or tag names; ``until`` defaults to the latest. ``mode``: "auto", "changelog", "delta" or "diff".
-        Raises SnapshotExpired if part of the range is gone.
+        Snapshots are ids or tag names; ``until`` defaults to the latest. ``mode``: "auto", "changelog", "delta" or
+        "diff". Raises SnapshotExpired if part of the range is gone.
         """
         first = self._snapshot_id(after)
         latest = self.store.snapshots.latest_id() or 0
@@ -346,5 +347,8 @@ def _committer(
     if identifier is not None and (user is None or identifier < 0):
         raise InvalidInput("a commit_identifier needs a commit_user, and is not negative")
     return Committer(
-        user=user, identifier=identifier, properties=dict(properties or {}), expected_offsets=dict(expected or {})
+        user=user,
+        identifier=identifier,
+        properties=dict(properties or {}),
+        expected_offsets=dict(expected or {}),
     )

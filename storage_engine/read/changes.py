@@ -67,10 +67,7 @@ class ChangeReader:
 
     def _rows(self, entries: Iterable[ManifestEntry]) -> pl.DataFrame:
         columns = [VALUE_KIND, SEQUENCE_NUMBER, *self.schema.column_names]
-        parts = [
-            self.files.read(entry.file, self._directory(entry), columns)
-            for entry in entries
-        ]
+        parts = [self.files.read(entry.file, self._directory(entry), columns) for entry in entries]
         if not parts:
             return self._empty()
         return pl.concat(parts).select(row_kind(), *self.schema.column_names)

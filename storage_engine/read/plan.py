@@ -1,7 +1,7 @@
 """Which files a batch read of a snapshot needs, and how each must be read.
 
-Spec: "Batch read" of Apache Paimon 1.3.1: a section of overlapping sorted runs is merged; a file that no other overlaps,
-holds no retraction and needs no masking beyond its deletion vector is read raw.
+Spec: "Batch read" of Apache Paimon 1.3.1: a section of overlapping sorted runs is merged; a file that no other
+overlaps, holds no retraction and needs no masking beyond its deletion vector is read raw.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def plan_scan(
     buckets: Collection[int] | None = None,
     read_optimized: bool = False,
 ) -> Plan:
-    """Plan a batch read of all or of some buckets. ``read_optimized``: only the files of the top level, unmerged (Paimon's ``t$ro``)."""
+    """Plan a batch read of all or of some buckets. ``read_optimized``: only the files of the top level, unmerged
+    (Paimon's ``t$ro``).
+    """
     pruner = Pruner(schema, predicate, buckets=buckets)
     found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep_entry=pruner.keep_entry)
     planner = _SplitPlanner(schema, pruner, read_optimized=read_optimized)

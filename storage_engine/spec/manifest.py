@@ -69,9 +69,7 @@ class DataFileMeta:
         return replace(self, level=level)
 
 
-EntryIdentity: TypeAlias = tuple[
-    bytes, int, int, str, tuple[str, ...], bytes | None, str | None
-]
+EntryIdentity: TypeAlias = tuple[bytes, int, int, str, tuple[str, ...], bytes | None, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +162,7 @@ def live_entries(entries: Iterable[ManifestEntry]) -> list[ManifestEntry]:
     deleted = {entry.identity for entry in listed if entry.kind is FileKind.DELETE}
     if not deleted:
         return listed
-    return [
-        entry
-        for entry in listed
-        if entry.kind is FileKind.ADD and entry.identity not in deleted
-    ]
+    return [entry for entry in listed if entry.kind is FileKind.ADD and entry.identity not in deleted]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,7 @@ KEY_PREFIX = "_KEY_"
 KEY_FIELD_ID_START = 1_073_741_823
 SEQUENCE_NUMBER_FIELD_ID = 2_147_483_646
 VALUE_KIND_FIELD_ID = 2_147_483_645
-_RESERVED = frozenset(
-    {SEQUENCE_NUMBER, VALUE_KIND, "_LEVEL", "rowkind", "_ROW_ID", "_row_kind"}
-)
+_RESERVED = frozenset({SEQUENCE_NUMBER, VALUE_KIND, "_LEVEL", "rowkind", "_ROW_ID", "_row_kind"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +63,7 @@ class TableSchema:
     @cached_property
     def trimmed_primary_keys(self) -> tuple[str, ...]:
         """The primary key without the partition columns, in declaration order: the key that rows merge by."""
-        return tuple(
-            name for name in self.primary_keys if name not in self.partition_keys
-        )
+        return tuple(name for name in self.primary_keys if name not in self.partition_keys)
 
     @cached_property
     def bucket_keys(self) -> tuple[str, ...]:
@@ -77,16 +73,12 @@ class TableSchema:
     @property
     def is_cross_partition(self) -> bool:
         """Whether the primary key lacks a partition column, so that a row may move between partitions."""
-        return bool(self.primary_keys) and not set(self.partition_keys) <= set(
-            self.primary_keys
-        )
+        return bool(self.primary_keys) and not set(self.partition_keys) <= set(self.primary_keys)
 
     @cached_property
     def polars_schema(self) -> pl.Schema:
         """Names and Polars dtypes of the columns."""
-        return pl.Schema(
-            {column.name: column.type.to_polars() for column in self.fields}
-        )
+        return pl.Schema({column.name: column.type.to_polars() for column in self.fields})
 
     def types_of(self, names: Iterable[str]) -> tuple[DataType, ...]:
         """The types of some columns. Raises KeyError for a name that is not a column."""
@@ -115,14 +107,10 @@ class TableSchema:
             document = json.loads(text)
             version = int(document.get("version", 1))
             if not 1 <= version <= SCHEMA_VERSION:
-                raise CorruptFile(
-                    f"{path}: schema version {version} is not known (at most {SCHEMA_VERSION})"
-                )
+                raise CorruptFile(f"{path}: schema version {version} is not known (at most {SCHEMA_VERSION})")
             return TableSchema(
                 id=int(document["id"]),
-                fields=tuple(
-                    DataField.from_json(column) for column in document["fields"]
-                ),
+                fields=tuple(DataField.from_json(column) for column in document["fields"]),
                 highest_field_id=int(document["highestFieldId"]),
                 partition_keys=tuple(document["partitionKeys"]),
                 primary_keys=tuple(document["primaryKeys"]),
@@ -175,9 +163,7 @@ class _Counter:
             )
         }
         fields = tuple(self.numbered(nested) for nested in data_type.fields)
-        return DataType(
-            root=data_type.root, nullable=data_type.nullable, fields=fields, **parts
-        )
+        return DataType(root=data_type.root, nullable=data_type.nullable, fields=fields, **parts)
 
 
 def number_new_field(column: DataField, highest_field_id: int) -> tuple[DataField, int]:
@@ -200,10 +186,7 @@ def create_schema(
     fields, highest = assign_field_ids(columns)
     schema = TableSchema(
         id=0,
-        fields=tuple(
-            _key_not_null(column) if column.name in keys else column
-            for column in fields
-        ),
+        fields=tuple(_key_not_null(column) if column.name in keys else column for column in fields),
         highest_field_id=highest,
         partition_keys=tuple(partition_keys),
         primary_keys=tuple(primary_keys),
@@ -240,31 +223,23 @@ def check_schema(schema: TableSchema) -> None:
             raise InvalidSchema(f"{what} {twice[0]!r} is named twice")
     for name in names:
         if name.startswith(KEY_PREFIX) or name in _RESERVED or not name:
-            raise InvalidSchema(
-                f"column name {name!r} is reserved by the table format; rename the column"
-            )
+            raise InvalidSchema(f"column name {name!r} is reserved by the table format; rename the column")
     for what, group in (
         ("primary key", schema.primary_keys),
         ("partition key", schema.partition_keys),
     ):
         unknown = [name for name in group if name not in schema.by_name]
         if unknown:
-            raise InvalidSchema(
-                f"{what} {unknown[0]!r} is not a column; columns: {', '.join(names)}"
-            )
+            raise InvalidSchema(f"{what} {unknown[0]!r} is not a column; columns: {', '.join(names)}")
     for name in (*schema.primary_keys, *schema.partition_keys):
         _check_key_type(schema.by_name[name])
     if schema.primary_keys and not schema.trimmed_primary_keys:
-        raise InvalidSchema(
-            f"the primary key {list(schema.primary_keys)} must hold more than the partition keys"
-        )
+        raise InvalidSchema(f"the primary key {list(schema.primary_keys)} must hold more than the partition keys")
 
 
 def _check_key_type(column: DataField) -> None:
     if column.type.root in NESTED_ROOTS:
-        raise InvalidSchema(
-            f"column {column.name!r}: a key cannot be of type {column.type.sql}"
-        )
+        raise InvalidSchema(f"column {column.name!r}: a key cannot be of type {column.type.sql}")
     if column.type.root in (TypeRoot.FLOAT, TypeRoot.DOUBLE):
         raise InvalidSchema(
             f"column {column.name!r}: {column.type.sql} cannot be a key, since NaN and -0.0 have no one place in its order;"

@@ -21,9 +21,7 @@ class CommitKind(StrEnum):
     """What a commit did."""
 
     APPEND = "APPEND"  # new rows; no live file was removed
-    COMPACT = (
-        "COMPACT"  # files were rewritten; the rows that a reader sees are the same
-    )
+    COMPACT = "COMPACT"  # files were rewritten; the rows that a reader sees are the same
     OVERWRITE = "OVERWRITE"  # live files were removed and replaced
     ANALYZE = "ANALYZE"  # statistics alone
 
@@ -32,7 +30,8 @@ class CommitKind(StrEnum):
 class Snapshot:
     """One committed state of a table.
 
-    Record counts are physical rows of files, not merged rows. ``time_millis`` is the writer's clock, epoch milliseconds.
+    Record counts are physical rows of files, not merged rows. ``time_millis`` is the writer's clock, epoch
+    milliseconds.
     """
 
     id: int
@@ -81,29 +80,19 @@ class Snapshot:
             "properties": dict(self.properties) or None,
             "nextRowId": 0,
         }
-        kept = {
-            key: value
-            for key, value in document.items()
-            if value is not None or key == "changelogManifestList"
-        }
+        kept = {key: value for key, value in document.items() if value is not None or key == "changelogManifestList"}
         return json.dumps(kept, indent=2, ensure_ascii=False)
 
     @staticmethod
-    def from_json(
-        text: str | bytes, *, path: str, expected_id: int | None = None
-    ) -> Snapshot:
+    def from_json(text: str | bytes, *, path: str, expected_id: int | None = None) -> Snapshot:
         """Read a snapshot or tag file; ``path`` is for the message. Raises CorruptFile."""
         try:
             document = json.loads(text)
             version = int(document.get("version", 1))
             if version > SNAPSHOT_VERSION:
-                raise CorruptFile(
-                    f"{path}: snapshot version {version} is not known (at most {SNAPSHOT_VERSION})"
-                )
+                raise CorruptFile(f"{path}: snapshot version {version} is not known (at most {SNAPSHOT_VERSION})")
             if expected_id is not None and document["id"] != expected_id:
-                raise CorruptFile(
-                    f"{path}: holds the snapshot {document['id']}, not {expected_id}"
-                )
+                raise CorruptFile(f"{path}: holds the snapshot {document['id']}, not {expected_id}")
             return _from_document(document)
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise CorruptFile(f"{path}: not a snapshot: {cause!r}") from cause

@@ -60,16 +60,12 @@ _PLAIN = {
     TypeRoot.DATE: (pl.Date(), pa.date32()),
     TypeRoot.TIME: (pl.Time(), pa.time32("ms")),
 }
-INTEGER_ROOTS = frozenset(
-    {TypeRoot.TINYINT, TypeRoot.SMALLINT, TypeRoot.INT, TypeRoot.BIGINT}
-)
+INTEGER_ROOTS = frozenset({TypeRoot.TINYINT, TypeRoot.SMALLINT, TypeRoot.INT, TypeRoot.BIGINT})
 FLOAT_ROOTS = frozenset({TypeRoot.FLOAT, TypeRoot.DOUBLE})
 STRING_ROOTS = frozenset({TypeRoot.CHAR, TypeRoot.VARCHAR})
 BINARY_ROOTS = frozenset({TypeRoot.BINARY, TypeRoot.VARBINARY})
 TIMESTAMP_ROOTS = frozenset({TypeRoot.TIMESTAMP, TypeRoot.TIMESTAMP_LTZ})
-NESTED_ROOTS = frozenset(
-    {TypeRoot.ARRAY, TypeRoot.MAP, TypeRoot.MULTISET, TypeRoot.ROW}
-)
+NESTED_ROOTS = frozenset({TypeRoot.ARRAY, TypeRoot.MAP, TypeRoot.MULTISET, TypeRoot.ROW})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +113,12 @@ class DataType:
         if self.root is TypeRoot.MAP:
             return f"MAP<{self.key}, {self.value}>"
         if self.root is TypeRoot.ROW:
-            return (
-                "ROW<"
-                + ", ".join(f"`{field.name}` {field.type}" for field in self.fields)
-                + ">"
-            )
+            return "ROW<" + ", ".join(f"`{field.name}` {field.type}" for field in self.fields) + ">"
         return f"{self.root.value}<{self.element}>"
 
     def with_nullable(self, nullable: bool) -> DataType:
         """The same type, nullable or not."""
-        return self if nullable == self.nullable else replace(self, nullable=nullable)
+        return self if nullable is self.nullable else replace(self, nullable=nullable)
 
     def to_json(self) -> str | dict[str, Any]:
         """The value of ``type`` in a schema file: a string for atomic types, an object for nested ones."""
@@ -156,13 +148,9 @@ class DataType:
                 return pl.List(_part(self.element).to_polars())
             case TypeRoot.MAP | TypeRoot.MULTISET:
                 key, value = self.map_parts()
-                return pl.List(
-                    pl.Struct({"key": key.to_polars(), "value": value.to_polars()})
-                )
+                return pl.List(pl.Struct({"key": key.to_polars(), "value": value.to_polars()}))
             case TypeRoot.ROW:
-                return pl.Struct(
-                    {field.name: field.type.to_polars() for field in self.fields}
-                )
+                return pl.Struct({field.name: field.type.to_polars() for field in self.fields})
             case _:
                 return _PLAIN[self.root][0]
 
@@ -177,14 +165,10 @@ class DataType:
                 return pa.timestamp(self.time_unit, "UTC")
             case TypeRoot.ARRAY:
                 element = _part(self.element)
-                return pa.list_(
-                    pa.field("element", element.to_arrow(), element.nullable)
-                )
+                return pa.list_(pa.field("element", element.to_arrow(), element.nullable))
             case TypeRoot.MAP | TypeRoot.MULTISET:
                 key, value = self.map_parts()
-                return pa.map_(
-                    key.to_arrow(), pa.field("value", value.to_arrow(), value.nullable)
-                )
+                return pa.map_(key.to_arrow(), pa.field("value", value.to_arrow(), value.nullable))
             case TypeRoot.ROW:
                 return pa.struct([field.to_arrow() for field in self.fields])
             case _:
@@ -286,9 +270,7 @@ def type_from_json(json: Any) -> DataType:
             )
             return DataType(root=TypeRoot.MAP, nullable=nullable, key=key, value=value)
         case "ROW":
-            fields = tuple(
-                DataField.from_json(field) for field in json.get("fields", ())
-            )
+            fields = tuple(DataField.from_json(field) for field in json.get("fields", ()))
             return DataType(root=TypeRoot.ROW, nullable=nullable, fields=fields)
         case _:
             raise InvalidSchema(f"not a Paimon type: {json['type']!r}")
@@ -296,11 +278,7 @@ def type_from_json(json: Any) -> DataType:
 
 def _split_nullability(text: str) -> tuple[str, bool]:
     match = _NULLABILITY.search(text)
-    return (
-        (text.strip(), True)
-        if match is None
-        else (text[: match.start()].strip(), match.group(1) is None)
-    )
+    return (text.strip(), True) if match is None else (text[: match.start()].strip(), match.group(1) is None)
 
 
 _NULLABILITY = re.compile(r"\s(NOT\s+)?NULL\s*$", re.IGNORECASE)
@@ -315,9 +293,7 @@ _ALIASES = {
     "TIME WITHOUT TIME ZONE": "TIME",
     "TIMESTAMP WITH LOCAL TIME ZONE": "TIMESTAMP_LTZ",
 }
-_ATOMIC = re.compile(
-    r"^([A-Z_ ]+?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*((?:WITH|WITHOUT)[A-Z ]+)?$"
-)
+_ATOMIC = re.compile(r"^([A-Z_ ]+?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*((?:WITH|WITHOUT)[A-Z ]+)?$")
 _DEFAULT_PRECISION = {
     TypeRoot.TIME: 0,
     TypeRoot.TIMESTAMP: 6,
@@ -360,36 +336,20 @@ def _parse_atomic(upper: str, text: str) -> DataType:
         raise InvalidSchema(f"not a Paimon type: {text!r}")
     root = TypeRoot[alias]
     numbers = [int(number) for number in (first, second) if number is not None]
-    if len(numbers) > (
-        2
-        if root is TypeRoot.DECIMAL
-        else 1
-        if root in _WITH_LENGTH | set(_MAX_PRECISION)
-        else 0
-    ):
+    if len(numbers) > (2 if root is TypeRoot.DECIMAL else 1 if root in _WITH_LENGTH | set(_MAX_PRECISION) else 0):
         raise InvalidSchema(f"type {text!r} takes fewer numbers")
     if root in _WITH_LENGTH:
-        return _checked_length(
-            DataType(root=root, length=numbers[0] if numbers else 1), text
-        )
+        return _checked_length(DataType(root=root, length=numbers[0] if numbers else 1), text)
     if root in _MAX_PRECISION:
         precision = numbers[0] if numbers else _DEFAULT_PRECISION[root]
-        scale = (
-            (numbers[1] if len(numbers) > 1 else 0)
-            if root is TypeRoot.DECIMAL
-            else None
-        )
-        return _checked_precision(
-            DataType(root=root, precision=precision, scale=scale), text
-        )
+        scale = (numbers[1] if len(numbers) > 1 else 0) if root is TypeRoot.DECIMAL else None
+        return _checked_precision(DataType(root=root, precision=precision, scale=scale), text)
     return DataType(root=root)
 
 
 def _checked_length(data_type: DataType, text: str) -> DataType:
     if data_type.length is None or not 1 <= data_type.length <= MAX_LENGTH:
-        raise InvalidSchema(
-            f"type {text!r}: the length must be between 1 and {MAX_LENGTH}"
-        )
+        raise InvalidSchema(f"type {text!r}: the length must be between 1 and {MAX_LENGTH}")
     return data_type
 
 
@@ -397,22 +357,16 @@ def _checked_precision(data_type: DataType, text: str) -> DataType:
     precision, most = data_type.precision or 0, _MAX_PRECISION[data_type.root]
     least = 1 if data_type.root is TypeRoot.DECIMAL else 0
     if not least <= precision <= most:
-        raise InvalidSchema(
-            f"type {text!r}: the precision must be between {least} and {most}"
-        )
+        raise InvalidSchema(f"type {text!r}: the precision must be between {least} and {most}")
     if data_type.scale is not None and data_type.scale > precision:
-        raise InvalidSchema(
-            f"type {text!r}: the scale must be between 0 and the precision"
-        )
+        raise InvalidSchema(f"type {text!r}: the scale must be between 0 and the precision")
     return data_type
 
 
 def _parse_nested(root: TypeRoot, inner: str, text: str) -> DataType:
     parts = _split_top_level(inner)
     if root is TypeRoot.ROW:
-        fields = tuple(
-            _parse_row_field(position, part) for position, part in enumerate(parts)
-        )
+        fields = tuple(_parse_row_field(position, part) for position, part in enumerate(parts))
         return DataType(root=root, fields=fields)
     if len(parts) != (2 if root is TypeRoot.MAP else 1):
         raise InvalidSchema(f"not a Paimon type: {text!r}")

@@ -1,7 +1,7 @@
 """Data and changelog files of one bucket: rolling writes with statistics, and projected reads.
 
-Spec: "Data files" of Apache Paimon. A key-value frame holds the table's columns, ``_SEQUENCE_NUMBER`` and ``_VALUE_KIND``;
-in the file the key columns stand once more in front, as ``_KEY_<name>``.
+Spec: "Data files" of Apache Paimon. A key-value frame holds the table's columns, ``_SEQUENCE_NUMBER`` and
+``_VALUE_KIND``; in the file the key columns stand once more in front, as ``_KEY_<name>``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from storage_engine.store.schemas import SchemaStore
 _SEQUENCE_FIELD = DataField(
     id=SEQUENCE_NUMBER_FIELD_ID, name=SEQUENCE_NUMBER, type=DataType(root=TypeRoot.BIGINT, nullable=False)
 )
-_KIND_FIELD = DataField(
-    id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False)
-)
+_KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
 _KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
 _RETRACT_KINDS = (1, 3)
 _SAMPLE_ROWS = 10_000
@@ -59,9 +57,7 @@ class DataFiles:
     ``writer_id`` (a uuid unless given) stands in every file name, so that no two writers can meet.
     """
 
-    def __init__(
-        self, io: FileIO, schema: TableSchema, schemas: SchemaStore, *, writer_id: str | None = None
-    ) -> None:
+    def __init__(self, io: FileIO, schema: TableSchema, schemas: SchemaStore, *, writer_id: str | None = None) -> None:
         self._io = io
         self._schema = schema
         self._schemas = schemas
@@ -92,8 +88,8 @@ class DataFiles:
     ) -> pl.DataFrame:
         """Columns of the current schema (and system columns) of one file, in file order.
 
-        ``predicate`` speaks of the current schema and is applied only where the file has the same schema; otherwise it is
-        left to the caller, who must apply it again in any case. Raises CorruptFile.
+        ``predicate`` speaks of the current schema and is applied only where the file has the same schema; otherwise
+        it is left to the caller, who must apply it again in any case. Raises CorruptFile.
         """
         path = file.external_path or f"{directory}/{file.file_name}"
         system = [name for name in (SEQUENCE_NUMBER, VALUE_KIND) if name in columns]
@@ -105,9 +101,7 @@ class DataFiles:
             return read_as(frame, self._schema, self._schema, wanted).select(columns)
         old = self._schemas.get(file.schema_id)
         by_id = {field.id: field.name for field in old.fields}
-        stored = [
-            by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id
-        ]
+        stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
         frame = file_format.read(self._io, path, [*system, *(stored or [SEQUENCE_NUMBER])])
         return read_as(frame, old, self._schema, wanted).select(columns)
 
@@ -134,9 +128,7 @@ class DataFiles:
         physical = frame.select([_physical_column(field.name) for field in self._physical])
         file_format = FORMATS.get(self._options.file_format)
         if file_format is None:
-            raise Unsupported(
-                f"option 'file.format' is {self._options.file_format!r}: cannot be written here"
-            )
+            raise Unsupported(f"option 'file.format' is {self._options.file_format!r}: cannot be written here")
         size = file_format.write(self._io, target, physical)
         return self._meta(frame, name, size, role)
 

@@ -21,7 +21,9 @@ class IndexFiles:
         self._written = 0
 
     def write_deletion_vectors(self, vectors: Mapping[str, DeletionVector]) -> IndexFileMeta:
-        """Write the vectors of one bucket as one file; an empty mapping gives the empty file that replaces an old one."""
+        """Write the vectors of one bucket as one file; an empty mapping gives the empty file that replaces an old
+        one.
+        """
         data, ranges = write_deletion_vectors(vectors, bitmap64=self._bitmap64)
         name = f"index-{self._writer_id}-{self._written}"
         self._written += 1

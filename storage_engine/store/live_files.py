@@ -32,8 +32,8 @@ BucketKey = tuple[bytes, int]
 class Bucket:
     """One bucket of one partition at a snapshot.
 
-    ``partition`` is the serialized row, ``partition_values`` the same as Python values, ``directory`` where its data files
-    lie, ``vectors`` the deletion vectors by data file name, ``index_files`` what the index manifest lists for it.
+    ``partition`` is the serialized row, ``partition_values`` the same as Python values, ``directory`` where its data
+    files lie, ``vectors`` the deletion vectors by data file name, ``index_files`` what the index manifest lists for it.
     """
 
     partition: bytes
@@ -76,7 +76,9 @@ class LiveFiles:
         keep_manifest: ManifestFilter | None = None,
         keep_entry: EntryFilter | None = None,
     ) -> list[ManifestEntry]:
-        """Live entries; the filters only save work and may keep too much, but must treat ADD and DELETE of a file alike."""
+        """Live entries; the filters only save work and may keep too much, but must treat ADD and DELETE of a file
+        alike.
+        """
         if snapshot is None:
             return []
         metas = self.manifest_metas(snapshot)
@@ -170,6 +172,7 @@ def check_total_buckets(buckets: Iterable[Bucket], expected: int, *, table: str)
     for bucket in buckets:
         if bucket.total_buckets != expected:
             raise CorruptFile(
-                f"table {table}: partition {bucket.partition_values} was written with {bucket.total_buckets} buckets, the table"
+                f"table {table}: partition {bucket.partition_values} was written with"
+                f" {bucket.total_buckets} buckets, the table"
                 f" now has {expected}: rewrite the partition with overwrite() first"
             )

@@ -1,8 +1,8 @@
 """Turns commit messages into snapshots.
 
-Spec: "Concurrency control / commit protocol" of Apache Paimon. Order of writing: data files (before), manifests, manifest
-lists, index manifest, then ``snapshot-N`` by exclusive creation. New files and a compaction are two snapshots with one
-identifier: APPEND, then COMPACT.
+Spec: "Concurrency control / commit protocol" of Apache Paimon. Order of writing: data files (before), manifests,
+manifest lists, index manifest, then ``snapshot-N`` by exclusive creation. New files and a compaction are two
+snapshots with one identifier: APPEND, then COMPACT.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class CommitRequest:
 def adds(partition: bytes, bucket: int, total_buckets: int, files: Iterable[DataFileMeta]) -> list[ManifestEntry]:
     """ADD entries of files."""
     return [
-        ManifestEntry(
-            kind=FileKind.ADD, partition=partition, bucket=bucket, total_buckets=total_buckets, file=file
-        )
+        ManifestEntry(kind=FileKind.ADD, partition=partition, bucket=bucket, total_buckets=total_buckets, file=file)
         for file in files
     ]
 
@@ -104,7 +102,8 @@ class FileStoreCommit:
             time.sleep(wait_s * (1 + random.random() * 0.2))  # noqa: S311 - jitter, not a secret
             wait_s = min(wait_s * 2, _LONGEST_BACKOFF_S)
         raise CommitConflict(
-            f"table {self._table}: {self._schema.table_options.commit_max_retries + 1} attempts to commit were all overtaken by"
+            f"table {self._table}: {self._schema.table_options.commit_max_retries + 1} attempts to"
+            f" commit were all overtaken by"
             " other writers; try again, or raise 'commit.max-retries'"
         )
 
@@ -155,9 +154,7 @@ class FileStoreCommit:
         latest = self._store.schemas.latest()
         return self._schema.id if latest is None else latest.id
 
-    def _own_snapshot(
-        self, request: CommitRequest, first_seen: int, latest: Snapshot | None
-    ) -> Snapshot | None:
+    def _own_snapshot(self, request: CommitRequest, first_seen: int, latest: Snapshot | None) -> Snapshot | None:
         """The snapshot of an earlier attempt that was thought lost."""
         for snapshot_id in range(first_seen + 1, 1 + (0 if latest is None else latest.id)):
             found = self._store.snapshots.get(snapshot_id)
@@ -210,12 +207,8 @@ def index_entries(
 ) -> list[IndexManifestEntry]:
     """Index manifest changes of one bucket: deletes first, as Paimon applies them."""
     kinds = [(FileKind.DELETE, file) for file in removed] + [(FileKind.ADD, file) for file in added]
-    return [
-        IndexManifestEntry(kind=kind, partition=partition, bucket=bucket, index_file=file) for kind, file in kinds
-    ]
+    return [IndexManifestEntry(kind=kind, partition=partition, bucket=bucket, index_file=file) for kind, file in kinds]
 
 
 def _record_delta(entries: Iterable[ManifestEntry]) -> int:
-    return sum(
-        entry.file.row_count if entry.kind is FileKind.ADD else -entry.file.row_count for entry in entries
-    )
+    return sum(entry.file.row_count if entry.kind is FileKind.ADD else -entry.file.row_count for entry in entries)

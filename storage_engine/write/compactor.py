@@ -73,7 +73,8 @@ class Compactor:
     def compact(
         self, bucket: Bucket, *, full: bool = False, frames: Mapping[str, pl.DataFrame] | None = None
     ) -> CommitMessage | None:
-        """Compact a bucket if its shape asks for it (``full``: into one run at the top level); None if nothing is to be done.
+        """Compact a bucket if its shape asks for it (``full``: into one run at the top level); None if nothing is to
+        be done.
 
         ``frames`` are rows of just-written files by name, which need no second reading.
         """
@@ -117,7 +118,9 @@ class Compactor:
             self._upgrade(task, single, result)
             return
         rows = self._read(task, group, result.vectors)
-        merged, before = self._merge(task, group, rows, result) if lookups else (merge(rows.drop(LEVEL), self._plan), None)
+        merged, before = (
+            self._merge(task, group, rows, result) if lookups else (merge(rows.drop(LEVEL), self._plan), None)
+        )
         if single is not None and lookups and self._unchanged(task, single, rows, merged):
             self._upgrade(task, single, result)
         else:
@@ -143,9 +146,7 @@ class Compactor:
             return False
         return merged.height == rows.height and self._plan.keeps_input(rows, merged)
 
-    def _read(
-        self, task: _Task, group: Sequence[DataFileMeta], vectors: Mapping[str, DeletionVector]
-    ) -> pl.DataFrame:
+    def _read(self, task: _Task, group: Sequence[DataFileMeta], vectors: Mapping[str, DeletionVector]) -> pl.DataFrame:
         return read_levels(
             self._files, group, task.bucket.directory, self._columns, vectors=vectors, frames=task.frames
         )
@@ -173,9 +174,7 @@ class Compactor:
         merged = merge(pl.concat([level0.drop(LEVEL), inside.drop(LEVEL), found.rows]), self._plan)
         return merged, before
 
-    def _rewrite(
-        self, task: _Task, group: Sequence[DataFileMeta], merged: pl.DataFrame, result: _Result
-    ) -> None:
+    def _rewrite(self, task: _Task, group: Sequence[DataFileMeta], merged: pl.DataFrame, result: _Result) -> None:
         kept = drop_retracts(merged) if task.unit.drop_delete else merged
         role = self._files.data_role(task.unit.output_level, FileSource.COMPACT)
         result.before += group
@@ -219,4 +218,3 @@ class Compactor:
             compact_changelog_files=tuple(result.changelog),
             compact_new_index_files=added,
         )
-

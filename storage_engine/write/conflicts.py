@@ -66,7 +66,6 @@ def _overlap(entries: Iterable[ManifestEntry], key_types: Sequence[DataType]) ->
         )
         for (_, left), (low, right) in pairwise(ranges):
             if key_order(deserialize_row(key_types, left.max_key)) >= low:
-                return (
-                    f"level {level} of bucket {bucket} would hold overlapping files {left.file_name} and {right.file_name}"
-                )
+                return f"level {level} of bucket {bucket} would hold overlapping files"
+                f" {left.file_name} and {right.file_name}"
     return None

@@ -1,7 +1,7 @@
 """A conformed frame becomes level-0 files (and ``input`` changelog files), one set for each bucket that it touches.
 
-Spec: "LSM / write path" of Apache Paimon: rows get ascending sequence numbers in input order, are sorted and merged by key,
-and written as sorted runs of level 0.
+Spec: "LSM / write path" of Apache Paimon: rows get ascending sequence numbers in input order, are sorted and merged
+by key, and written as sorted runs of level 0.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Level0Writer:
         self._table = table
         self._plan = MergePlan.of(schema)
 
-    def write(
-        self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0
-    ) -> list[WrittenBucket]:
+    def write(self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0) -> list[WrittenBucket]:
         """Write a conformed frame on top of ``base``, or (``level`` above 0: overwrite) beside it, without retractions.
 
         Raises CorruptFile if a touched partition was written with another number of buckets.
@@ -66,7 +64,11 @@ class Level0Writer:
             merged = drop_retracts(merged)
         role = self._files.data_role(level, FileSource.APPEND)
         work = [
-            (buckets.get(key) or self._live.empty_bucket(*key, self._schema.table_options.bucket), rows, group)
+            (
+                buckets.get(key) or self._live.empty_bucket(*key, self._schema.table_options.bucket),
+                rows,
+                group,
+            )
             for group, rows in slices(merged)
             for key in (routed.keys[group],)
         ]

@@ -1,7 +1,9 @@
-"""Stream offsets inside snapshots: what each commit user has committed, carried forward so that expiry never forgets it.
+"""Stream offsets inside snapshots: what each commit user has committed, carried forward so that expiry never forgets
+it.
 
-A snapshot's own ``commitUser`` and ``commitIdentifier`` are Paimon's record of it. Since old snapshots expire, and other
-engines' snapshots carry no properties of ours, each commit of this engine also writes, for every user that it knows:
+A snapshot's own ``commitUser`` and ``commitIdentifier`` are Paimon's record of it. Since old snapshots expire, and
+other engines' snapshots carry no properties of ours, each commit of this engine also writes, for every user that it
+knows:
 
 - ``lakehouse.offset.<user>``: the highest identifier committed by that user
 - ``lakehouse.properties.<user>``: the properties of that commit, as JSON
@@ -72,9 +74,7 @@ def _parse(properties: Mapping[str, str]) -> tuple[dict[str, int], dict[str, Map
     return identifiers, user_properties
 
 
-def carried_properties(
-    offsets: Offsets, user: str, identifier: int, properties: Mapping[str, str]
-) -> dict[str, str]:
+def carried_properties(offsets: Offsets, user: str, identifier: int, properties: Mapping[str, str]) -> dict[str, str]:
     """A snapshot's properties: the caller's own, and everybody's offsets including this commit's."""
     if identifier == BATCH_COMMIT_IDENTIFIER:
         return {**properties, **offsets.properties}
@@ -91,6 +91,7 @@ def check_expected(offsets: Offsets, expected: Mapping[str, int | None], *, tabl
         found = offsets.identifiers.get(user)
         if found != identifier:
             raise OffsetConflict(
-                f"table {table}: user {user!r} last committed {found}, expected {identifier}: another run committed in between;"
+                f"table {table}: user {user!r} last committed {found}, expected {identifier}:"
+                f" another run committed in between;"
                 " resolve the range again from last_committed()"
             )

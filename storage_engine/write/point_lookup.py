@@ -46,7 +46,9 @@ class PointLookup:
         vectors: Mapping[str, DeletionVector],
         columns: Sequence[str],
     ) -> Found:
-        """The record of each of ``keys`` (distinct) in the given files; keys that none has are absent from the answer."""
+        """The record of each of ``keys`` (distinct) in the given files; keys that none has are absent from the
+        answer.
+        """
         rows: list[pl.DataFrame] = []
         positions: dict[str, npt.NDArray[np.int64]] = {}
         missing = keys

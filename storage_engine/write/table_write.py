@@ -1,7 +1,7 @@
 """Writes to one table version: upsert, overwrite and compaction, each as one atomic commit.
 
-Spec: "Write path" of Apache Paimon: an upsert is an APPEND snapshot; the compaction that follows it is a COMPACT snapshot of the
-same user and identifier.
+Spec: "Write path" of Apache Paimon: an upsert is an APPEND snapshot; the compaction that follows it is a COMPACT
+snapshot of the same user and identifier.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from storage_engine.errors import CommitConflict
-from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileKind, IndexManifestEntry, ManifestEntry
+from storage_engine.spec.manifest import (
+    CommitMessage,
+    DataFileMeta,
+    FileKind,
+    IndexManifestEntry,
+    ManifestEntry,
+)
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
 from storage_engine.store.data_files import DataFiles
@@ -32,7 +38,9 @@ _COMPACTION_THREADS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committer:
-    """Who commits: user and identifier (its own uuid and the batch identifier if none is given), and what it expects."""
+    """Who commits: user and identifier (its own uuid and the batch identifier if none is given), and what it
+    expects.
+    """
 
     user: str | None = None
     identifier: int | None = None
@@ -69,8 +77,9 @@ class TableWrite:
     def upsert(self, frame: pl.DataFrame, committer: Committer) -> Snapshot | None:
         """Write a conformed frame; None if nothing was to be done.
 
-        A pair of user and identifier that is already committed writes nothing, but finishes a compaction that an interrupted
-        writer left undone. An empty frame with an identifier commits the identifier alone. Raises OffsetConflict.
+        A pair of user and identifier that is already committed writes nothing, but finishes a compaction that an
+        interrupted writer left undone. An empty frame with an identifier commits the identifier alone. Raises
+        OffsetConflict.
         """
         latest = self._store.snapshots.latest()
         if self._is_committed(committer, latest):
@@ -128,15 +137,17 @@ class TableWrite:
     ) -> Snapshot | None:
         """Compact buckets (None: all) where their shape asks for it; None if nothing was to be done.
 
-        A compaction that another one overtook is thrown away and tried again on the new state. Raises CommitConflict if that
-        happens every time.
+        A compaction that another one overtook is thrown away and tried again on the new state. Raises CommitConflict
+        if that happens every time.
         """
         named = (committer or Committer()).named()
         for _ in range(_COMPACTION_ATTEMPTS):
             latest = self._store.snapshots.latest()
             buckets = self._live.buckets(latest, only=keys)
             with ThreadPoolExecutor(_COMPACTION_THREADS) as pool:
-                found = pool.map(lambda bucket: self._compactor.compact(bucket, full=full, frames=frames), buckets.values())
+                found = pool.map(
+                    lambda bucket: self._compactor.compact(bucket, full=full, frames=frames), buckets.values()
+                )
                 messages = [message for message in found if message is not None]
             if not messages:
                 return None
@@ -167,14 +178,15 @@ class TableWrite:
         offsets = Offsets.read(self._store.snapshots, latest)
         return offsets.identifiers.get(committer.user, -1) >= committer.identifier
 
-    def _removed_index(
-        self, latest: Snapshot | None, partitions: Collection[bytes] | None
-    ) -> list[IndexManifestEntry]:
+    def _removed_index(self, latest: Snapshot | None, partitions: Collection[bytes] | None) -> list[IndexManifestEntry]:
         if latest is None or latest.index_manifest is None:
             return []
         return [
             IndexManifestEntry(
-                kind=FileKind.DELETE, partition=entry.partition, bucket=entry.bucket, index_file=entry.index_file
+                kind=FileKind.DELETE,
+                partition=entry.partition,
+                bucket=entry.bucket,
+                index_file=entry.index_file,
             )
             for entry in self._live.manifests.read_index(latest.index_manifest)
             if partitions is None or entry.partition in partitions
@@ -210,4 +222,3 @@ def _compaction_request(committer: Committer, messages: Sequence[CommitMessage])
         )
     request = committer.request(CommitKind.COMPACT, delta=delta)
     return replace(request, changelog=tuple(changelog), index=tuple(index), check_conflicts=True)
-

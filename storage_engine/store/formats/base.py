@@ -28,9 +28,7 @@ class FileFormat(Protocol):
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write a frame whose columns are those of the schema, in order; returns the file's size in bytes."""
 
-    def read(
-        self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None
-    ) -> pl.DataFrame:
+    def read(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None) -> pl.DataFrame:
         """Read the columns that the file has among ``columns``; ``predicate`` may be used to skip rows.
 
         Raises CorruptFile for a damaged file.

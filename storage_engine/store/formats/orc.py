@@ -26,9 +26,7 @@ class OrcFormat:
             orc.write_table(to_arrow(frame, target.arrow_schema), sink, compression=compression)
         return io.size(target.path)
 
-    def read(
-        self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None
-    ) -> pl.DataFrame:
+    def read(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
         try:
             with io.open_input(path) as source:

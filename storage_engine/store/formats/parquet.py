@@ -1,7 +1,7 @@
 """Parquet data files, as Java Paimon 1.3.1 reads them.
 
-Field ids are written; decimals up to 18 digits are integers; timestamps above microseconds are INT96; page checksums are
-written, and checked wherever pyarrow reads.
+Field ids are written; decimals up to 18 digits are integers; timestamps above microseconds are INT96; page checksums
+are written, and checked wherever pyarrow reads.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class ParquetFormat:
             )
         return io.size(target.path)
 
-    def read(
-        self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None
-    ) -> pl.DataFrame:
+    def read(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
         local = io.local_path(path)
         try:
@@ -59,9 +57,7 @@ class ParquetFormat:
         except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
             raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
-    def _read_remote(
-        self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None
-    ) -> pl.DataFrame:
+    def _read_remote(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None) -> pl.DataFrame:
         with io.open_input(path) as source:
             file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
             present = [name for name in columns if name in file.schema_arrow.names]
