@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -154,16 +154,13 @@ class _Counter:
     def _numbered_type(self, data_type: DataType) -> DataType:
         if data_type.root not in NESTED_ROOTS:
             return data_type
-        parts = {
-            name: None if part is None else self._numbered_type(part)
-            for name, part in (
-                ("element", data_type.element),
-                ("key", data_type.key),
-                ("value", data_type.value),
-            )
-        }
-        fields = tuple(self.numbered(nested) for nested in data_type.fields)
-        return DataType(root=data_type.root, nullable=data_type.nullable, fields=fields, **parts)
+        return replace(
+            data_type,
+            element=None if data_type.element is None else self._numbered_type(data_type.element),
+            key=None if data_type.key is None else self._numbered_type(data_type.key),
+            value=None if data_type.value is None else self._numbered_type(data_type.value),
+            fields=tuple(self.numbered(nested) for nested in data_type.fields),
+        )
 
 
 def number_new_field(column: DataField, highest_field_id: int) -> tuple[DataField, int]:
