@@ -51,9 +51,7 @@ class Business:
     used, which is the same on all Pythons.
     """
 
-    def __init__(
-        self, rng: Random, *, start: date, days: int, members: int, agents: int, events: int
-    ) -> None:
+    def __init__(self, rng: Random, *, start: date, days: int, members: int, agents: int, events: int) -> None:
         self._random = rng.random
         self._v_date = start.isoformat()
         self._now_ms = epoch_ms(start) - DAY_MS
@@ -93,7 +91,8 @@ class Business:
 
     # orders
 
-    def _place_order(self) -> Change:
+    def place_order(self) -> Change:
+        """A member orders from an agent."""
         member, product = self._pick(self._members), self._pick(self._products)
         self._orders_made += 1
         quantity = 1 + int(self._random() ** 3 * QUANTITY_MAX)
@@ -118,47 +117,58 @@ class Business:
 
     def _update_order(self, edit: Callable[[Order], None]) -> Change:
         if not self._orders:
-            return self._place_order()
+            return self.place_order()
         order = self._orders[self._open_order()]
         before = order.image()
         edit(order)
         order.event_time = self._now_ms
         return "member_order", "u", before, order.image()
 
-    def _correct_amount(self) -> Change:
+    def correct_amount(self) -> Change:
+        """The amount of an order was wrong."""
+
         def edit(order: Order) -> None:
             order.amount = max(1, order.amount + int((self._random() - 0.6) * 0.3 * order.amount))
 
         return self._update_order(edit)
 
-    def _correct_quantity(self) -> Change:
+    def correct_quantity(self) -> Change:
+        """The quantity of an order was wrong."""
+
         def edit(order: Order) -> None:
             order.quantity = order.quantity % QUANTITY_MAX + 1
             order.amount = self._price(order.product, order.quantity)
 
         return self._update_order(edit)
 
-    def _refund(self) -> Change:
+    def refund(self) -> Change:
+        """An order is refunded."""
+
         def edit(order: Order) -> None:
             order.status = "refunded"
 
         return self._update_order(edit)
 
-    def _revert_refund(self) -> Change:
+    def revert_refund(self) -> Change:
+        """A refund is taken back."""
+
         def edit(order: Order) -> None:
             order.status = "paid"
 
         return self._update_order(edit)
 
-    def _reassign(self) -> Change:
+    def reassign(self) -> Change:
+        """An order goes to another agent."""
+
         def edit(order: Order) -> None:
             order.agent_id = self._pick(self._agents).id
 
         return self._update_order(edit)
 
-    def _delete_order(self) -> Change:
+    def delete_order(self) -> Change:
+        """An order is deleted."""
         if not self._orders:
-            return self._place_order()
+            return self.place_order()
         place = self._open_order()
         order = self._orders[place]
         self._orders[place] = self._orders[-1]
@@ -168,59 +178,68 @@ class Business:
 
     # members
 
-    def _join(self) -> Change:
+    def join(self) -> Change:
+        """A new member joins."""
         member = self._new_member()
         self._members.append(member)
         return "member", "c", "null", member.image()
 
-    def _move(self) -> Change:
+    def move(self) -> Change:
+        """A member moves to a city."""
         member = self._pick(self._members)
         before = member.image()
         member.city_id, member.event_time = self._pick(self._cities).id, self._now_ms
         return "member", "u", before, member.image()
 
-    def _change_phone(self) -> Change:
+    def change_phone(self) -> Change:
+        """A member has another phone number, or none."""
         member = self._pick(self._members)
         before = member.image()
         member.phone, member.event_time = self._new_phone(), self._now_ms
         return "member", "u", before, member.image()
 
-    def _delete_member(self) -> Change:
+    def delete_member(self) -> Change:
+        """A member without orders is deleted."""
         place = int(self._random() * len(self._members))
         member = self._members[place]
         if member.orders or len(self._members) == 1:
-            return self._change_phone()
+            return self.change_phone()
         self._members[place] = self._members[-1]
         self._members.pop()
         return "member", "d", member.image(), "null"
 
     # dimensions
 
-    def _move_agent(self) -> Change:
+    def move_agent(self) -> Change:
+        """An agent changes team."""
         agent = self._pick(self._agents)
         before = agent.image()
         agent.team_id = self._pick([team for team in self._teams if team.id != agent.team_id]).id
         return "agent", "u", before, agent.image()
 
-    def _reweight_product(self) -> Change:
+    def reweight_product(self) -> Change:
+        """A product counts more."""
         product = self._pick(self._products)
         before = product.image()
         product.score_weight = product.score_weight + 1 + int(product.score_weight * 0.3 * self._random())
         return "product", "u", before, product.image()
 
-    def _rename_product(self) -> Change:
+    def rename_product(self) -> Change:
+        """A product is renamed."""
         product = self._pick(self._products)
         before = product.image()
         product.name = f"{product.name.split(' (')[0]} ({self._v_date})"
         return "product", "u", before, product.image()
 
-    def _rename_team(self) -> Change:
+    def rename_team(self) -> Change:
+        """A team is renamed."""
         team = self._pick(self._teams)
         before = team.image()
         team.name = f"{team.name.split(' of ')[0]} of {self._v_date}"
         return "team", "u", before, team.image()
 
-    def _extend_sprint(self) -> Change:
+    def extend_sprint(self) -> Change:
+        """A sprint lasts a day longer."""
         sprint = self._pick(self._sprints)
         before = sprint.image()
         sprint.end_date += timedelta(days=1)
@@ -256,25 +275,23 @@ class Business:
     def _new_member(self) -> Member:
         self._members_made += 1
         city_id = self._pick(self._cities).id
-        return Member(
-            f"M{self._members_made:08d}", self._new_name(), city_id, self._new_phone(), self._now_ms
-        )
+        return Member(f"M{self._members_made:08d}", self._new_name(), city_id, self._new_phone(), self._now_ms)
 
 
 _ChangeKind: TypeAlias = Callable[[Business], Change]
 
 _FREQUENT: Final[tuple[tuple[_ChangeKind, float], ...]] = (
-    (Business._place_order, 0.44),
-    (Business._correct_amount, 0.15),
-    (Business._correct_quantity, 0.05),
-    (Business._refund, 0.08),
-    (Business._revert_refund, 0.01),
-    (Business._reassign, 0.02),
-    (Business._delete_order, 0.03),
-    (Business._join, 0.12),
-    (Business._move, 0.03),
-    (Business._change_phone, 0.06),
-    (Business._delete_member, 0.01),
+    (Business.place_order, 0.44),
+    (Business.correct_amount, 0.15),
+    (Business.correct_quantity, 0.05),
+    (Business.refund, 0.08),
+    (Business.revert_refund, 0.01),
+    (Business.reassign, 0.02),
+    (Business.delete_order, 0.03),
+    (Business.join, 0.12),
+    (Business.move, 0.03),
+    (Business.change_phone, 0.06),
+    (Business.delete_member, 0.01),
 )
 """The share of each kind of change in the trade of every day."""
 
@@ -282,11 +299,11 @@ _KINDS: Final = [kind for kind, _ in _FREQUENT]
 _THRESHOLDS: Final = list(accumulate(share for _, share in _FREQUENT))[:-1]
 
 _RARE: Final[tuple[tuple[_ChangeKind, int], ...]] = (
-    (Business._move_agent, 60),
-    (Business._reweight_product, 9),
-    (Business._rename_product, 4),
-    (Business._rename_team, 6),
-    (Business._extend_sprint, 3),
+    (Business.move_agent, 60),
+    (Business.reweight_product, 9),
+    (Business.rename_product, 4),
+    (Business.rename_team, 6),
+    (Business.extend_sprint, 3),
 )
 """Changes of dimensions in a whole stream, however long, since each concerns all orders of its row."""
 
@@ -296,15 +313,12 @@ _RARE_SHARE_MAX: Final = 0.02
 
 def _rare_changes(changes: int) -> dict[int, _ChangeKind]:
     """Number of the change → its kind, for the rare ones: fewer in short streams, at least one of each
-    kind."""
+    kind.
+    """
     scale = min(1.0, changes * _RARE_SHARE_MAX / RARE_CHANGES_MAX)
     counts = [max(1, int(count * scale)) for _, count in _RARE]
-    spread = sorted(
-        ((place + 0.5) / count, kind) for kind, count in enumerate(counts) for place in range(count)
-    )
-    return {
-        changes * (2 * turn + 1) // (2 * len(spread)): _RARE[kind][0] for turn, (_, kind) in enumerate(spread)
-    }
+    spread = sorted(((place + 0.5) / count, kind) for kind, count in enumerate(counts) for place in range(count))
+    return {changes * (2 * turn + 1) // (2 * len(spread)): _RARE[kind][0] for turn, (_, kind) in enumerate(spread)}
 
 
 def _sprints(start: date, days: int) -> list[Sprint]:

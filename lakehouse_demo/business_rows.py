@@ -1,5 +1,6 @@
 """The rows of the business, each of which can tell its JSON image, and the names and prices that they start
-with."""
+with.
+"""
 
 from __future__ import annotations
 
@@ -116,10 +117,7 @@ class Agent:
 
     def image(self) -> str:
         """The row as JSON."""
-        return (
-            f'{{"id":"{self.id}","name":"{self.name}","team_id":"{self.team_id}",'
-            f'"hired_on":"{self.hired_on}"}}'
-        )
+        return f'{{"id":"{self.id}","name":"{self.name}","team_id":"{self.team_id}","hired_on":"{self.hired_on}"}}'
 
 
 @dataclass(slots=True)
@@ -153,8 +151,7 @@ class Sprint:
     def image(self) -> str:
         """The row as JSON."""
         return (
-            f'{{"id":"{self.id}","name":"{self.name}",'
-            f'"start_date":"{self.start_date}","end_date":"{self.end_date}"}}'
+            f'{{"id":"{self.id}","name":"{self.name}","start_date":"{self.start_date}","end_date":"{self.end_date}"}}'
         )
 
 

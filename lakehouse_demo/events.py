@@ -58,15 +58,14 @@ class StreamConfig:
                 f"events is {self.events}; expected {EVENTS_MIN} up to one a millisecond of {self.days} days"
             )
         if self.days < 1 or self.slices < 1 or self.file_lines_max < 1 or self.malformed < 0:
-            raise ValueError(
-                f"days, slices and file_lines_max must be positive, malformed not negative: {self}"
-            )
+            raise ValueError(f"days, slices and file_lines_max must be positive, malformed not negative: {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFile:
     """One landing file: its table, name within the table's folder, bytes, and the numbers (from 1) of its
-    malformed lines."""
+    malformed lines.
+    """
 
     table: str
     name: str
@@ -151,9 +150,7 @@ class _Stream:
         """Send a change by chance at once or late, and by chance twice."""
         chance = self._random()
         if chance < LATE_BY_HOURS_SHARE:
-            line = self._send(
-                change, now_ms, latency_ms=self._between(3_600_000, HOURS_LATE_MAX_MS), flags=_LATE
-            )
+            line = self._send(change, now_ms, latency_ms=self._between(3_600_000, HOURS_LATE_MAX_MS), flags=_LATE)
         elif chance < LATE_BY_HOURS_SHARE + LATE_BY_MINUTES_SHARE:
             line = self._send(change, now_ms, latency_ms=self._between(PROMPT_MAX_MS, MINUTES_LATE_MAX_MS))
         else:
@@ -210,7 +207,5 @@ class _Stream:
                 name=f"{self._files[table]:06d}{FILE_SUFFIX}",
                 content="".join([f"{delivery[3]}\n" for delivery in part]).encode(errors="surrogateescape"),
                 lines=len(part),
-                malformed=tuple(
-                    line for line, delivery in enumerate(part, start=1) if delivery[4] == _MALFORMED
-                ),
+                malformed=tuple(line for line, delivery in enumerate(part, start=1) if delivery[4] == _MALFORMED),
             )

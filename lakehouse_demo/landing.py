@@ -52,7 +52,8 @@ def land(config: StreamConfig, folder: Path | str) -> Iterator[StreamSlice]:
 
 def write_landing(config: StreamConfig, folder: Path | str) -> LandingSummary:
     """Land all that is missing of the stream and tell what the whole stream consists of. Raises like
-    ``land``."""
+    ``land``.
+    """
     root = Path(folder)
     _claim(config, root)
     return _summary(_landed(config, root))

@@ -31,7 +31,8 @@ class MalformedLine(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeEvent:
     """A well-formed event. ``row``: the row's image (the last one for a delete), DECIMAL as Decimal, all
-    else as in JSON."""
+    else as in JSON.
+    """
 
     op: str
     key: tuple[str, ...]

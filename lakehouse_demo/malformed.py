@@ -57,7 +57,7 @@ def _text(envelope: object) -> str:
 
 
 def _always(line: str) -> Maker:
-    return lambda envelope: line
+    return lambda _: line
 
 
 def _set(column: str, value: object) -> Maker:

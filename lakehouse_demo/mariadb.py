@@ -22,13 +22,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pymysql
 
 HOST: Final = "127.0.0.1"
 DATABASES: Final = ("sales", "workload")
 TIMEOUT_S: Final = 60
+CONNECT_TIMEOUT_S: Final = 5
 POLL_S: Final = 0.05
 PACKAGE: Final = "mariadb-server"
 
@@ -89,15 +90,16 @@ class Login:
     user: str
     password: str = field(repr=False)
 
-    def connect(self, **settings: Any) -> pymysql.Connection[Any]:
-        """A connection; ``settings`` are pymysql's."""
+    def connect(self) -> pymysql.Connection[Any]:
+        """A connection, which the caller closes."""
         return pymysql.connect(
             host=self.host,
             port=self.port,
             user=self.user,
             password=self.password,
             charset="utf8mb4",
-            **settings,
+            ssl_disabled=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
         )
 
 
@@ -108,7 +110,8 @@ def installed() -> bool:
 
 def install() -> None:
     """Get the server from Debian's package where it is absent. Raises MariaDbMissing where that cannot be
-    done."""
+    done.
+    """
     if installed():
         return
     apt = shutil.which("apt-get")
@@ -118,13 +121,10 @@ def install() -> None:
         )
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", PACKAGE]):
-        done = subprocess.run(
-            [apt, "-q", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
+        command = [apt, "-q", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if not installed():
-        raise MariaDbMissing(
-            f"apt-get could not install {PACKAGE}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}"
-        )
+        raise MariaDbMissing(f"apt-get could not install {PACKAGE}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
 
 
 class MariaDbServer:
@@ -138,7 +138,7 @@ class MariaDbServer:
         self.folder = Path(folder).absolute()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> MariaDbServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -171,7 +171,7 @@ class MariaDbServer:
             raise MariaDbMissing("mariadbd is not installed")
         if not self._data_in_use():
             self._prepare()
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own configuration
                 [mariadbd, f"--defaults-file={self.folder / 'server.cnf'}"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -220,9 +220,7 @@ class MariaDbServer:
             shutil.rmtree(data, ignore_errors=True)
             _create_data_directory(data)
         known = self._settings() if (self.folder / "server.json").exists() else {}
-        passwords = known.get("passwords") or {
-            user: secrets.token_hex(16) for user in ("admin", "app", "reader")
-        }
+        passwords = known.get("passwords") or {user: secrets.token_hex(16) for user in ("admin", "app", "reader")}
         port = _free_port(known.get("port", 0))
         _write_private(self.folder / "server.json", json.dumps({"port": port, "passwords": passwords}))
         _write_private(self.folder / "users.sql", _USERS.format(host=HOST, **passwords))
@@ -241,16 +239,18 @@ class MariaDbServer:
 
     def _answers(self) -> bool:
         """Whether a server with this folder's passwords listens: another one that took the port does not
-        count."""
+        count.
+        """
         try:
-            with self.reader.connect(connect_timeout=5):
+            with self.reader.connect():
                 return True
         except pymysql.err.OperationalError:
             return False
 
     def _data_in_use(self) -> bool:
         """Whether a server, of whatever process, holds the lock on the data; the lock goes with the
-        server."""
+        server.
+        """
         system_tablespace = self.folder / "data" / "ibdata1"
         if not system_tablespace.exists():
             return False
@@ -280,16 +280,14 @@ def _create_data_directory(data: Path) -> None:
         f"--user={getpass.getuser()}",
         "--auth-root-authentication-method=socket",
     ]
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own folder
         [program, "--no-defaults", "--skip-test-db", "--skip-name-resolve", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise MariaDbFailed(
-            f"mariadb-install-db cannot fill {data}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}"
-        )
+        raise MariaDbFailed(f"mariadb-install-db cannot fill {data}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
 
 
 def _free_port(wanted: int) -> int:

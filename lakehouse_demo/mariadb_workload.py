@@ -27,7 +27,8 @@ SCHEMA_FILE: Final = "mariadb_schema.sql"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadConfig:
     """``members`` and ``agents`` stand there from the start; ``transactions`` come over ``days`` days from
-    ``start``."""
+    ``start``.
+    """
 
     seed: int = 7
     members: int = 2_000
@@ -62,7 +63,8 @@ def prepare(connection: pymysql.Connection[Any], config: WorkloadConfig) -> None
 
 def run(connection: pymysql.Connection[Any], config: WorkloadConfig, *, transactions: int) -> Progress:
     """Run the next ``transactions`` transactions, or those that are left. REQUIRES: ``prepare``; one caller
-    at a time."""
+    at a time.
+    """
     progress = progress_of(connection)
     until = min(progress.transactions + transactions, config.transactions)
     with connection.cursor() as cursor:
@@ -122,7 +124,7 @@ def _first_rows(cursor: pymysql.cursors.Cursor, config: WorkloadConfig) -> None:
 def _insert(cursor: pymysql.cursors.Cursor, table: str, rows: Iterable[tuple[object, ...]]) -> None:
     values = list(rows)
     places = ", ".join(["%s"] * len(values[0]))
-    cursor.executemany(f"INSERT INTO sales.{table} VALUES ({places})", values)
+    cursor.executemany(f"INSERT INTO sales.{table} VALUES ({places})", values)  # noqa: S608 - own names
 
 
 def _city(choose: Callable[[range], int]) -> str:
@@ -136,9 +138,7 @@ def _name(choose: Callable[[tuple[str, ...]], str]) -> str:
 class _Transaction:
     """The n-th transaction of the workload: a kind chosen by the seed, on rows chosen by it."""
 
-    def __init__(
-        self, cursor: pymysql.cursors.Cursor, config: WorkloadConfig, progress: Progress, number: int
-    ) -> None:
+    def __init__(self, cursor: pymysql.cursors.Cursor, config: WorkloadConfig, progress: Progress, number: int) -> None:
         self._cursor = cursor
         self._config = config
         self._random = Random(f"{config.seed}/{number}")
@@ -160,27 +160,25 @@ class _Transaction:
     # orders
 
     def place_orders(self) -> None:
-        members = self._some(
-            "SELECT id FROM sales.member WHERE id >= %s ORDER BY id LIMIT %s", "M", self._members
-        )
+        members = self._some("SELECT id FROM sales.member WHERE id >= %s ORDER BY id LIMIT %s", "M", self._members)
         rows = [self._order(member_id) for (member_id,) in members]
         if rows:
             _insert(self._cursor, "member_order", rows)
 
     def correct_amounts(self) -> None:
-        self._update_orders("amount = ROUND(amount * 0.93 + 0.0001, 4)")
+        self._update_some_orders("amount = ROUND(amount * 0.93 + 0.0001, 4)")
 
     def correct_quantities(self) -> None:
-        self._update_orders("amount = amount * 2, quantity = quantity * 2")
+        self._update_some_orders("amount = amount * 2, quantity = quantity * 2")
 
     def refund(self) -> None:
-        self._update_orders("status = 'refunded'")
+        self._update_some_orders("status = 'refunded'")
 
     def pay_again(self) -> None:
-        self._update_orders("status = 'paid'")
+        self._update_some_orders("status = 'paid'")
 
     def reassign(self) -> None:
-        self._update_orders(f"agent_id = '{self._agent()}'")
+        self._update_some_orders(f"agent_id = '{self._agent()}'")
 
     def delete_orders(self) -> None:
         for v_date, order_id in self._some_orders()[:4]:
@@ -188,13 +186,12 @@ class _Transaction:
 
     def replace_order(self) -> None:
         for v_date, order_id in self._some_orders()[:1]:
-            self._sql(
-                "SELECT member_id FROM sales.member_order WHERE v_date = %s AND id = %s", v_date, order_id
-            )
+            self._sql("SELECT member_id FROM sales.member_order WHERE v_date = %s AND id = %s", v_date, order_id)
             (member_id,) = self._cursor.fetchone() or ("",)
             row = (v_date, order_id, *self._order(member_id)[2:])
             self._orders -= 1
-            self._sql(f"REPLACE INTO sales.member_order VALUES ({', '.join(['%s'] * len(row))})", *row)
+            places = ", ".join(["%s"] * len(row))
+            self._sql(f"REPLACE INTO sales.member_order VALUES ({places})", *row)  # noqa: S608 - placeholders
 
     def work_on_new_orders(self) -> None:
         """Insert orders, and change, refund and delete some of them before anybody else sees them."""
@@ -203,8 +200,7 @@ class _Transaction:
         new = [f"O{number:09d}" for number in range(first, self._orders + 1)]
         for change, ids in (("amount = 0.0001", new[:3]), ("status = 'refunded'", new[2:5])):
             for order_id in ids:
-                statement = f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id = %s"
-                self._sql(statement, self._tick(), order_id)
+                self._update_orders(change, [order_id])
         for order_id in new[4:6]:
             self._sql("DELETE FROM sales.member_order WHERE id = %s", order_id)
 
@@ -214,9 +210,7 @@ class _Transaction:
         count = self._random.randrange(1, 20)
         choose, now = self._random.choice, self._tick()
         numbers = range(self._members + 1, self._members + count + 1)
-        _insert(
-            self._cursor, "member", ((f"M{n:08d}", _name(choose), _city(choose), None, now) for n in numbers)
-        )
+        _insert(self._cursor, "member", ((f"M{n:08d}", _name(choose), _city(choose), None, now) for n in numbers))
         self._members += count
 
     def move(self) -> None:
@@ -293,18 +287,18 @@ class _Transaction:
         query = "SELECT v_date, id FROM sales.member_order WHERE id >= %s ORDER BY id LIMIT %s"
         return self._some(query, "O", self._orders)
 
-    def _update_orders(self, change: str) -> None:
-        ids = [order_id for _, order_id in self._some_orders()]
+    def _update_some_orders(self, change: str) -> None:
+        self._update_orders(change, [order_id for _, order_id in self._some_orders()])
+
+    def _update_orders(self, change: str, ids: list[str]) -> None:
         if ids:
-            self._cursor.execute(
-                f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id IN %s", (self._tick(), ids)
-            )
+            statement = f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id IN %s"  # noqa: S608
+            self._sql(statement, self._tick(), ids)
 
     def _update_members(self, column: str, value: str | None) -> None:
         first = f"M{self._random.randrange(1, self._members + 1):08d}"
-        statement = (
-            f"UPDATE sales.member SET {column} = %s, event_time = %s WHERE id >= %s ORDER BY id LIMIT 10"
-        )
+        change = f"UPDATE sales.member SET {column} = %s, event_time = %s"  # noqa: S608 - own names
+        statement = f"{change} WHERE id >= %s ORDER BY id LIMIT 10"
         self._sql(statement, value, self._tick(), first)
 
     def _agent(self) -> str:

@@ -45,9 +45,7 @@ class SourceTable:
 _TABLES: Final = (
     SourceTable(name="city", columns={"id": "STRING", "name": "STRING", "province": "STRING"}),
     SourceTable(name="team", columns={"id": "STRING", "name": "STRING", "city_id": "STRING"}),
-    SourceTable(
-        name="agent", columns={"id": "STRING", "name": "STRING", "team_id": "STRING", "hired_on": "DATE"}
-    ),
+    SourceTable(name="agent", columns={"id": "STRING", "name": "STRING", "team_id": "STRING", "hired_on": "DATE"}),
     SourceTable(
         name="product",
         columns={
@@ -58,9 +56,7 @@ _TABLES: Final = (
             "score_weight": "DECIMAL(20,4)",
         },
     ),
-    SourceTable(
-        name="sprint", columns={"id": "STRING", "name": "STRING", "start_date": "DATE", "end_date": "DATE"}
-    ),
+    SourceTable(name="sprint", columns={"id": "STRING", "name": "STRING", "start_date": "DATE", "end_date": "DATE"}),
     SourceTable(
         name="member",
         columns={

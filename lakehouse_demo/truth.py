@@ -43,7 +43,8 @@ class QuarantinedLine:
 class Truth:
     """``tables``: the last state of every source table; ``event_times``: its change time, by table and key,
     deleted keys included; ``quarantined``: in order of table, file and line; the APP tables' rows, without
-    all-zero groups."""
+    all-zero groups.
+    """
 
     tables: dict[str, Rows]
     event_times: dict[str, dict[Key, int]]
@@ -66,15 +67,10 @@ def recompute(folder: Path | str, *, until: Mapping[str, str] | None = None) -> 
                 known = rows.get(event.key)
                 if known is None or event.event_time > known.event_time:
                     rows[event.key] = event
-    tables = {
-        table: {key: event.row for key, event in rows.items() if event.op != "d"}
-        for table, rows in last.items()
-    }
+    tables = {table: {key: event.row for key, event in rows.items() if event.op != "d"} for table, rows in last.items()}
     return Truth(
         tables=tables,
-        event_times={
-            table: {key: event.event_time for key, event in rows.items()} for table, rows in last.items()
-        },
+        event_times={table: {key: event.event_time for key, event in rows.items()} for table, rows in last.items()},
         quarantined=tuple(quarantined),
         sprint_performance=sprint_performance(tables),
         member_growth=member_growth(tables),

@@ -49,15 +49,11 @@ def test_the_same_configuration_gives_the_same_bytes(slices: list[StreamSlice]) 
 
 
 @pytest.mark.parametrize("other", [{"seed": 4}, {"events": 12_001}])
-def test_another_seed_or_length_gives_another_stream(
-    slices: list[StreamSlice], other: dict[str, Any]
-) -> None:
+def test_another_seed_or_length_gives_another_stream(slices: list[StreamSlice], other: dict[str, Any]) -> None:
     assert next(stream_slices(replace(CONFIG, **other))) != slices[0]
 
 
-def test_it_has_as_many_distinct_events_as_asked_for(
-    slices: list[StreamSlice], events: list[dict[str, Any]]
-) -> None:
+def test_it_has_as_many_distinct_events_as_asked_for(slices: list[StreamSlice], events: list[dict[str, Any]]) -> None:
     numbers = Counter(event["source"]["seq"] for event in events)
     duplicates = sum(part.duplicates for part in slices)
     assert sorted(numbers) == list(range(1, CONFIG.events + 1))
@@ -110,9 +106,7 @@ def test_change_times_of_a_key_grow_and_images_repeat_them(events: list[dict[str
         last[place] = event
 
 
-def test_events_come_hours_late_out_of_order_and_twice(
-    slices: list[StreamSlice], events: list[dict[str, Any]]
-) -> None:
+def test_events_come_hours_late_out_of_order_and_twice(slices: list[StreamSlice], events: list[dict[str, Any]]) -> None:
     assert sum(part.late for part in slices) > CONFIG.events // 100
     slices_of_event = defaultdict(set)
     newest: dict[tuple[Any, ...], tuple[int, int]] = {}
@@ -166,9 +160,7 @@ def test_every_kind_of_change_occurs(events: list[dict[str, Any]]) -> None:
 def test_dimension_changes_do_not_grow_with_the_stream() -> None:
     long = StreamConfig(events=40_000, malformed=0, slices=1)
     updates = sum(
-        count
-        for (table, op), count in next(stream_slices(long)).events.items()
-        if op == "u" and table[:6] != "member"
+        count for (table, op), count in next(stream_slices(long)).events.items() if op == "u" and table[:6] != "member"
     )
     assert updates == RARE_CHANGES_MAX
 
@@ -200,10 +192,7 @@ def test_references_hold_at_the_source_at_every_moment(events: list[dict[str, An
 
 def test_every_kind_of_malformed_line_is_sent(slices: list[StreamSlice]) -> None:
     lines = [
-        file.content.split(b"\n")[number - 1]
-        for part in slices
-        for file in part.files
-        for number in file.malformed
+        file.content.split(b"\n")[number - 1] for part in slices for file in part.files for number in file.malformed
     ]
     assert len(lines) == CONFIG.malformed >= len(KINDS)
     assert all(lines)

@@ -48,9 +48,7 @@ DIMENSIONS: list[tuple[str, str, dict[str, Any], int]] = [
 
 def line(table: str, op: str, row: dict[str, Any], ts_ms: int) -> str:
     sides: dict[str, Any] = {"before": row, "after": None} if op == "d" else {"before": None, "after": row}
-    return json.dumps(
-        {"op": op, **sides, "ts_ms": ts_ms, "source": {"db": "sales", "table": table, "ts_ms": ts_ms}}
-    )
+    return json.dumps({"op": op, **sides, "ts_ms": ts_ms, "source": {"db": "sales", "table": table, "ts_ms": ts_ms}})
 
 
 def order(op: str = "c", ts_ms: int = 1, **columns: object) -> tuple[str, str, dict[str, Any], int]:
@@ -87,9 +85,7 @@ def test_paid_orders_are_summed_exactly(tmp_path: Path) -> None:
 
 def test_sums_beyond_the_precision_of_floats_are_exact(tmp_path: Path) -> None:
     orders = [order(id=f"O{number}", amount="1000000000000000.0001") for number in range(3)]
-    assert recompute(landed(tmp_path, orders)).sprint_performance[0]["amount"] == Decimal(
-        "3000000000000000.0003"
-    )
+    assert recompute(landed(tmp_path, orders)).sprint_performance[0]["amount"] == Decimal("3000000000000000.0003")
 
 
 def test_the_latest_change_wins_whatever_the_order_of_files(tmp_path: Path) -> None:
@@ -210,8 +206,7 @@ def last_state(folder: Path, table: str) -> str:
     """SQL for the last rows of a table, by the window function that the case study replaced."""
     columns = ", ".join(f"image ->> '$.{name}' AS {name}" for name in SOURCE_TABLES[table].columns)
     key = ", ".join(
-        f"coalesce(line ->> '$.after.{name}', line ->> '$.before.{name}')"
-        for name in SOURCE_TABLES[table].key
+        f"coalesce(line ->> '$.after.{name}', line ->> '$.before.{name}')" for name in SOURCE_TABLES[table].key
     )
     return LAST_STATE.format(columns=columns, key=key, folder=folder, table=table)
 

@@ -1,0 +1,1 @@
+"""The lakehouse as Dagster assets: layers, streams, sensors, repair and maintenance."""

@@ -1,0 +1,209 @@
+"""MariaDB as a source of change streams: a consistent snapshot first, then the changes from its binary log.
+
+Positions are int64 numbers that grow along the binary log, so they can be a commit's identifier. A batch
+holds whole transactions, from one position to another; reading again from the same position gives the same
+changes, so a reader that keeps the position with what it wrote delivers every change exactly once, across
+restarts of either side.
+
+The server needs ``log_bin``, ``binlog_format=ROW``, ``binlog_row_image=FULL`` and
+``binlog_row_metadata=FULL``; the tables need InnoDB and a primary key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import polars as pl
+import pymysql
+from pymysql.cursors import DictCursor, SSCursor
+
+from lakehouse_assets.sources.errors import SourcePositionLost, SourceUnsupported
+from lakehouse_assets.sources.mariadb_binlog import BinlogPosition, BinlogReader
+from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.mariadb_tables import (
+    COLUMNS_SQL,
+    METADATA_SCHEMA,
+    OP,
+    POSITION,
+    RowImages,
+    TableColumns,
+    changes_frame,
+    frame_of_columns,
+    table_columns,
+    with_metadata,
+)
+
+SNAPSHOT_CHUNK_ROWS: Final = 50_000
+REQUIRED_VARIABLES: Final[Mapping[str, str]] = {
+    "log_bin": "ON",
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    "binlog_row_metadata": "FULL",
+    "log_bin_compress": "OFF",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeBatch:
+    """Changes up to ``position``, per table of the source.
+
+    Each frame has ``op`` (String: ``r`` row of a snapshot, ``c`` insert, ``u`` update, ``d`` delete with
+    the last values), the table's columns, and ``position`` (Int64): the end of the row's transaction, at
+    most the batch's. Rows stand in source order. ``at_end``: the log has no more for now.
+    """
+
+    position: int
+    frames: dict[str, pl.DataFrame]
+    at_end: bool
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all frames."""
+        return sum(len(frame) for frame in self.frames.values())
+
+    def of(self, table: str, *, after: int | None) -> pl.DataFrame:
+        """A table's rows after the position that its reader has (None: all of them)."""
+        frame = self.frames[table]
+        return frame if after is None else frame.filter(pl.col(POSITION) > after)
+
+
+class MariaDbSource:
+    """Reads some tables of one database. Holds no connection between calls, so the server may come and go.
+
+    Every method raises SourceUnavailable while the server is away, and SourceUnsupported for a server or
+    table that cannot be read exactly.
+    """
+
+    def __init__(self, connection: MariaDbConnection, tables: Sequence[str]) -> None:
+        self._connection = connection
+        self._tables = tuple(tables)
+
+    def columns(self) -> dict[str, TableColumns]:
+        """The tables' column types and primary keys, as they are now."""
+        with self._connection.open() as connection:
+            return self._columns(connection, self._tables)
+
+    def position(self) -> int:
+        """The end of the binary log as it is now."""
+        with self._connection.open() as connection:
+            return _log_end(connection).encoded()
+
+    def snapshot(self, tables: Sequence[str] | None = None) -> ChangeBatch:
+        """All rows of the tables (all, or some of the source's) as of one moment, and that moment's position.
+
+        No table is locked. The whole snapshot belongs into one commit per table: half of one cannot be
+        continued.
+        """
+        wanted = self._tables if tables is None else tuple(tables)
+        with self._connection.open() as connection:
+            columns = self._columns(connection, wanted)
+            _log_base_name(connection)
+            _execute(connection, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            _execute(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            status = dict(_execute(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'"))
+            position = BinlogPosition.of(
+                status["Binlog_snapshot_file"], int(status["Binlog_snapshot_position"])
+            ).encoded()
+            frames = {name: _table_rows(connection, table, position) for name, table in columns.items()}
+        return ChangeBatch(position=position, frames=frames, at_end=True)
+
+    def changes(self, after: int, *, max_rows: int) -> ChangeBatch:
+        """The changes after a position: whole transactions, until they have ``max_rows`` rows or the log
+        ends.
+
+        ``position`` of the batch is where to go on; it moves even when no row of the tables changed. Raises
+        SourcePositionLost if the log was removed, SourceSchemaChanged if a table is not what it was at the
+        position.
+        """
+        start = BinlogPosition.decoded(after)
+        with self._connection.open() as connection:
+            end = _log_end(connection)
+            if start > end:
+                raise SourcePositionLost(f"position {start} is beyond the end of the binary log, {end}")
+            columns = self._columns(connection, self._tables)
+            reader = BinlogReader(
+                self._connection.settings(),
+                database=self._connection.database,
+                tables=columns,
+                log_base_name=_log_base_name(connection),
+            )
+        images = {table: RowImages() for table in columns}
+        rows = 0
+        if start == end:
+            return _batch(columns, images, end, at_end=True)
+        for transaction in reader.transactions(start):
+            start = transaction.end
+            rows += transaction.rows
+            for table, changed in transaction.images.items():
+                images[table].extend(changed)
+            if rows >= max_rows:
+                return _batch(columns, images, start, at_end=False)
+        return _batch(columns, images, start, at_end=True)
+
+    def _columns(self, connection: pymysql.Connection[Any], tables: Sequence[str]) -> dict[str, TableColumns]:
+        with connection.cursor(DictCursor) as cursor:
+            cursor.execute(COLUMNS_SQL, (self._connection.database, tables))
+            rows = cursor.fetchall()
+        return {table: table_columns(table, [row for row in rows if row["table_name"] == table]) for table in tables}
+
+
+def _batch(
+    columns: Mapping[str, TableColumns],
+    images: Mapping[str, RowImages],
+    position: BinlogPosition,
+    *,
+    at_end: bool,
+) -> ChangeBatch:
+    frames = {table: changes_frame(columns[table], changed) for table, changed in images.items()}
+    return ChangeBatch(position=position.encoded(), frames=frames, at_end=at_end)
+
+
+def _table_rows(connection: pymysql.Connection[Any], table: TableColumns, position: int) -> pl.DataFrame:
+    """All rows of a table; only a chunk of them is held as Python values at a time."""
+    selected = ", ".join(_select_exactly(name, dtype) for name, dtype in table.schema.items())
+    chunks = [pl.DataFrame(schema={OP: METADATA_SCHEMA[OP], **table.schema, POSITION: METADATA_SCHEMA[POSITION]})]
+    with connection.cursor(SSCursor) as cursor:
+        cursor.execute(f"SELECT {selected} FROM {_quoted(table.name)}")  # noqa: S608 - quoted names
+        while rows := cursor.fetchmany(SNAPSHOT_CHUNK_ROWS):
+            values = dict(zip(table.schema, zip(*rows, strict=True), strict=True))
+            frame = frame_of_columns(table, values)
+            chunks.append(with_metadata(frame, ops=["r"] * len(rows), positions=[position] * len(rows)))
+    return pl.concat(chunks)
+
+
+def _select_exactly(name: str, dtype: pl.DataType) -> str:
+    """A column in the select list; FLOAT would be told with six digits only."""
+    return f"CAST({_quoted(name)} AS DOUBLE)" if dtype == pl.Float32() else _quoted(name)
+
+
+def _log_end(connection: pymysql.Connection[Any]) -> BinlogPosition:
+    status = _execute(connection, "SHOW MASTER STATUS")
+    if not status:
+        raise SourceUnsupported("the server writes no binary log; set log_bin")
+    return BinlogPosition.of(status[0][0], status[0][1])
+
+
+def _log_base_name(connection: pymysql.Connection[Any]) -> str:
+    """The first part of the log files' names. Raises SourceUnsupported if the server's log is not as
+    needed.
+    """
+    names = ", ".join(f"'{name}'" for name in (*REQUIRED_VARIABLES, "log_bin_basename"))
+    variables = dict(_execute(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})"))
+    for name, value in REQUIRED_VARIABLES.items():
+        if variables.get(name, value) != value:
+            raise SourceUnsupported(f"the server's {name} is {variables[name]}; set it to {value}")
+    return PurePosixPath(variables["log_bin_basename"].replace("\\", "/")).name
+
+
+def _execute(connection: pymysql.Connection[Any], statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"

@@ -1,0 +1,302 @@
+"""MariaDB's binary log as transactions: positions that are one growing integer, and the rows of whole
+transactions.
+
+The log is a sequence of files of events. A transaction is an event group: a GTID event, row events, and an
+end (XID, or COMMIT for engines without transactions); it never spans two files. Statements that define
+tables are groups of one query event.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+import pymysql
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.bitmap import BitCount
+from pymysqlreplication.column import Column
+from pymysqlreplication.constants import FIELD_TYPE
+from pymysqlreplication.event import (
+    BinLogEvent,
+    MariadbGtidEvent,
+    NotImplementedEvent,
+    QueryEvent,
+    RotateEvent,
+    XAPrepareEvent,
+    XidEvent,
+)
+from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
+
+from lakehouse_assets.sources.errors import (
+    SourceError,
+    SourcePositionLost,
+    SourceSchemaChanged,
+    SourceUnavailable,
+    SourceUnsupported,
+)
+from lakehouse_assets.sources.mariadb_connection import source_error
+from lakehouse_assets.sources.mariadb_tables import RowImages, TableColumns
+
+OFFSET_BITS: Final = 40
+READ_TIMEOUT_S: Final = 60
+
+ER_MASTER_FATAL_ERROR_READING_BINLOG: Final = 1236
+GTID_STANDALONE: Final = 1
+COMPRESSED_EVENT_TYPES: Final = range(165, 172)
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class BinlogPosition:
+    """The end of a transaction: the number of the log file and the offset in it, in bytes."""
+
+    file_number: int
+    offset: int
+
+    def encoded(self) -> int:
+        """The position as an int64 that grows along the log."""
+        return self.file_number << OFFSET_BITS | self.offset
+
+    @classmethod
+    def decoded(cls, position: int) -> BinlogPosition:
+        """The inverse of ``encoded``."""
+        return cls(file_number=position >> OFFSET_BITS, offset=position & (1 << OFFSET_BITS) - 1)
+
+    @classmethod
+    def of(cls, file_name: str, offset: int) -> BinlogPosition:
+        """The position in a log file such as ``mariadb-bin.000003``."""
+        return cls(file_number=int(file_name.rpartition(".")[2]), offset=offset)
+
+    def file_name(self, base: str) -> str:
+        """The log file's name, with the server's base name."""
+        return f"{base}.{self.file_number:06d}"
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A committed transaction: its end, and the row changes of the tables that are read, by table (there
+    may be none).
+    """
+
+    end: BinlogPosition
+    images: dict[str, RowImages] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Number of row changes."""
+        return sum(len(images.ops) for images in self.images.values())
+
+
+class BinlogReader:
+    """Reads the transactions of one database after a position, up to the end that the log has now."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        database: str,
+        tables: Mapping[str, TableColumns],
+        log_base_name: str,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._tables = tables
+        self._log_base_name = log_base_name
+
+    def transactions(self, after: BinlogPosition) -> Iterator[Transaction]:
+        """The transactions after a position; those without rows of the tables only tell how far the log was
+        read.
+
+        Raises SourcePositionLost, SourceUnavailable, SourceSchemaChanged and SourceUnsupported.
+        """
+        stream = self._open(after)
+        try:
+            yield from _EventGroups(self._database, self._tables, after).transactions(iter(stream))
+        except pymysql.err.Error as error:
+            raise _source_error(error, after) from error
+        finally:
+            stream.close()
+
+    def _open(self, after: BinlogPosition) -> BinLogStreamReader:
+        connected: list[pymysql.Connection[Any]] = []
+
+        def connect(**settings: object) -> pymysql.Connection[Any]:
+            """Connect once for events and once for control: the stream would go on within a transaction
+            otherwise.
+            """
+            if len(connected) == 2:
+                raise SourceUnavailable("the server closed the connection to its binary log")
+            database = settings.pop("db", None)
+            connected.append(pymysql.connect(**settings, database=database))
+            return connected[-1]
+
+        return BinLogStreamReader(
+            connection_settings=dict(self._settings) | {"read_timeout": READ_TIMEOUT_S},
+            server_id=secrets.randbelow(2**31) + 2**31,
+            resume_stream=True,
+            log_file=after.file_name(self._log_base_name),
+            log_pos=after.offset,
+            only_events=[
+                DeleteRowsEvent,
+                MariadbGtidEvent,
+                NotImplementedEvent,
+                QueryEvent,
+                RotateEvent,
+                UpdateRowsEvent,
+                WriteRowsEvent,
+                XAPrepareEvent,
+                XidEvent,
+            ],
+            filter_non_implemented_events=False,
+            only_schemas=[self._database],
+            only_tables=list(self._tables),
+            pymysql_wrapper=connect,
+            enable_logging=False,
+        )
+
+
+class _EventGroups:
+    """Puts the events of a log into transactions, from a position on."""
+
+    def __init__(self, database: str, tables: Mapping[str, TableColumns], after: BinlogPosition) -> None:
+        self._database = database
+        self._tables = tables
+        self._position = after
+        self._images: dict[str, RowImages] = {}
+        self._standalone = False
+        self._checked: set[int] = set()
+
+    def transactions(self, events: Iterator[BinLogEvent]) -> Iterator[Transaction]:
+        for event in events:
+            if isinstance(event, RotateEvent):
+                moved = self._new_file(event)
+                if moved:
+                    yield Transaction(end=self._position)
+            elif isinstance(event, MariadbGtidEvent):
+                self._images, self._standalone = {}, bool(event.flags & GTID_STANDALONE)
+            elif isinstance(event, RowsEvent):
+                self._add(event)
+            elif isinstance(event, XidEvent) or (isinstance(event, QueryEvent) and self._ends_group(event)):
+                yield self._end(event)
+            elif isinstance(event, XAPrepareEvent):
+                self._refuse_distributed()
+                yield self._end(event)
+            elif isinstance(event, NotImplementedEvent) and event.event_type in COMPRESSED_EVENT_TYPES:
+                raise SourceUnsupported("the binary log is compressed; set log_bin_compress=OFF")
+
+    def _new_file(self, event: RotateEvent) -> bool:
+        """Go to the log's next file; what an unfinished group before it had was never committed."""
+        start = BinlogPosition.of(event.next_binlog, event.position)
+        moved = start > self._position
+        self._images = {}
+        self._checked.clear()
+        self._position = max(start, self._position)
+        return moved
+
+    def _end(self, event: BinLogEvent) -> Transaction:
+        self._position = BinlogPosition(file_number=self._position.file_number, offset=event.packet.log_pos)
+        transaction = Transaction(end=self._position, images=self._images)
+        position = self._position.encoded()
+        for images in self._images.values():
+            images.positions = [position] * len(images.ops)
+        self._images = {}
+        return transaction
+
+    def _add(self, event: RowsEvent) -> None:
+        if event.table_id not in self._checked:
+            _check_columns(self._tables[event.table], event)
+            self._checked.add(event.table_id)
+        _check_whole_rows(event)
+        images = self._images.setdefault(event.table, RowImages())
+        before, after = (
+            ("before_values", "after_values") if isinstance(event, UpdateRowsEvent) else ("values", "values")
+        )
+        images.ops += [_OPS[type(event)]] * len(event.rows)
+        images.befores += [row[before] for row in event.rows]
+        images.afters += [row[after] for row in event.rows]
+
+    def _ends_group(self, event: QueryEvent) -> bool:
+        """Whether a statement ends its group. Raises for one that changes rows without telling which."""
+        statement = event.query.strip()
+        verb = statement.upper()
+        if verb == "ROLLBACK":
+            self._images = {}
+        if verb in ("COMMIT", "ROLLBACK") or _IN_GROUP.match(statement):
+            return verb in ("COMMIT", "ROLLBACK")
+        in_database = event.schema.decode() == self._database or _names(statement, [self._database])
+        concerned = in_database and _names(statement, self._tables)
+        if concerned and (found := _ROWS_BY_STATEMENT.match(statement)):
+            raise SourceUnsupported(
+                f"the binary log of {self._database} has a statement ({found[1]}) instead of its rows; "
+                "set binlog_format=ROW for all sessions"
+            )
+        gone = _DATABASE_GONE.match(statement) and _names(statement, [self._database])
+        if gone or (concerned and _ROWS_GONE.match(statement)):
+            raise SourceSchemaChanged(f"rows went without change events; take a new snapshot: {statement[:200]}")
+        return self._standalone
+
+    def _refuse_distributed(self) -> None:
+        if self._images:
+            raise SourceUnsupported(f"tables {sorted(self._images)} were changed in an XA transaction")
+
+
+_OPS: Final[dict[type[RowsEvent], str]] = {WriteRowsEvent: "c", UpdateRowsEvent: "u", DeleteRowsEvent: "d"}
+
+_FLAGS = re.IGNORECASE | re.DOTALL
+_COMMENTS = r"(?:/\*.*?\*/\s*)*"
+_IN_GROUP = re.compile(r"(BEGIN|SAVEPOINT|ROLLBACK\s+TO)\b", _FLAGS)
+_ROWS_BY_STATEMENT = re.compile(_COMMENTS + r"(INSERT|UPDATE|DELETE|REPLACE|LOAD|WITH)\b", _FLAGS)
+_ROWS_GONE = re.compile(
+    _COMMENTS + r"(TRUNCATE|(DROP|RENAME|CREATE\s+OR\s+REPLACE)\s+TABLE"
+    r"|ALTER\s+TABLE.*\b(DROP|TRUNCATE|EXCHANGE)\s+PARTITION)\b",
+    _FLAGS,
+)
+_DATABASE_GONE = re.compile(_COMMENTS + r"DROP\s+(DATABASE|SCHEMA)\b", _FLAGS)
+
+
+def _names(statement: str, words: Iterable[str]) -> bool:
+    """Whether one of the words stands in the statement."""
+    return any(re.search(rf"\b{re.escape(word)}\b", statement) for word in words)
+
+
+def _check_columns(columns: TableColumns, event: RowsEvent) -> None:
+    """Raise if the event's table is not the table as it stands in the schema now."""
+    names = [column.name for column in event.columns]
+    if None in names:
+        raise SourceUnsupported("the binary log has no column names; set binlog_row_metadata=FULL")
+    if names != list(columns.schema):
+        raise SourceSchemaChanged(
+            f"table {columns.name} has the columns {list(columns.schema)}, a change in the binary log {names}"
+        )
+    for column in event.columns:
+        dtype = columns.schema[column.name]
+        if not _same_precision(column, dtype):
+            raise SourceSchemaChanged(f"column {columns.name}.{column.name} is {dtype}, its change of another type")
+
+
+def _same_precision(column: Column, dtype: pl.DataType) -> bool:
+    if column.type == FIELD_TYPE.NEWDECIMAL:
+        return dtype == pl.Decimal(column.precision, column.decimals)
+    if column.type in (FIELD_TYPE.DATETIME2, FIELD_TYPE.TIMESTAMP2):
+        return isinstance(dtype, pl.Datetime) and dtype.time_unit == ("ms" if column.fsp <= 3 else "us")
+    return True
+
+
+def _check_whole_rows(event: RowsEvent) -> None:
+    images = [event.columns_present_bitmap]
+    if isinstance(event, UpdateRowsEvent):
+        images.append(event.columns_present_bitmap2)
+    if any(BitCount(image) != event.number_of_columns for image in images):
+        raise SourceUnsupported("the binary log has parts of rows; set binlog_row_image=FULL")
+
+
+def _source_error(error: pymysql.err.Error, after: BinlogPosition) -> SourceError:
+    code, message = (*error.args, "")[:2]
+    if code == ER_MASTER_FATAL_ERROR_READING_BINLOG:
+        return SourcePositionLost(
+            f"the binary log cannot be read from file {after.file_number}, offset {after.offset}: {message}"
+        )
+    return source_error(error)

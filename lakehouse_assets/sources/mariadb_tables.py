@@ -1,0 +1,184 @@
+"""Tables of a MariaDB database as Polars frames: exact column types, and rows of the binary log put into
+frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+from typing import Any, Final
+
+import polars as pl
+
+from lakehouse_assets.sources.errors import SourceSchemaChanged, SourceUnsupported
+
+OP: Final = "op"
+POSITION: Final = "position"
+METADATA_SCHEMA: Final[dict[str, pl.DataType]] = {OP: pl.String(), POSITION: pl.Int64()}
+
+COLUMNS_SQL: Final = """
+SELECT t.table_name, t.engine, c.column_name, c.data_type, c.column_type, c.numeric_precision, c.numeric_scale,
+       c.datetime_precision, c.column_key = 'PRI' AS is_key, c.is_generated = 'ALWAYS' AS is_generated
+FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+WHERE table_schema = %s AND table_name IN %s ORDER BY t.table_name, c.ordinal_position
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableColumns:
+    """A table of the source: its name, the type of each column, in order, and the primary key."""
+
+    name: str
+    schema: Mapping[str, pl.DataType]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFacts:
+    """What the information schema says about the type of a column."""
+
+    unsigned: bool
+    precision: int | None
+    scale: int | None
+    time_precision: int | None
+
+
+def _integer(signed: pl.DataType, unsigned: pl.DataType) -> Callable[[ColumnFacts], pl.DataType]:
+    return lambda facts: unsigned if facts.unsigned else signed
+
+
+def _fixed(dtype: pl.DataType) -> Callable[[ColumnFacts], pl.DataType]:
+    return lambda _: dtype
+
+
+def _decimal(facts: ColumnFacts) -> pl.DataType:
+    if facts.precision is None or facts.precision > 38:
+        raise SourceUnsupported(f"DECIMAL with {facts.precision} digits; at most 38 can be kept")
+    return pl.Decimal(facts.precision, facts.scale or 0)
+
+
+def _datetime(time_zone: str | None) -> Callable[[ColumnFacts], pl.DataType]:
+    return lambda facts: pl.Datetime("ms" if (facts.time_precision or 0) <= 3 else "us", time_zone)
+
+
+POLARS_TYPES: Final[Mapping[str, Callable[[ColumnFacts], pl.DataType]]] = {
+    "tinyint": _integer(pl.Int8(), pl.Int16()),
+    "smallint": _integer(pl.Int16(), pl.Int32()),
+    "mediumint": _integer(pl.Int32(), pl.Int32()),
+    "int": _integer(pl.Int32(), pl.Int64()),
+    "bigint": _integer(pl.Int64(), pl.Decimal(20, 0)),
+    "decimal": _decimal,
+    "float": _fixed(pl.Float32()),
+    "double": _fixed(pl.Float64()),
+    "year": _fixed(pl.Int16()),
+    "date": _fixed(pl.Date()),
+    "datetime": _datetime(None),
+    "timestamp": _datetime("UTC"),
+    "char": _fixed(pl.String()),
+    "varchar": _fixed(pl.String()),
+    "tinytext": _fixed(pl.String()),
+    "text": _fixed(pl.String()),
+    "mediumtext": _fixed(pl.String()),
+    "longtext": _fixed(pl.String()),
+    "enum": _fixed(pl.String()),
+    "binary": _fixed(pl.Binary()),
+    "varbinary": _fixed(pl.Binary()),
+    "tinyblob": _fixed(pl.Binary()),
+    "blob": _fixed(pl.Binary()),
+    "mediumblob": _fixed(pl.Binary()),
+    "longblob": _fixed(pl.Binary()),
+}
+"""MariaDB's type → Polars', wide enough for every value (an unsigned type becomes the next wider signed
+one)."""
+
+
+def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns:
+    """A table from its rows of ``COLUMNS_SQL``. Raises SourceUnsupported for what cannot be read exactly."""
+    if not rows:
+        raise SourceUnsupported(f"there is no table {table}, or its columns may not be read")
+    if rows[0]["engine"] != "InnoDB":
+        raise SourceUnsupported(f"table {table} is kept by {rows[0]['engine']}; only InnoDB can be read exactly")
+    key = tuple(row["column_name"] for row in rows if row["is_key"])
+    if not key:
+        raise SourceUnsupported(f"table {table} has no primary key; changes of its rows cannot be told apart")
+    return TableColumns(name=table, schema={row["column_name"]: _dtype(table, row) for row in rows}, key=key)
+
+
+def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
+    name, data_type = row["column_name"], row["data_type"]
+    if data_type not in POLARS_TYPES or row["is_generated"] or name in METADATA_SCHEMA:
+        raise SourceUnsupported(f"column {name} of table {table} ({row['column_type']}) cannot be read")
+    facts = ColumnFacts(
+        unsigned="unsigned" in row["column_type"],
+        precision=row["numeric_precision"],
+        scale=row["numeric_scale"],
+        time_precision=row["datetime_precision"],
+    )
+    return POLARS_TYPES[data_type](facts)
+
+
+def frame_of_columns(columns: TableColumns, values: Mapping[str, Sequence[object]]) -> pl.DataFrame:
+    """A frame of the table's columns from Python values. Raises SourceSchemaChanged where one does not
+    fit.
+    """
+    try:
+        return pl.DataFrame(
+            [pl.Series(name, values[name], dtype=dtype, strict=True) for name, dtype in columns.schema.items()]
+        )
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise SourceSchemaChanged(f"a value of table {columns.name} does not fit its columns: {error}") from error
+
+
+@dataclass(slots=True)
+class RowImages:
+    """Changes of one table in source order; an image is the row as name → value.
+
+    An insert has its row, and a delete its last row, in both ``befores`` and ``afters``.
+    """
+
+    ops: list[str] = field(default_factory=list)
+    befores: list[Mapping[str, object]] = field(default_factory=list)
+    afters: list[Mapping[str, object]] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+
+    def extend(self, later: RowImages) -> None:
+        """Add changes that came later."""
+        self.ops += later.ops
+        self.befores += later.befores
+        self.afters += later.afters
+        self.positions += later.positions
+
+
+def changes_frame(columns: TableColumns, images: RowImages) -> pl.DataFrame:
+    """The changes as a frame ``op``, the table's columns, ``position``, in source order.
+
+    ``op`` is ``c``, ``u`` or ``d``; a deleted row has its last values. An update that changes the primary
+    key is a delete of the old key and an insert of the new one.
+    """
+    before, after = _images_frame(columns, images, "befores"), _images_frame(columns, images, "afters")
+    key_differs = reduce(or_, [before[name].ne_missing(after[name]) for name in columns.key])
+    moved = key_differs & (after[OP] == "u")
+    if not moved.any():
+        return after
+    gone = before.filter(moved).with_columns(pl.lit("d").alias(OP))
+    kept = after.with_columns(pl.when(moved).then(pl.lit("c")).otherwise(OP).alias(OP))
+    places = pl.Series(range(len(after)), dtype=pl.Int64)
+    order = pl.concat([places.filter(moved), places]).arg_sort()
+    return pl.concat([gone, kept])[order]
+
+
+def _images_frame(columns: TableColumns, images: RowImages, side: str) -> pl.DataFrame:
+    rows = images.befores if side == "befores" else images.afters
+    values = {name: [row[name] for row in rows] for name in columns.schema}
+    return with_metadata(frame_of_columns(columns, values), ops=images.ops, positions=images.positions)
+
+
+def with_metadata(frame: pl.DataFrame, *, ops: Sequence[str], positions: Sequence[int]) -> pl.DataFrame:
+    """The frame between its columns ``op`` and ``position``."""
+    return frame.select(
+        pl.Series(OP, ops, dtype=METADATA_SCHEMA[OP]),
+        pl.all(),
+        pl.Series(POSITION, positions, dtype=METADATA_SCHEMA[POSITION]),
+    )
