@@ -29,7 +29,7 @@ from fastavro.schema import SchemaParseException
 from storage_engine.errors import CorruptFile, Unsupported
 
 MAX_UNPACKED_BYTES = 256 << 20
-DEFAULT_ZSTD_LEVEL = 1
+_ZSTD_LEVEL = 1
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -86,13 +86,7 @@ def codec_of(compression: str) -> str:
         ) from cause
 
 
-def write_container(
-    schema: AvroSchema,
-    records: Iterable[Mapping[str, Any]],
-    *,
-    compression: str = "zstd",
-    zstd_level: int = DEFAULT_ZSTD_LEVEL,
-) -> bytes:
+def write_container(schema: AvroSchema, records: Iterable[Mapping[str, Any]], *, compression: str = "zstd") -> bytes:
     """A whole container file. Raises Unsupported for a compression that Avro does not have."""
     codec = codec_of(compression)
     sync = os.urandom(_SYNC_BYTES)
@@ -109,15 +103,15 @@ def write_container(
         fastavro.schemaless_writer(block, schema.parsed, record)
         count += 1
         if block.tell() >= _BLOCK_BYTES:
-            _write_block(out, block, count, codec, zstd_level, sync)
+            _write_block(out, block, count, codec, sync)
             block, count = BytesIO(), 0
     if count:
-        _write_block(out, block, count, codec, zstd_level, sync)
+        _write_block(out, block, count, codec, sync)
     return out.getvalue()
 
 
-def _write_block(out: BytesIO, block: BytesIO, count: int, codec: str, zstd_level: int, sync: bytes) -> None:
-    packed = _PACK[codec](block.getvalue(), zstd_level)
+def _write_block(out: BytesIO, block: BytesIO, count: int, codec: str, sync: bytes) -> None:
+    packed = _PACK[codec](block.getvalue())
     out.write(_varint(count) + _varint(len(packed)) + packed + sync)
 
 
@@ -343,17 +337,15 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-# Codecs: pack(content, zstd level) and unpack(packed, limit in bytes).
+# Codecs: pack(content) and unpack(packed, limit in bytes).
 
 
 def _too_large(limit: int) -> CorruptFile:
     return CorruptFile(f"a block unpacks to more than the {limit} bytes that are left of the limit")
 
 
-def _pack_zstandard(content: bytes, level: int) -> bytes:
-    return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True).compress(
-        content
-    )
+def _pack_zstandard(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True).compress(content)
 
 
 def _unpack_zstandard(packed: bytes, limit: int) -> bytes:
@@ -379,12 +371,12 @@ def _unpack_deflate(packed: bytes, limit: int) -> bytes:
     return content
 
 
-def _pack_deflate(content: bytes, level: int) -> bytes:
+def _pack_deflate(content: bytes) -> bytes:
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(content) + stream.flush()
 
 
-def _pack_snappy(content: bytes, level: int) -> bytes:
+def _pack_snappy(content: bytes) -> bytes:
     packed = pa.compress(content, codec="snappy", asbytes=True)
     return bytes(packed) + struct.pack(">I", zlib.crc32(content))
 
@@ -411,11 +403,11 @@ def _unpack_null(packed: bytes, limit: int) -> bytes:
     return packed
 
 
-_PACK: Mapping[str, Callable[[bytes, int], bytes]] = {
+_PACK: Mapping[str, Callable[[bytes], bytes]] = {
     "zstandard": _pack_zstandard,
     "deflate": _pack_deflate,
     "snappy": _pack_snappy,
-    "null": lambda content, level: content,
+    "null": bytes,
 }
 _UNPACK: Mapping[str, Callable[[bytes, int], bytes]] = {
     "zstandard": _unpack_zstandard,

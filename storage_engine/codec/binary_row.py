@@ -39,7 +39,7 @@ _COMPACT_TIMESTAMP_PRECISION = 3
 _DATETIME_PRECISION = 6
 _NANOS_PER_MILLI = 1_000_000
 _MILLIS_PER_DAY = 86_400_000
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - TIMESTAMP has no time zone
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _EXACT = Context(prec=80, traps=[InvalidOperation])
 _MAX_ARITY = 1 << 20
@@ -108,8 +108,8 @@ def murmur_hash(body: bytes) -> int:
     """
     mask = 0xFFFFFFFF
     state = 42
-    for (word,) in struct.iter_unpack("<I", body):
-        word = word * 0xCC9E2D51 & mask
+    for (block,) in struct.iter_unpack("<I", body):
+        word = block * 0xCC9E2D51 & mask
         word = (word << 15 | word >> 17) & mask
         state ^= word * 0x1B873593 & mask
         state = (state << 13 | state >> 19) & mask

@@ -132,10 +132,7 @@ def _content_v2(positions: Positions) -> bytes:
     if count > _MAX_KEY_V2:
         raise InvalidInput(f"row position {positions[-1]} is out of range")
     bounds = np.searchsorted(keys, np.arange(count + 1, dtype=np.uint64))
-    parts = [
-        struct.pack("<I", key) + _bitmap_bytes(positions[bounds[key] : bounds[key + 1]])
-        for key in range(count)
-    ]
+    parts = [struct.pack("<I", key) + _bitmap_bytes(positions[bounds[key] : bounds[key + 1]]) for key in range(count)]
     return _MAGIC_V2 + struct.pack("<q", count) + b"".join(parts)
 
 
@@ -163,9 +160,7 @@ def _read_range(data: bytes, part: DeletionVectorRange) -> DeletionVector:
     vector = DeletionVector()
     for key, bitmap in _bitmaps(magic, content[len(magic) :]):
         high = np.uint64(key << _LOW_BITS)
-        vector = vector.with_positions(
-            np.frombuffer(bitmap.to_array(), dtype=np.uint32).astype(np.uint64) | high
-        )
+        vector = vector.with_positions(np.frombuffer(bitmap.to_array(), dtype=np.uint32).astype(np.uint64) | high)
     if part.cardinality not in (None, len(vector)):
         raise ValueError(f"it holds {len(vector)} positions, not {part.cardinality}")
     return vector

@@ -34,17 +34,14 @@ class ConsumerStore:
     def list(self) -> dict[str, int]:
         """All consumers with the snapshot they read next."""
         found = {
-            name: self.next_snapshot(name)
-            for name in consumer_names_in(self._io.list_names(self._paths.consumers))
+            name: self.next_snapshot(name) for name in consumer_names_in(self._io.list_names(self._paths.consumers))
         }
         return {name: position for name, position in found.items() if position is not None}
 
     def write(self, name: str, next_snapshot: int) -> None:
         """Set a consumer's position."""
         check_given_name(name, "consumer")
-        self._io.overwrite(
-            self._paths.consumer_file(name), json.dumps({"nextSnapshot": next_snapshot}).encode()
-        )
+        self._io.overwrite(self._paths.consumer_file(name), json.dumps({"nextSnapshot": next_snapshot}).encode())
 
     def delete(self, name: str) -> None:
         """Remove a consumer; one that is not there is fine."""

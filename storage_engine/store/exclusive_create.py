@@ -50,9 +50,7 @@ def create_local(path: str, data: bytes, *, fsync: bool, before: BeforeOperation
         try:
             sync_local_directory(directory)
         except OSError as cause:
-            raise CommitStateUnknown(
-                f"{path} was created, but its directory could not be synced: {cause}"
-            ) from cause
+            raise CommitStateUnknown(f"{path} was created, but its directory could not be synced: {cause}") from cause
     return created
 
 
@@ -85,9 +83,7 @@ def _is_same_file(first: str, second: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as cause:
-        raise CommitStateUnknown(
-            f"the file system did not tell whether {second} was created: {cause}"
-        ) from cause
+        raise CommitStateUnknown(f"the file system did not tell whether {second} was created: {cause}") from cause
 
 
 def _rename_without_replacing(temporary: str, path: str) -> bool:

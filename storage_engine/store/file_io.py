@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from typing import IO, Any, Self, cast
 
-import fsspec
+from fsspec.core import url_to_fs
 
 from storage_engine.errors import FileMissing, InvalidInput, StorageUnavailable, Unsupported
 from storage_engine.store.exclusive_create import (
@@ -87,11 +87,10 @@ class FileIO:
             # A listing kept in memory would hide the commits of others.
             options.setdefault("use_listings_cache", False)
         try:
-            filesystem = fsspec.filesystem(protocol, **options)
+            filesystem, path = url_to_fs(url, **options)
         except (ValueError, ImportError) as cause:
             raise InvalidInput(f"no file system for {protocol}:// is available: {cause}") from cause
-        path = url.removeprefix("file:") if protocol == "file" and "://" not in url else url
-        return cls(filesystem, fsync=fsync), str(filesystem._strip_protocol(path)).rstrip("/")
+        return cls(filesystem, fsync=fsync), str(path).rstrip("/")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.protocol!r})"
@@ -121,7 +120,7 @@ class FileIO:
         with self._translated("write", path):
             if self._is_local:
                 self.make_directory(os.path.dirname(path))
-                file: IO[bytes] = open(path, "xb")
+                file: IO[bytes] = open(path, "xb")  # noqa: SIM115 - closed by the block below
                 self._mark_unsynced(os.path.dirname(path))
             else:
                 file = self._fs.open(path, "wb")
@@ -211,6 +210,21 @@ class FileIO:
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in listed if str(path).startswith(below)}
         return sorted(names - {""})
 
+    def list_directories(self, directory: str) -> list[str]:
+        """Names of the directories right below a directory, sorted; [] if there is no such directory."""
+        with self._translated("list", directory):
+            try:
+                if self._is_local:
+                    with os.scandir(directory) as entries:
+                        return sorted(entry.name for entry in entries if entry.is_dir())
+                self._fs.invalidate_cache()
+                listed = self._fs.ls(directory, detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(
+            str(info["name"]).rstrip("/").rsplit("/", 1)[-1] for info in listed if info.get("type") == "directory"
+        )
+
     def list_files(self, directory: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files below a directory, sorted by path; [] if there is no such directory."""
         with self._translated("list", directory):
@@ -236,6 +250,18 @@ class FileIO:
         """Remove a directory and all that is in it; one that is not there is fine."""
         with self._translated("delete", path), suppress(FileNotFoundError):
             self._fs.rm(path, recursive=True)
+
+    def rename_directory(self, source: str, target: str) -> None:
+        """Give a directory another name: atomically on a local disk, by copying file after file elsewhere.
+
+        Raises FileMissing, or StorageUnavailable if the target stands there and is not empty.
+        """
+        with self._translated("rename", source):
+            if self._is_local:
+                os.rename(source, target)
+                self._mark_unsynced(os.path.dirname(target))
+            else:
+                self._fs.mv(source, target, recursive=True)
 
     def make_directory(self, path: str) -> None:
         """Make a directory and its parents. Object stores have none: nothing happens there."""

@@ -189,9 +189,7 @@ class ManifestStore:
                 kept.append(meta)
                 continue
             entries = self.read(meta)
-            live = [
-                entry for entry in entries if entry.kind is FileKind.ADD and entry.identity not in deleted
-            ]
+            live = [entry for entry in entries if entry.kind is FileKind.ADD and entry.identity not in deleted]
             if not must and len(live) == len(entries):
                 kept.append(meta)
             else:
@@ -220,8 +218,7 @@ class ManifestStore:
         least = self._values_of(meta.partition_stats.min_values, meta.file_name)
         most = self._values_of(meta.partition_stats.max_values, meta.file_name)
         return any(
-            all(map(_is_between, least, self._values_of(partition, meta.file_name), most))
-            for partition in partitions
+            all(map(_is_between, least, self._values_of(partition, meta.file_name), most)) for partition in partitions
         )
 
     def _write_one(self, entries: Sequence[ManifestEntry], data: bytes) -> ManifestFileMeta:
@@ -251,12 +248,8 @@ class ManifestStore:
         columns = range(len(self._partition_types))
         present: list[list[Any]] = [[row[i] for row, _ in rows if row[i] is not None] for i in columns]
         return SimpleStats(
-            min_values=serialize_row(
-                self._partition_types, [min(column, default=None) for column in present]
-            ),
-            max_values=serialize_row(
-                self._partition_types, [max(column, default=None) for column in present]
-            ),
+            min_values=serialize_row(self._partition_types, [min(column, default=None) for column in present]),
+            max_values=serialize_row(self._partition_types, [max(column, default=None) for column in present]),
             null_counts=tuple(sum(count for row, count in rows if row[i] is None) for i in columns),
         )
 
@@ -264,9 +257,7 @@ class ManifestStore:
         try:
             return deserialize_row(self._partition_types, partition)
         except CorruptFile as cause:
-            raise CorruptFile(
-                f"{self._paths.manifests}: the partition in {where} cannot be read: {cause}"
-            ) from cause
+            raise CorruptFile(f"{self._paths.manifests}: the partition in {where} cannot be read: {cause}") from cause
 
     def _path_of(self, name: str, holder: str) -> str:
         return self._paths.manifest_file(check_stored_name(name, path=f"{self._paths.branch_root}: {holder}"))
@@ -275,9 +266,7 @@ class ManifestStore:
         data = self._io.read_bytes(path)
         # A cut between two Avro blocks would otherwise go unnoticed.
         if isinstance(size, int) and len(data) < size:
-            raise CorruptFile(
-                f"{path}: has {len(data)} bytes where its metadata says {size}; it is truncated"
-            )
+            raise CorruptFile(f"{path}: has {len(data)} bytes where its metadata says {size}; it is truncated")
         return data
 
 
@@ -291,9 +280,7 @@ def fold_entries(entries: Iterable[ManifestEntry]) -> list[ManifestEntry]:
         identity = entry.identity
         if entry.kind is FileKind.ADD:
             if identity in folded:
-                raise CorruptFile(
-                    f"the manifests add the file {entry.file.file_name} of bucket {entry.bucket} twice"
-                )
+                raise CorruptFile(f"the manifests add the file {entry.file.file_name} of bucket {entry.bucket} twice")
             folded[identity] = entry
         elif identity in folded:
             del folded[identity]

@@ -200,11 +200,7 @@ def branch_names_in(names: Sequence[str]) -> list[str]:
 
 def check_given_name(name: str, what: str) -> None:
     """Refuse a name (of a tag, branch, consumer) that could not be a file name. Raises InvalidInput."""
-    if (
-        not name.strip()
-        or _UNSAFE_NAME.search(name)
-        or len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES
-    ):
+    if not name.strip() or _UNSAFE_NAME.search(name) or len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
         raise InvalidInput(
             f"{name!r} cannot be the name of a {what}: expected 1 to {_MAX_NAME_BYTES} bytes"
             " without slashes or control characters"
@@ -244,9 +240,7 @@ def _value_text(data_type: DataType, name: str, value: object, options: TableOpt
     if all(character.isspace() and character not in _NOT_JAVA_WHITESPACE for character in text):
         return options.partition_default_name
     if "\0" in text:
-        raise InvalidRows(
-            f"partition column {name!r}: the value {text!r} holds a NUL, which no directory can carry"
-        )
+        raise InvalidRows(f"partition column {name!r}: the value {text!r} holds a NUL, which no directory can carry")
     return text
 
 
@@ -299,9 +293,7 @@ def _local_time_text(hour: int, minute: int, second: int, fraction: int) -> str:
         text += f":{second:02d}"
     if fraction:
         digits = f"{fraction:09d}"
-        text += "." + (
-            digits[:3] if digits.endswith("000000") else digits[:6] if digits.endswith("000") else digits
-        )
+        text += "." + (digits[:3] if digits.endswith("000000") else digits[:6] if digits.endswith("000") else digits)
     return text
 
 

@@ -63,6 +63,12 @@ class SchemaStore:
             self._cache[schema.id] = schema
         return True
 
+    def write(self, schema: TableSchema) -> None:
+        """Write or replace a schema's file (a new branch and a fast-forward do)."""
+        self._io.overwrite(self._paths.schema_file(schema.id), schema.to_json().encode())
+        with self._lock:
+            self._cache[schema.id] = schema
+
     def delete(self, schema_id: int) -> None:
         """Remove a schema's file (a fast-forward does)."""
         with self._lock:

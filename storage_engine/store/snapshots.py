@@ -104,13 +104,18 @@ class SnapshotStore:
 
         The hint follows as far as it can. Raises CommitStateUnknown, Unsupported or StorageUnavailable.
         """
-        data = snapshot.to_json().encode()
-        if not self._io.create_exclusive(self._paths.snapshot_file(snapshot.id), data):
+        if not self.restore(snapshot):
             return False
-        self._remember(snapshot)
         with suppress(StorageUnavailable):
             self.write_latest_hint(snapshot.id)
         return True
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Bring back a snapshot's file as it was (from a tag or another branch); False if the id is taken."""
+        created = self._io.create_exclusive(self._paths.snapshot_file(snapshot.id), snapshot.to_json().encode())
+        if created:
+            self._remember(snapshot)
+        return created
 
     def write_latest_hint(self, snapshot_id: int) -> None:
         """Point LATEST to a snapshot."""
@@ -182,9 +187,7 @@ class SnapshotStore:
             return SnapshotExpired(
                 f"{where}: snapshot {snapshot_id} was expired; the earliest is {ids[0]}, read from there"
             )
-        return SnapshotNotFound(
-            f"{where}: there is no snapshot {snapshot_id}; there are {ids[0]} to {ids[-1]}"
-        )
+        return SnapshotNotFound(f"{where}: there is no snapshot {snapshot_id}; there are {ids[0]} to {ids[-1]}")
 
     def _read_hint(self, name: str) -> int | None:
         with suppress(FileMissing, ValueError):

@@ -68,11 +68,9 @@ def _local_time(parts: Any) -> datetime | None:
     if parts is None:
         return None
     if not isinstance(parts, list) or not _DATE_PARTS <= len(parts) <= _TIME_PARTS:
-        raise ValueError(
-            f"{_CREATE_TIME} is {parts!r}, expected a list such as [2026, 11, 23, 9, 20, 10, 599128526]"
-        )
+        raise ValueError(f"{_CREATE_TIME} is {parts!r}, expected a list such as [2026, 11, 23, 9, 20, 10, 599128526]")
     year, month, day, hour, minute, second, nano = (*parts, 0, 0)[:_TIME_PARTS]
-    return datetime(year, month, day, hour, minute, second, nano // 1000)
+    return datetime(year, month, day, hour, minute, second, nano // 1000)  # noqa: DTZ001 - local wall clock
 
 
 def _duration_ms(seconds: Any) -> int | None:
@@ -102,7 +100,11 @@ class TagStore:
             raise AlreadyExists(f"{path}: the tag {name!r} exists; delete it first or choose another name")
         return tag
 
-    def get(self, name: str) -> Tag:
+    def get(self, name: str) -> Snapshot:
+        """The snapshot that a tag names. Raises TagNotFound or CorruptFile."""
+        return self.tag(name).snapshot
+
+    def tag(self, name: str) -> Tag:
         """One tag. Raises TagNotFound or CorruptFile."""
         check_given_name(name, "tag")
         path = self._paths.tag_file(name)
@@ -121,17 +123,23 @@ class TagStore:
         """Names of all tags, sorted."""
         return tag_names_in(self._io.list_names(self._paths.tags))
 
+    def write(self, tag: Tag) -> None:
+        """Write or replace a tag's file as it is (a fast-forward does)."""
+        check_given_name(tag.name, "tag")
+        self._io.overwrite(self._paths.tag_file(tag.name), tag.to_json().encode())
+
     def list(self) -> list[Tag]:
         """All tags, by snapshot id and name. A tag that is deleted meanwhile is left out."""
         tags = []
         for name in self.names():
             try:
-                tags.append(self.get(name))
+                tags.append(self.tag(name))
             except TagNotFound:
                 continue
         return sorted(tags, key=lambda tag: (tag.snapshot.id, tag.name))
 
     def delete(self, name: str) -> None:
-        """Remove a tag's file; what only it protected is the caller's care."""
-        check_given_name(name, "tag")
+        """Remove a tag's file; what only it protected is the caller's care. Raises TagNotFound."""
+        if not self.exists(name):
+            raise TagNotFound(f"{self._paths.tags}: there is no tag {name!r}")
         self._io.delete(self._paths.tag_file(name))

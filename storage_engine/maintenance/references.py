@@ -1,0 +1,171 @@
+"""Which files a snapshot needs, by name.
+
+Names hold a random id, so a name stands for one file wherever it lies. To compare names rather than paths
+means that a directory which was named in an unexpected way can never make a live file look unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.errors import FileMissing, SnapshotNotFound
+from storage_engine.spec.manifest import FileKind, ManifestEntry, ManifestFileMeta, live_entries
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.manifests import ManifestStore
+from storage_engine.store.paths import MAIN_BRANCH, partition_path
+from storage_engine.store.table_store import TableStore
+
+
+def data_metas(manifests: ManifestStore, snapshot: Snapshot) -> list[ManifestFileMeta]:
+    """The manifests of all live files of a snapshot: base list, then delta list."""
+    base = manifests.read_list(snapshot.base_manifest_list, snapshot.base_manifest_list_size)
+    return base + delta_metas(manifests, snapshot)
+
+
+def delta_metas(manifests: ManifestStore, snapshot: Snapshot) -> list[ManifestFileMeta]:
+    """The manifests of what a snapshot changed."""
+    return manifests.read_list(snapshot.delta_manifest_list, snapshot.delta_manifest_list_size)
+
+
+def changelog_metas(manifests: ManifestStore, snapshot: Snapshot) -> list[ManifestFileMeta]:
+    """The manifests of a snapshot's changelog."""
+    if snapshot.changelog_manifest_list is None:
+        return []
+    return manifests.read_list(snapshot.changelog_manifest_list, snapshot.changelog_manifest_list_size)
+
+
+def live_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
+    """Names of the data files (and their extra files) that are live at a snapshot."""
+    return file_names(live_entries(manifests.read_all(data_metas(manifests, snapshot))))
+
+
+def file_names(entries: Iterable[ManifestEntry]) -> set[str]:
+    """Names of the files of entries, with their extra files."""
+    return {name for entry in entries for name in (entry.file.file_name, *entry.file.extra_files)}
+
+
+def changelog_files(manifests: ManifestStore, snapshot: Snapshot) -> tuple[list[ManifestFileMeta], list[ManifestEntry]]:
+    """The manifests and entries of a snapshot's changelog.
+
+    None if a part is gone: the snapshot was expired elsewhere and is kept by a tag or branch, which holds no
+    changelog.
+    """
+    try:
+        metas = changelog_metas(manifests, snapshot)
+        return metas, manifests.read_all(metas)
+    except FileMissing:
+        return [], []
+
+
+def manifest_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
+    """Names in the manifest directory that a snapshot needs: lists, manifests and index manifest."""
+    metas = data_metas(manifests, snapshot) + changelog_files(manifests, snapshot)[0]
+    lists = (
+        snapshot.base_manifest_list,
+        snapshot.delta_manifest_list,
+        snapshot.changelog_manifest_list,
+        snapshot.index_manifest,
+    )
+    return {meta.file_name for meta in metas} | {name for name in lists if name is not None}
+
+
+def index_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
+    """Names of a snapshot's index files."""
+    if snapshot.index_manifest is None:
+        return set()
+    return {entry.index_file.file_name for entry in manifests.read_index(snapshot.index_manifest)}
+
+
+def statistics_names(snapshot: Snapshot) -> set[str]:
+    """Names of a snapshot's statistics files."""
+    return set() if snapshot.statistics is None else {snapshot.statistics}
+
+
+def all_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
+    """Names of every file that a snapshot needs: to be read, streamed from and committed upon."""
+    added = (entry for entry in manifests.read_all(delta_metas(manifests, snapshot)) if entry.kind is FileKind.ADD)
+    return (
+        live_names(manifests, snapshot)
+        | file_names(added)
+        | file_names(changelog_files(manifests, snapshot)[1])
+        | manifest_names(manifests, snapshot)
+        | index_names(manifests, snapshot)
+        | statistics_names(snapshot)
+    )
+
+
+def retained_snapshots(store: TableStore) -> Iterator[Snapshot]:
+    """All snapshots of a branch and those that only a tag keeps. What expires meanwhile is left out."""
+    seen: set[str] = set()
+    for snapshot_id in store.snapshots.ids():
+        try:
+            snapshot = store.snapshots.get(snapshot_id)
+        except SnapshotNotFound:
+            continue
+        seen.add(snapshot.base_manifest_list)
+        yield snapshot
+    for tag in store.tags.list():
+        if tag.snapshot.base_manifest_list not in seen:
+            yield tag.snapshot
+
+
+def other_branches(store: TableStore) -> Iterator[TableStore]:
+    """The stores of all other branches of the table, main included."""
+    for name in (MAIN_BRANCH, *store.branch_names()):
+        if name != store.paths.branch:
+            yield store.of_branch(name)
+
+
+def names_needed(store: TableStore, manifests: ManifestStore) -> set[str]:
+    """Names of every file that some retained snapshot or tag of one branch needs.
+
+    Raises FileMissing if one that is retained lacks a file: what else it needs cannot be known then.
+    """
+    needed: set[str] = set()
+    for snapshot in retained_snapshots(store):
+        try:
+            needed |= all_names(manifests, snapshot)
+        except FileMissing:
+            if _is_retained(store, snapshot):
+                raise
+    return needed
+
+
+def _is_retained(store: TableStore, snapshot: Snapshot) -> bool:
+    return store.snapshots.exists(snapshot.id) or any(tag.snapshot == snapshot for tag in store.tags.list())
+
+
+def names_needed_by_other_branches(store: TableStore, manifests: ManifestStore) -> set[str]:
+    """Names of every file that another branch needs: all branches share the data directories."""
+    needed: set[str] = set()
+    for branch in other_branches(store):
+        needed |= names_needed(branch, manifests)
+    return needed
+
+
+def data_file_paths(store: TableStore, schema: TableSchema, entry: ManifestEntry) -> list[str]:
+    """The paths of an entry's file and extra files. None for a file that was put outside of the table."""
+    if entry.file.external_path is not None:
+        return []
+    types = schema.types_of(schema.partition_keys)
+    values = deserialize_row(types, entry.partition)
+    directory = partition_path(types, schema.partition_keys, values, schema.table_options)
+    return [
+        store.paths.data_file(directory, entry.bucket, name) for name in (entry.file.file_name, *entry.file.extra_files)
+    ]
+
+
+def delete_metadata(store: TableStore, manifests: ManifestStore, snapshot: Snapshot, needed: set[str]) -> None:
+    """Remove a snapshot's manifests, lists, index files and statistics whose names are not in ``needed``."""
+    paths = store.paths
+    try:
+        named = [paths.manifest_file(name) for name in manifest_names(manifests, snapshot) - needed]
+        named += [paths.index_file(name) for name in index_names(manifests, snapshot) - needed]
+    except FileMissing:
+        # An earlier run was stopped here; what it left is found by the removal of orphan files.
+        return
+    named += [paths.statistics_file(name) for name in statistics_names(snapshot) - needed]
+    for path in sorted(named):
+        store.io.delete(path)
