@@ -35,7 +35,7 @@ class Take:
     columns: Sequence[str]
 
 
-def aggregate(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.DataFrame:
+def aggregate(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     """Aggregated values; kind +I, or -D if the last record removed the row."""
     with_reset = plan.remove_on_delete and bool((records.get_column(VALUE_KIND) == DELETE_KIND).any())
     records = after_last_delete(records) if with_reset else numbered(records)
@@ -110,9 +110,7 @@ def assemble(
     result = records.group_by(KEY_INDEX, maintain_order=True).agg(*reduced, *rows)
     types = {column.rule.name: column.rule.type for column in columns}
     parts = [result.select(KEY_INDEX, VALUE_KIND)]
-    parts += [
-        _fitted(result.get_column(name), types[name]).to_frame() for name in reductions if name != VALUE_KIND
-    ]
+    parts += [_fitted(result.get_column(name), types[name]).to_frame() for name in reductions if name != VALUE_KIND]
     for index, take in enumerate(taken):
         numbers = result.get_column(f"{ROW}{index}").abs() - 1
         parts.append(records.select(pl.col(take.columns).gather(numbers)))

@@ -81,10 +81,6 @@ Fold = Callable[[pl.DataFrame, Column], pl.DataFrame]
 Check = Callable[[ColumnRule], None]
 
 
-def _no_check(rule: ColumnRule) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregator:
     """One function; exactly one of ``pick``, ``reduce`` and ``fold`` is given.
@@ -100,7 +96,7 @@ class Aggregator:
     retracts: bool = False
     roots: frozenset[TypeRoot] | None = None
     needs_state: bool = False
-    check: Check = _no_check
+    check: Check | None = None
 
 
 def _or_null_if_none(reduced: pl.Expr, counted: pl.Expr) -> pl.Expr:

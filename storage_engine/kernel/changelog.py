@@ -52,13 +52,9 @@ def lookup_changelog(before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan)
     return pl.concat([minus_rows.select(plus_rows.columns), plus_rows]).sort(_PLACE).drop(_PLACE)
 
 
-def _without_equal(
-    pairs: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan
-) -> pl.DataFrame:
+def _without_equal(pairs: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     """Leave out pairs whose value columns are all equal."""
-    names = [
-        name for name in plan.columns if name not in plan.row_deduplicate_ignore and name not in plan.keys
-    ]
+    names = [name for name in plan.columns if name not in plan.row_deduplicate_ignore and name not in plan.keys]
     both = pairs.filter(pl.col(_BEFORE).is_not_null() & ~pl.col(VALUE_KIND))
     old = before[both.get_column(_BEFORE)].select(pl.col(names).name.prefix(_BEFORE))
     new = after[both.get_column(_AFTER)].select(pl.col(names).name.prefix(_AFTER))

@@ -70,8 +70,8 @@ def merge(
     )
     engine = _ENGINES[plan.engine]
     if not pass_through or not single.any():
-        return engine(records, plan, group).select(frame.columns)
-    merged = engine(records.filter(~single), plan, group)
+        return engine(records, plan).select(frame.columns)
+    merged = engine(records.filter(~single), plan)
     passed = records.filter(single).select(merged.columns)
     return pl.concat([passed, merged]).sort(KEY_INDEX).select(frame.columns)
 
@@ -97,10 +97,7 @@ def _winners(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str], presort
     first = _first_of_key(ordered, key)
     if plan.engine is MergeEngine.FIRST_ROW or plan.ignore_delete:
         rows, first = _without_retracts(ordered, rows, first, plan)
-    if plan.engine is MergeEngine.FIRST_ROW:
-        wins = first
-    else:
-        wins = first.shift(-1, fill_value=True)
+    wins = first if plan.engine is MergeEngine.FIRST_ROW else first.shift(-1, fill_value=True)
     return frame if presorted and wins.all() else frame[rows.filter(wins)]
 
 
@@ -122,7 +119,7 @@ def _without_retracts(
     return rows.filter(~met), (number != number.shift(1)).fill_null(True)
 
 
-Engine = Callable[[pl.DataFrame, MergePlan, Sequence[str]], pl.DataFrame]
+Engine = Callable[[pl.DataFrame, MergePlan], pl.DataFrame]
 
 _WINNER_TAKES_ALL = frozenset({MergeEngine.DEDUPLICATE, MergeEngine.FIRST_ROW})
 _ENGINES: dict[MergeEngine, Engine] = {

@@ -34,6 +34,7 @@ _REMOVE_ON_DELETE = {
     MergeEngine.PARTIAL_UPDATE: "partial-update.remove-record-on-delete",
 }
 _REMOVE_ON_GROUP = "partial-update.remove-record-on-sequence-group"
+_DELETE = 3
 _DEFAULT_FUNCTION = "fields.default-aggregate-function"
 
 
@@ -85,7 +86,7 @@ class MergePlan:
             keys=schema.trimmed_primary_keys,
             columns=schema.column_names,
             sequence=options.sequence_field,
-            rules=_RULES[options.merge_engine](schema, groups),
+            rules=_rules(schema, groups),
             groups=groups,
             not_null=frozenset(field.name for field in schema.fields if not field.type.nullable),
             ignore_delete=any(_flag(raw, key) for key in _IGNORE_DELETE_KEYS),
@@ -94,7 +95,7 @@ class MergePlan:
             row_deduplicate=options.row_deduplicate,
             row_deduplicate_ignore=frozenset(options.row_deduplicate_ignore_fields),
         )
-        _check_deletes(plan, raw)
+        _check_deletes(plan)
         return plan
 
     @property
@@ -126,6 +127,27 @@ class MergePlan:
                 if set(group.sequence) <= set(needed)
             ),
         )
+
+    def refusal(self, kind: int) -> str | None:
+        """Why rows of a retract kind (1: -U, 3: -D) can never be merged; None if they can."""
+        if self.ignore_delete or self.engine is MergeEngine.DEDUPLICATE:
+            return None
+        if self.engine is MergeEngine.FIRST_ROW:
+            return "cannot be merged by merge engine first-row: set option 'ignore-delete'"
+        if self.remove_on_delete and (kind == _DELETE or self.engine is MergeEngine.PARTIAL_UPDATE):
+            return None
+        if self.engine is MergeEngine.PARTIAL_UPDATE and not self.groups:
+            return (
+                "cannot be merged by merge engine partial-update: set option 'ignore-delete',"
+                " 'partial-update.remove-record-on-delete' or a sequence group"
+            )
+        for rule in self.rules.values():
+            if not rule.can_retract:
+                return (
+                    f"cannot be taken back from column {rule.name!r} with aggregate function {rule.function!r}:"
+                    f" set option 'fields.{rule.name}.ignore-retract'"
+                )
+        return None
 
     def keeps_input(self, rows: pl.DataFrame, merged: pl.DataFrame) -> bool:
         """Whether a merge changed nothing: the same keys in the same order, with equal values and kinds.
@@ -185,9 +207,7 @@ def _check_orders(schema: TableSchema, key: str, name: str) -> None:
 
 
 def _sequence_groups(schema: TableSchema) -> tuple[SequenceGroup, ...]:
-    removing = tuple(
-        name.strip() for name in schema.options.get(_REMOVE_ON_GROUP, "").split(",") if name.strip()
-    )
+    removing = tuple(name.strip() for name in schema.options.get(_REMOVE_ON_GROUP, "").split(",") if name.strip())
     groups: list[SequenceGroup] = []
     owner: dict[str, str] = {}
     for key, text in schema.options.items():
@@ -202,9 +222,7 @@ def _sequence_groups(schema: TableSchema) -> tuple[SequenceGroup, ...]:
             _check_orders(schema, key, name)
         for name in {*columns, *sequence}:
             if name in owner:
-                raise InvalidOption(
-                    f"column {name!r} stands in two sequence groups: {owner[name]!r} and {key!r}"
-                )
+                raise InvalidOption(f"column {name!r} stands in two sequence groups: {owner[name]!r} and {key!r}")
             owner[name] = key
         groups.append(
             SequenceGroup(
@@ -215,17 +233,21 @@ def _sequence_groups(schema: TableSchema) -> tuple[SequenceGroup, ...]:
         )
     stray = set(removing) - {name for group in groups for name in group.sequence}
     if stray:
-        raise InvalidOption(
-            f"option {_REMOVE_ON_GROUP!r} names {min(stray)!r}, which is no sequence column of a group"
-        )
+        raise InvalidOption(f"option {_REMOVE_ON_GROUP!r} names {min(stray)!r}, which is no sequence column of a group")
     return tuple(groups)
 
 
-def _no_rules(schema: TableSchema, groups: tuple[SequenceGroup, ...]) -> dict[str, ColumnRule]:
-    return {}
+def _rules(schema: TableSchema, groups: tuple[SequenceGroup, ...]) -> dict[str, ColumnRule]:
+    match schema.table_options.merge_engine:
+        case MergeEngine.AGGREGATION:
+            return _aggregation_rules(schema)
+        case MergeEngine.PARTIAL_UPDATE:
+            return _partial_update_rules(schema, groups)
+        case _:
+            return {}
 
 
-def _aggregation_rules(schema: TableSchema, groups: tuple[SequenceGroup, ...]) -> dict[str, ColumnRule]:
+def _aggregation_rules(schema: TableSchema) -> dict[str, ColumnRule]:
     rules = {}
     for field in schema.fields:
         if field.name in schema.primary_keys:
@@ -261,14 +283,6 @@ def _partial_update_rules(schema: TableSchema, groups: tuple[SequenceGroup, ...]
     return rules
 
 
-_RULES = {
-    MergeEngine.DEDUPLICATE: _no_rules,
-    MergeEngine.FIRST_ROW: _no_rules,
-    MergeEngine.AGGREGATION: _aggregation_rules,
-    MergeEngine.PARTIAL_UPDATE: _partial_update_rules,
-}
-
-
 def _function_name(schema: TableSchema, name: str) -> str | None:
     function = schema.options.get(f"fields.{name}.aggregate-function", schema.options.get(_DEFAULT_FUNCTION))
     return None if function is None else ALIASES.get(function.strip(), function.strip())
@@ -287,9 +301,7 @@ def _rule(schema: TableSchema, field: DataField, function: str) -> ColumnRule:
         raise InvalidOption(
             f"column {field.name!r} of type {field.type.sql} cannot have aggregate function {function!r}"
         )
-    nested_key = tuple(
-        name.strip() for name in options.get(f"{prefix}nested-key", "").split(",") if name.strip()
-    )
+    nested_key = tuple(name.strip() for name in options.get(f"{prefix}nested-key", "").split(",") if name.strip())
     limit = options.get(f"{prefix}count-limit")
     if limit is not None and (not limit.strip().isdigit() or nested_key):
         raise Unsupported(
@@ -305,11 +317,12 @@ def _rule(schema: TableSchema, field: DataField, function: str) -> ColumnRule:
         nested_key=nested_key,
         count_limit=None if limit is None else int(limit),
     )
-    aggregator.check(rule)
+    if aggregator.check is not None:
+        aggregator.check(rule)
     return rule
 
 
-def _check_deletes(plan: MergePlan, raw: Mapping[str, str]) -> None:
+def _check_deletes(plan: MergePlan) -> None:
     """Options that say different things about deletes."""
     chosen = []
     if plan.ignore_delete:

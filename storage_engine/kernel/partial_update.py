@@ -6,8 +6,6 @@ Spec: "Merge Engine / Partial Update" of Apache Paimon 1.3.1. Records come sorte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from storage_engine.errors import InvalidRows
@@ -25,22 +23,20 @@ from storage_engine.kernel.aggregation import (
 )
 from storage_engine.kernel.aggregators import KEY_INDEX, RETRACT, Column
 from storage_engine.kernel.merge_plan import MergePlan, SequenceGroup
-from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND
+from storage_engine.spec.schema import VALUE_KIND
 
 _MET_INSERT = "_MET_INSERT"
 _CLEARS = "_CLEARS"
+_HELPERS = HELPERS | {_MET_INSERT, _CLEARS, VALUE_KIND}
 
 
-def update_partially(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.DataFrame:
+def update_partially(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     """Columns filled from the records that carry them; kind +I, or -D if the row was removed or never inserted.
 
     Raises InvalidRows for a retract that no option handles.
     """
     with_retracts = bool(records.get_column(RETRACT).any())
-    if with_retracts:
-        records = _prepared(records, plan)
-    else:
-        records = numbered(records).with_columns(pl.col(ORDER).alias(KEPT_ORDER))
+    records = _prepared(records, plan) if with_retracts else _numbered(records)
     records = records.with_columns(
         _group_order(records, sequence_group).alias(_order_of(index))
         for index, sequence_group in enumerate(plan.groups)
@@ -51,7 +47,7 @@ def update_partially(records: pl.DataFrame, plan: MergePlan, group: Sequence[str
         for name in sequence_group.columns
         if name in plan.rules and name in records.columns
     ]
-    takes = [*_group_takes(records, plan), *_plain_takes(records, plan, group)]
+    takes = [*_group_takes(records, plan), *_plain_takes(records, plan)]
     if with_retracts:
         records = _without_retracted_values(records, plan)
         deleted = ~pl.col(_MET_INSERT).any() | pl.col(ORDER).last().is_null()
@@ -69,17 +65,18 @@ def _prepared(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     """Records with numbers, after what retracts do to whole rows."""
     met = records.with_columns((~pl.col(RETRACT)).any().over(KEY_INDEX).alias(_MET_INSERT))
     if plan.ignore_delete:
-        kept = numbered(met.filter(~pl.col(RETRACT) | ~pl.col(_MET_INSERT)))
-        return kept.with_columns(pl.col(ORDER).alias(KEPT_ORDER))
+        return _numbered(met.filter(~pl.col(RETRACT) | ~pl.col(_MET_INSERT)))
     if plan.groups:
         return _after_last_removal(met, plan)
     if plan.remove_on_delete:
         return after_last_delete(met)
     key = records.filter(pl.col(RETRACT)).select(plan.keys).row(0)
-    raise InvalidRows(
-        f"merge engine partial-update cannot merge the -U or -D of key {key}; set option 'ignore-delete',"
-        " 'partial-update.remove-record-on-delete' or a sequence group"
-    )
+    reason = plan.refusal(DELETE_KIND) or "cannot be merged"
+    raise InvalidRows(f"the -U or -D of key {key} {reason}")
+
+
+def _numbered(records: pl.DataFrame) -> pl.DataFrame:
+    return numbered(records).with_columns(pl.col(ORDER).alias(KEPT_ORDER))
 
 
 def _after_last_removal(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
@@ -132,14 +129,16 @@ def _group_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
     return takes
 
 
-def _plain_takes(records: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> list[Take]:
+def _plain_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
     """Keys and system columns from the last record; every other column from the last add that has it."""
-    grouped = {
-        name for sequence_group in plan.groups for name in (*sequence_group.sequence, *sequence_group.columns)
-    }
-    whole = [*group, *plan.keys, SEQUENCE_NUMBER]
-    takes = [Take(row=pl.col(ROW).last(), columns=[name for name in records.columns if name in whole])]
-    skipped = {*whole, *grouped, *HELPERS, VALUE_KIND}
+    grouped = {name for sequence_group in plan.groups for name in (*sequence_group.sequence, *sequence_group.columns)}
+    whole = [
+        name
+        for name in records.columns
+        if name in plan.keys or (name not in plan.columns and name not in _HELPERS and not name.startswith(ORDER))
+    ]
+    takes = [Take(row=pl.col(ROW).last(), columns=whole)]
+    skipped = {*whole, *grouped}
     for name in plan.columns:
         if name not in skipped and name in records.columns:
             order = pl.col(KEPT_ORDER if name in plan.not_null else ORDER)

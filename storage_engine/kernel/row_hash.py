@@ -79,7 +79,7 @@ def _nulls(column: pl.Series) -> Mask | None:
 def _hash_block(fields: Sequence[_Field], rows: int) -> Words:
     hashes = np.full(rows, _SEED, dtype=np.uint32)
     header_bytes = (len(fields) + _HEADER_BITS + 63) // 64 * 8
-    for word in _header(fields, rows, header_bytes // 4):
+    for word in _header(fields, header_bytes // 4):
         _mix(hashes, word)
     ends = np.full(rows, header_bytes + 8 * len(fields), dtype=np.int64)
     for field in fields:
@@ -98,7 +98,7 @@ def _hash_block(fields: Sequence[_Field], rows: int) -> Words:
     return _finished(hashes, ends)
 
 
-def _header(fields: Sequence[_Field], rows: int, count: int) -> list[Words | np.uint32]:
+def _header(fields: Sequence[_Field], count: int) -> list[Words | np.uint32]:
     words: list[Words | np.uint32] = [np.uint32(0)] * count
     for index, field in enumerate(fields):
         if field.nulls is not None:

@@ -24,7 +24,8 @@ def column_stats(
     """Minima, maxima (Python values, None where unknown) and null counts of some columns.
 
     Strings are cut to ``truncate_length`` code points (None: whole); a cut maximum is raised so that it stays an upper bound,
-    and if it cannot be, both ends are None. Nested columns, nanosecond timestamps and floats that hold NaN have no minimum and maximum.
+    and if it cannot be, both ends are None. Nested columns, nanosecond timestamps and floats that hold NaN have no minimum
+    and maximum.
     """
     if frame.is_empty() or not fields:
         return [None] * len(fields), [None] * len(fields), [0] * len(fields)

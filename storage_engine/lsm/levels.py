@@ -51,9 +51,7 @@ class Levels:
             by_level.setdefault(file.level, []).append(file)
         wanted = trigger + 1 if num_levels is None else num_levels
         upper = [
-            SortedRun(level=level, files=tuple(members))
-            for level, members in sorted(by_level.items())
-            if level > 0
+            SortedRun(level=level, files=tuple(members)) for level, members in sorted(by_level.items()) if level > 0
         ]
         return Levels(
             num_levels=max(wanted, 2, max(by_level, default=-1) + 1),
