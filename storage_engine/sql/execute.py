@@ -1,0 +1,150 @@
+"""Runs statements on a warehouse: one function a kind of statement."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from storage_engine.errors import SqlError, TableNotFound
+from storage_engine.kernel.table_definition import normalized_options
+from storage_engine.spec.schema_change import SchemaChange, SetOption
+from storage_engine.sql.procedures import call
+from storage_engine.sql.show import create_table_text, description_frame
+from storage_engine.sql.statements import (
+    AlterTable,
+    Call,
+    CreateDatabase,
+    CreateTable,
+    DescribeTable,
+    DropDatabase,
+    DropTable,
+    RenameTable,
+    ShowCreateTable,
+    ShowDatabases,
+    ShowPartitions,
+    ShowTables,
+    Statement,
+    UseDatabase,
+)
+from storage_engine.system_tables import partition_paths
+from storage_engine.warehouse import Warehouse
+
+
+def execute_statements(warehouse: Warehouse, statements: Sequence[Statement]) -> pl.DataFrame | None:
+    """Run statements in order; gives the result of the last one. Raises what the operations raise."""
+    result = None
+    for statement in statements:
+        run = _RUN.get(type(statement))
+        if run is None:
+            raise SqlError(f"{type(statement).__name__} is understood but cannot be run here")
+        result = run(warehouse, statement)
+    return result
+
+
+def _create_database(warehouse: Warehouse, statement: CreateDatabase) -> None:
+    warehouse.create_database(statement.name, ignore_if_exists=statement.if_not_exists)
+
+
+def _drop_database(warehouse: Warehouse, statement: DropDatabase) -> None:
+    warehouse.drop_database(statement.name, cascade=statement.cascade, ignore_if_missing=statement.if_exists)
+
+
+def _use_database(warehouse: Warehouse, statement: UseDatabase) -> None:
+    warehouse.use_database(statement.name)
+
+
+def _create_table(warehouse: Warehouse, statement: CreateTable) -> None:
+    warehouse.create_table(
+        statement.name,
+        statement.columns,
+        primary_key=statement.primary_keys,
+        partitioned_by=statement.partition_keys,
+        options=statement.options,
+        comment=statement.comment,
+        ignore_if_exists=statement.if_not_exists,
+    )
+
+
+def _drop_table(warehouse: Warehouse, statement: DropTable) -> None:
+    warehouse.drop_table(statement.name, ignore_if_missing=statement.if_exists)
+
+
+def _alter_table(warehouse: Warehouse, statement: AlterTable) -> None:
+    try:
+        table = warehouse.table(statement.name)
+    except TableNotFound:
+        if statement.if_exists:
+            return
+        raise
+    table.alter(*(_normalized(change) for change in statement.changes))
+
+
+def _normalized(change: SchemaChange) -> SchemaChange:
+    if not isinstance(change, SetOption):
+        return change
+    return SetOption(key=change.key, value=normalized_options({change.key: change.value}).get(change.key, change.value))
+
+
+def _rename_table(warehouse: Warehouse, statement: RenameTable) -> None:
+    if statement.if_exists and not warehouse.has_table(statement.name):
+        return
+    warehouse.rename_table(statement.name, statement.new_name)
+
+
+def _show_databases(warehouse: Warehouse, _: ShowDatabases) -> pl.DataFrame:
+    return pl.DataFrame({"database name": warehouse.list_databases()}, schema={"database name": pl.String()})
+
+
+def _show_tables(warehouse: Warehouse, statement: ShowTables) -> pl.DataFrame:
+    names = warehouse.list_tables(statement.database)
+    if statement.like is not None:
+        pattern = statement.like.replace("%", "*").replace("_", "?")
+        names = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    return pl.DataFrame({"table name": names}, schema={"table name": pl.String()})
+
+
+def _show_create_table(warehouse: Warehouse, statement: ShowCreateTable) -> pl.DataFrame:
+    table = warehouse.table(statement.name)
+    return pl.DataFrame({"result": [create_table_text(table.name, table.schema)]})
+
+
+def _show_partitions(warehouse: Warehouse, statement: ShowPartitions) -> pl.DataFrame:
+    table = warehouse.table(statement.name)
+    keys = table.schema.partition_keys
+    unknown = [name for name in statement.partition if name not in keys]
+    if unknown or not keys:
+        raise SqlError(
+            f"table {table.name} is partitioned by {list(keys) or 'nothing'}, not by {unknown or 'anything'}"
+        )
+    wanted = {f"{name}={value}" for name, value in statement.partition.items()}
+    paths = partition_paths(table.store, table.schema, table.latest_snapshot())
+    shown = [path for path in paths if wanted <= set(path.split("/"))]
+    return pl.DataFrame({"partition name": shown}, schema={"partition name": pl.String()})
+
+
+def _describe_table(warehouse: Warehouse, statement: DescribeTable) -> pl.DataFrame:
+    return description_frame(warehouse.table(statement.name).schema)
+
+
+def _call(warehouse: Warehouse, statement: Call) -> pl.DataFrame:
+    return call(warehouse, statement)
+
+
+_RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] = {
+    CreateDatabase: _create_database,
+    DropDatabase: _drop_database,
+    UseDatabase: _use_database,
+    CreateTable: _create_table,
+    DropTable: _drop_table,
+    AlterTable: _alter_table,
+    RenameTable: _rename_table,
+    ShowDatabases: _show_databases,
+    ShowTables: _show_tables,
+    ShowCreateTable: _show_create_table,
+    ShowPartitions: _show_partitions,
+    DescribeTable: _describe_table,
+    Call: _call,
+}

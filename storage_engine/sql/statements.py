@@ -1,0 +1,205 @@
+"""The statements of Flink/Paimon SQL that are understood here: a closed set of frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TypeAlias
+
+from storage_engine.spec.schema_change import SchemaChange
+from storage_engine.spec.types import DataField
+
+Literal: TypeAlias = str | int | Decimal | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDatabase:
+    """``CREATE DATABASE [IF NOT EXISTS] name``."""
+
+    name: str
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropDatabase:
+    """``DROP DATABASE [IF EXISTS] name [RESTRICT | CASCADE]``."""
+
+    name: str
+    if_exists: bool = False
+    cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseDatabase:
+    """``USE name``: names without a database mean this one from now on."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowDatabases:
+    """``SHOW DATABASES``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowTables:
+    """``SHOW TABLES [FROM | IN database] [LIKE 'pattern']``; database None is the current one."""
+
+    database: str | None = None
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowCreateTable:
+    """``SHOW CREATE TABLE name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowPartitions:
+    """``SHOW PARTITIONS name [PARTITION (column = value, …)]``."""
+
+    name: str
+    partition: Mapping[str, Literal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeTable:
+    """``DESCRIBE name`` or ``DESC name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTable:
+    """``CREATE TABLE``. The ids of the columns are positions; a schema gives the real ones."""
+
+    name: str
+    columns: tuple[DataField, ...]
+    primary_keys: tuple[str, ...] = ()
+    partition_keys: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    comment: str | None = None
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTable:
+    """``DROP TABLE [IF EXISTS] name``."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterTable:
+    """``ALTER TABLE [IF EXISTS] name`` SET, RESET, ADD, DROP, RENAME or MODIFY of options and columns."""
+
+    name: str
+    changes: tuple[SchemaChange, ...]
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameTable:
+    """``ALTER TABLE [IF EXISTS] name RENAME TO new_name``."""
+
+    name: str
+    new_name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropPartitions:
+    """``ALTER TABLE name DROP PARTITION (column = value, …), …``."""
+
+    name: str
+    partitions: tuple[Mapping[str, Literal], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One argument of a procedure; ``name`` is None if it was given by position."""
+
+    value: Literal
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """``CALL sys.procedure(argument, …)``."""
+
+    procedure: str
+    arguments: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A SELECT (or WITH … SELECT, VALUES) as text; ``line`` and ``column`` are where it begins."""
+
+    text: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateView:
+    """``CREATE [TEMPORARY] VIEW [IF NOT EXISTS] name [(column, …)] AS query``."""
+
+    name: str
+    query: Query
+    columns: tuple[str, ...] = ()
+    if_not_exists: bool = False
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropView:
+    """``DROP [TEMPORARY] VIEW [IF EXISTS] name``."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insert:
+    """``INSERT INTO | OVERWRITE name [PARTITION (…)] [(column, …)] query``."""
+
+    name: str
+    query: Query
+    columns: tuple[str, ...] = ()
+    partition: Mapping[str, Literal] = field(default_factory=dict)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """``DELETE FROM name WHERE condition``; ``condition`` is the text of an expression."""
+
+    name: str
+    condition: str
+
+
+Statement: TypeAlias = (
+    CreateDatabase
+    | DropDatabase
+    | UseDatabase
+    | ShowDatabases
+    | ShowTables
+    | ShowCreateTable
+    | ShowPartitions
+    | DescribeTable
+    | CreateTable
+    | DropTable
+    | AlterTable
+    | RenameTable
+    | DropPartitions
+    | Call
+    | CreateView
+    | DropView
+    | Insert
+    | Delete
+    | Query
+)
