@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
-from storage_engine.sql.execute import execute_statements
+from storage_engine.sql.execute import execute_statement
 from storage_engine.sql.parser import parse_statements
 from storage_engine.warehouse import Warehouse
 
@@ -20,4 +22,12 @@ class Catalog(Warehouse):
 
         Nothing is run if one of them cannot be parsed. Raises SqlError with line and column, and what the operations raise.
         """
-        return execute_statements(self, parse_statements(sql))
+        result = None
+        for result in self.execute_script(sql):  # noqa: B007 - the last one counts
+            pass
+        return result
+
+    def execute_script(self, sql: str) -> Iterator[pl.DataFrame | None]:
+        """Run statements one by one, each when its result is asked for. Raises what ``execute`` raises."""
+        for statement in parse_statements(sql):
+            yield execute_statement(self, statement)

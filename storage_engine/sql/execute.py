@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -33,15 +33,12 @@ from storage_engine.system_tables import partition_paths
 from storage_engine.warehouse import Warehouse
 
 
-def execute_statements(warehouse: Warehouse, statements: Sequence[Statement]) -> pl.DataFrame | None:
-    """Run statements in order; gives the result of the last one. Raises what the operations raise."""
-    result = None
-    for statement in statements:
-        run = _RUN.get(type(statement))
-        if run is None:
-            raise SqlError(f"{type(statement).__name__} is understood but cannot be run here")
-        result = run(warehouse, statement)
-    return result
+def execute_statement(warehouse: Warehouse, statement: Statement) -> pl.DataFrame | None:
+    """Run one statement; gives its result, None if it has none. Raises what the operation raises."""
+    run = _RUN.get(type(statement))
+    if run is None:
+        raise SqlError(f"{type(statement).__name__} is understood but cannot be run here")
+    return run(warehouse, statement)
 
 
 def _create_database(warehouse: Warehouse, statement: CreateDatabase) -> None:
