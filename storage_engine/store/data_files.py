@@ -6,6 +6,7 @@ Spec: "Data files" of Apache Paimon. A key-value frame holds the table's columns
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ class DataFiles:
         self._schema = schema
         self._schemas = schemas
         self._writer_id = writer_id or str(uuid.uuid4())
-        self._written = 0
+        self._numbers = itertools.count()  # buckets are written by several threads
         self._options = schema.table_options
         self._physical = physical_fields(schema)
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
@@ -133,9 +134,7 @@ class DataFiles:
         return self._meta(frame, name, size, role)
 
     def _new_name(self, prefix: str) -> str:
-        name = f"{prefix}{self._writer_id}-{self._written}.{self._options.file_format}"
-        self._written += 1
-        return name
+        return f"{prefix}{self._writer_id}-{next(self._numbers)}.{self._options.file_format}"
 
     def _meta(self, frame: pl.DataFrame, name: str, size: int, role: FileRole) -> DataFileMeta:
         schema, keys = self._schema, self._schema.trimmed_primary_keys

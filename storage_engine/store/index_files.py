@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Mapping
 
@@ -18,15 +19,14 @@ class IndexFiles:
         self._store = store
         self._bitmap64 = schema.table_options.deletion_vectors_bitmap64
         self._writer_id = str(uuid.uuid4())
-        self._written = 0
+        self._numbers = itertools.count()  # buckets are compacted by several threads
 
     def write_deletion_vectors(self, vectors: Mapping[str, DeletionVector]) -> IndexFileMeta:
         """Write the vectors of one bucket as one file; an empty mapping gives the empty file that replaces an old
         one.
         """
         data, ranges = write_deletion_vectors(vectors, bitmap64=self._bitmap64)
-        name = f"index-{self._writer_id}-{self._written}"
-        self._written += 1
+        name = f"index-{self._writer_id}-{next(self._numbers)}"
         path = self._store.paths.index_file(name)
         self._store.io.write_new(path, data)
         return IndexFileMeta(

@@ -67,12 +67,14 @@ class ParquetFormat:
         return frame if predicate is None else frame.filter(predicate)
 
 
-def repetitive_columns(frame: pl.DataFrame) -> list[str]:
+def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
     """Columns for which a dictionary pays: few distinct values in a sample spread over the frame.
 
-    A dictionary on other columns doubles the time of a write and saves nothing.
+    A dictionary on other columns doubles the time of a large write and saves nothing; a small frame is not worth the sampling.
     """
-    step = max(1, frame.height // _SAMPLE_ROWS)
+    if frame.height <= _SAMPLE_ROWS:
+        return True
+    step = frame.height // _SAMPLE_ROWS
     flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Boolean]
     sample = frame.lazy().select(flat).gather_every(step).select(pl.all().n_unique()).collect()
     rows = -(-frame.height // step)
