@@ -132,16 +132,14 @@ class MariaDbSource:
             )
         images = {table: RowImages() for table in columns}
         rows = 0
-        if start == end:
-            return _batch(columns, images, end, at_end=True)
-        for transaction in reader.transactions(start):
+        for transaction in reader.transactions(start) if start < end else ():
             start = transaction.end
             rows += transaction.rows
             for table, changed in transaction.images.items():
                 images[table].extend(changed)
             if rows >= max_rows:
                 return _batch(columns, images, start, at_end=False)
-        return _batch(columns, images, start, at_end=True)
+        return _batch(columns, images, max(start, end), at_end=True)
 
     def _columns(self, connection: pymysql.Connection[Any], tables: Sequence[str]) -> dict[str, TableColumns]:
         with connection.cursor(DictCursor) as cursor:

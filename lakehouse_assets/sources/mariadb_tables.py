@@ -18,6 +18,8 @@ OP: Final = "op"
 POSITION: Final = "position"
 METADATA_SCHEMA: Final[dict[str, pl.DataType]] = {OP: pl.String(), POSITION: pl.Int64()}
 
+UNSIGNED_BIGINT: Final = pl.Decimal(20, 0)
+
 COLUMNS_SQL: Final = """
 SELECT t.table_name, t.engine, c.column_name, c.data_type, c.column_type, c.numeric_precision, c.numeric_scale,
        c.datetime_precision, c.column_key = 'PRI' AS is_key, c.is_generated = 'ALWAYS' AS is_generated
@@ -68,7 +70,7 @@ POLARS_TYPES: Final[Mapping[str, Callable[[ColumnFacts], pl.DataType]]] = {
     "smallint": _integer(pl.Int16(), pl.Int32()),
     "mediumint": _integer(pl.Int32(), pl.Int32()),
     "int": _integer(pl.Int32(), pl.Int64()),
-    "bigint": _integer(pl.Int64(), pl.Decimal(20, 0)),
+    "bigint": _integer(pl.Int64(), UNSIGNED_BIGINT),
     "decimal": _decimal,
     "float": _fixed(pl.Float32()),
     "double": _fixed(pl.Float64()),
@@ -120,15 +122,20 @@ def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
 
 
 def frame_of_columns(columns: TableColumns, values: Mapping[str, Sequence[object]]) -> pl.DataFrame:
-    """A frame of the table's columns from Python values. Raises SourceSchemaChanged where one does not
-    fit.
-    """
+    """A frame of the table's columns from Python values. Raises SourceSchemaChanged where one does not fit."""
+    return pl.DataFrame([_series(columns.name, name, values[name], dtype) for name, dtype in columns.schema.items()])
+
+
+def _series(table: str, name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     try:
-        return pl.DataFrame(
-            [pl.Series(name, values[name], dtype=dtype, strict=True) for name, dtype in columns.schema.items()]
-        )
+        if dtype == UNSIGNED_BIGINT and any(isinstance(value, int) for value in values):
+            return pl.Series(name, values, dtype=pl.Int128()).cast(dtype)
+        if dtype == pl.Binary():
+            values = [b"" if value == "" else value for value in values]
+        return pl.Series(name, values, dtype=dtype, strict=True)
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise SourceSchemaChanged(f"a value of table {columns.name} does not fit its columns: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise SourceSchemaChanged(f"a value of column {table}.{name} is no {dtype}: {reason}") from error
 
 
 @dataclass(slots=True)
