@@ -106,7 +106,7 @@ def test_any_cut_is_seen(length: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_clear_error(data: bytes) -> None:
-    with pytest.raises(CorruptFile, match="^the file: "):
+    with pytest.raises(CorruptFile, match=r"^the file: "):
         read(b"Obj\x01" + data)
 
 
