@@ -32,6 +32,7 @@ TIMEOUT_S: Final = 60
 CONNECT_TIMEOUT_S: Final = 5
 POLL_S: Final = 0.05
 PACKAGE: Final = "mariadb-server"
+PROGRAM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
 
 _CONFIGURATION = """\
 [mariadbd]
@@ -268,7 +269,7 @@ class MariaDbServer:
 
 def _program(name: str) -> str | None:
     """Where a program of the server is; Debian keeps daemons where users do not look for them."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+    return shutil.which(name) or shutil.which(name, path=PROGRAM_PATH)
 
 
 def _create_data_directory(data: Path) -> None:
