@@ -118,7 +118,7 @@ class TableSchema:
                 comment=document.get("comment"),
                 time_millis=int(document.get("timeMillis", 0)),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise CorruptFile(f"{path}: not a table schema: {cause}") from cause
 
 

@@ -94,7 +94,7 @@ class Snapshot:
             if expected_id is not None and document["id"] != expected_id:
                 raise CorruptFile(f"{path}: holds the snapshot {document['id']}, not {expected_id}")
             return _from_document(document)
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise CorruptFile(f"{path}: not a snapshot: {cause!r}") from cause
 
 
