@@ -1,0 +1,16 @@
+CREATE TABLE IF NOT EXISTS dim.sprint (
+  id STRING,
+  name STRING,
+  start_date DATE,
+  end_date DATE,
+  op STRING COMMENT 'c, u, d or r: what the source did last',
+  deleted BOOLEAN COMMENT 'true once the source has deleted the row',
+  event_time TIMESTAMP(3) COMMENT 'when the source changed the row',
+  PRIMARY KEY (id) NOT ENFORCED
+) COMMENT 'Dimension: sprints' WITH (
+  'bucket' = '1',
+  'merge-engine' = 'deduplicate',
+  'sequence.field' = 'event_time',
+  'changelog-producer' = 'lookup',
+  'snapshot.num-retained.max' = '10000'
+);

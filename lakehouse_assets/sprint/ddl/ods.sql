@@ -1,0 +1,63 @@
+-- ODS: the changes of the source as they land, one row a key, the newest change wins however late it arrives.
+--
+-- A deleted source row stays with deleted = true: a tombstone would be dropped by compaction, and an older
+-- event that lands afterwards would bring the row back.
+
+CREATE DATABASE IF NOT EXISTS ods;
+
+CREATE TABLE IF NOT EXISTS ods.member (
+    id          STRING        COMMENT 'member',
+    name        STRING,
+    city_id     STRING        COMMENT 'where the member lives, a key of dim.city',
+    phone       STRING,
+    event_time  TIMESTAMP(3)  COMMENT 'when the source changed the row',
+    op          STRING        COMMENT 'operation of the last change: c, u, d, or r for a row of a snapshot',
+    deleted     BOOLEAN       COMMENT 'the source has no such row any more',
+    PRIMARY KEY (id) NOT ENFORCED
+) COMMENT 'Members, as the source has them' WITH (
+    'merge-engine' = 'deduplicate',
+    'bucket' = '4',
+    'sequence.field' = 'event_time',
+    'changelog-producer' = 'lookup',
+    'changelog-producer.row-deduplicate' = 'true',
+    'snapshot.num-retained.max' = '10000'
+);
+
+CREATE TABLE IF NOT EXISTS ods.member_order (
+    v_date      STRING          COMMENT 'day of the order, yyyy-mm-dd; never changes',
+    id          STRING          COMMENT 'order',
+    member_id   STRING          COMMENT 'who ordered, a key of ods.member',
+    agent_id    STRING          COMMENT 'who sold, a key of dim.agent',
+    product_id  STRING          COMMENT 'what was sold, a key of dim.product',
+    sprint_id   STRING          COMMENT 'the campaign, a key of dim.sprint',
+    order_type  STRING          COMMENT 'new or renew',
+    quantity    INT,
+    amount      DECIMAL(20, 4),
+    status      STRING          COMMENT 'paid or refunded',
+    event_time  TIMESTAMP(3)    COMMENT 'when the source changed the row',
+    op          STRING          COMMENT 'operation of the last change: c, u, d, or r for a row of a snapshot',
+    deleted     BOOLEAN         COMMENT 'the source has no such row any more',
+    PRIMARY KEY (v_date, id) NOT ENFORCED
+) COMMENT 'Orders of members, as the source has them' PARTITIONED BY (v_date) WITH (
+    'merge-engine' = 'deduplicate',
+    'bucket' = '4',
+    'sequence.field' = 'event_time',
+    'changelog-producer' = 'lookup',
+    'changelog-producer.row-deduplicate' = 'true',
+    'snapshot.num-retained.max' = '10000'
+);
+
+CREATE TABLE IF NOT EXISTS ods.quarantine (
+    source_file     STRING        COMMENT 'file in the landing folder, or name of the source',
+    line            BIGINT        COMMENT 'line in it, from 1',
+    target          STRING        COMMENT 'the table that the line was meant for',
+    reason          STRING        COMMENT 'the first rule that the line breaks',
+    raw             STRING        COMMENT 'the line itself; bytes that are no UTF-8 stand as \xNN',
+    quarantined_at  TIMESTAMP(3)  COMMENT 'when it was refused, UTC',
+    PRIMARY KEY (source_file, line) NOT ENFORCED
+) COMMENT 'Lines that are no event: kept to be replayed after a fix' WITH (
+    'merge-engine' = 'deduplicate',
+    'bucket' = '1',
+    'changelog-producer' = 'lookup',
+    'snapshot.num-retained.max' = '10000'
+);
