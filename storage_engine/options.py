@@ -137,6 +137,16 @@ def parse_bool(text: str) -> bool:
     return lowered == "true"
 
 
+def flag_of(options: Mapping[str, str], key: str, *, default: bool = False) -> bool:
+    """A boolean option that has no field of its own. Raises InvalidOption."""
+    if key not in options:
+        return default
+    try:
+        return parse_bool(options[key])
+    except ValueError as cause:
+        raise InvalidOption(f"option {key!r} is {options[key]!r}: {cause}") from cause
+
+
 _SIZE_UNITS = {
     "": 1,
     "b": 1,

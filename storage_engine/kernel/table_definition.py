@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.kernel.aggregators import ALIASES
 from storage_engine.kernel.merge_plan import MergePlan
-from storage_engine.options import ChangelogProducer, MergeEngine, parse_bool
+from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import NESTED_ROOTS
 
@@ -148,7 +148,7 @@ def _check_primary_key_table(schema: TableSchema) -> None:
         )
     if options.deletion_vectors and producer is ChangelogProducer.FULL_COMPACTION:
         raise InvalidOption("option 'deletion-vectors.enabled' cannot go with changelog producer full-compaction")
-    overwrites = parse_bool(schema.options.get("streaming-read-overwrite", "false"))
+    overwrites = flag_of(schema.options, "streaming-read-overwrite")
     if overwrites and producer in (ChangelogProducer.LOOKUP, ChangelogProducer.FULL_COMPACTION):
         raise InvalidOption(
             f"option 'streaming-read-overwrite' cannot go with changelog producer {producer.value!r}: changes would be read twice"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from storage_engine.errors import InvalidOption, InvalidSchema
-from storage_engine.options import parse_bool
+from storage_engine.options import flag_of
 from storage_engine.spec.schema import TableSchema, check_schema, number_new_field
 from storage_engine.spec.type_casts import is_lossless_cast
 from storage_engine.spec.types import DataField, DataType, TypeRoot
@@ -318,18 +318,11 @@ def _refuse_keys(schema: TableSchema, path: ColumnPath, verb: str, keys: Sequenc
 
 
 def _check_nullability(schema: TableSchema, path: ColumnPath, source: DataType, target: DataType) -> None:
-    if source.nullable and not target.nullable and _flag(schema, _NULL_TO_NOT_NULL_DISABLED, "true"):
+    if source.nullable and not target.nullable and flag_of(schema.options, _NULL_TO_NOT_NULL_DISABLED, default=True):
         raise InvalidSchema(
             f"column {_dotted(path)} cannot become NOT NULL, since old rows may hold null; if none does, set the option"
             f" '{_NULL_TO_NOT_NULL_DISABLED}' to 'false' first"
         )
-
-
-def _flag(schema: TableSchema, key: str, default: str) -> bool:
-    try:
-        return parse_bool(schema.options.get(key, default))
-    except ValueError as cause:
-        raise InvalidOption(f"option {key!r} is {schema.options[key]!r}: {cause}") from cause
 
 
 def _placed(siblings: tuple[DataField, ...], column: DataField, position: Position) -> tuple[DataField, ...]:
