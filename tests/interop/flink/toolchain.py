@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,11 +88,11 @@ def _digest(files: list[Path]) -> str:
 
 
 def _made(folder: Path, make: Callable[[Path], None]) -> Path:
-    """``folder``, filled by ``make`` under another name first if it is not there. REQUIRES: the lock."""
+    """``folder``, filled by ``make`` under a name of its own first if it is not there. REQUIRES: the lock."""
     if not folder.exists():
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        for abandoned in folder.parent.glob(f"{folder.name}.part-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
         make(part)
         part.rename(folder)
     return folder
