@@ -1,0 +1,93 @@
+# The commands of this project; `make` alone lists them. Python 3.11 or newer is all that must be installed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+EVENTS ?= 200000
+SOURCE ?= files
+WAREHOUSE ?= warehouse
+LANDING ?= landing
+PORT ?= 3000
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/run-ready
+DEV_READY := $(VENV)/dev-ready
+BENCH_READY := $(VENV)/bench-ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation --editable .
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
+ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
+
+.PHONY: help demo ui test pytest lint typecheck contracts definitions format bench lock setup clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUN_READY) ## Run the main job to its end and check its figures [EVENTS=N SOURCE=files|mariadb WAREHOUSE=URL LANDING=DIR]
+	@$(BIN)/lakehouse demo --events $(EVENTS) --source $(SOURCE) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
+
+ui: $(RUN_READY) ## Open Dagster's UI with the sensors on [PORT=3000 WAREHOUSE=URL LANDING=DIR]
+	@mkdir -p .dagster
+	env -u DAGSTER_HOME LAKEHOUSE_WAREHOUSE="$(WAREHOUSE)" LAKEHOUSE_LANDING="$(LANDING)" \
+		$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT)
+
+test: lint typecheck contracts definitions pytest ## Run all checks and all tests
+
+pytest: $(DEV_READY) ## Run the tests [PYTEST_ARGS=…]
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(DEV_READY) ## Check style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+typecheck: $(DEV_READY) ## Check types
+	@$(BIN)/mypy $(ROOMS)
+
+contracts: $(DEV_READY) ## Check that imports go one way
+	@$(BIN)/lint-imports
+
+definitions: $(DEV_READY) ## Check that Dagster loads the assets
+	@env -u DAGSTER_HOME $(BIN)/dg check defs
+
+format: $(DEV_READY) ## Format the code
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: $(BENCH_READY) ## Run the benchmarks beside the peers
+	@$(BIN)/python -m benchmarks
+
+lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
+	$(COMPILE) --upgrade --output-file requirements.lock
+	$(COMPILE) --upgrade --group dev --extra s3 --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --upgrade --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
+
+setup: $(DEV_READY) ## Build the environment of `make test` and nothing else
+
+clean: ## Remove what was built: environment, caches, Dagster's state; warehouse and landing stay
+	rm -rf $(VENV) .dagster .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@sh tools/create_venv.sh $(VENV)
+
+$(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the locked dependencies into $(VENV) …"
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(DEV_READY): requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the locked dependencies and tools into $(VENV) …"
+	@$(PIP) --require-hashes --requirement requirements-dev.lock
+	@$(INSTALL_PROJECT)
+	@touch $@ $(RUN_READY)
+
+$(BENCH_READY): requirements-bench.lock | $(DEV_READY)
+	@echo "Installing the peers into $(VENV) …"
+	@$(PIP) --require-hashes --requirement requirements-bench.lock
+	@touch $@
