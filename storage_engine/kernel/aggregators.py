@@ -165,6 +165,7 @@ def _listagg(column: Column) -> pl.Expr:
 
 
 _ELEMENT, _POSITION, _PLACE, _REMOVES, _IDENTITY = "_ELEMENT", "_POSITION", "_PLACE", "_REMOVES", "_IDENTITY"
+_FIRST, _LONE = "_FIRST", "_LONE"
 
 
 def _elements(rows: pl.DataFrame, column: Column) -> pl.DataFrame:
@@ -242,28 +243,53 @@ def _merge_map(rows: pl.DataFrame, column: Column) -> pl.DataFrame:
 
 
 def _nested_update(rows: pl.DataFrame, column: Column) -> pl.DataFrame:
+    lists = _lists(_updated_elements(rows, column), rows, column)
+    name = column.rule.name
+    both = lists.join(_lone_lists(rows, column), on=KEY_INDEX, how="left", suffix=_LONE)
+    return both.select(KEY_INDEX, pl.coalesce(f"{name}{_LONE}", name).alias(name))
+
+
+def _updated_elements(rows: pl.DataFrame, column: Column) -> pl.DataFrame:
+    """Elements that are left: the newest of each nested key, or all that no equal one was retracted after."""
     elements = _elements(rows, column).filter(pl.col(_ELEMENT).is_not_null())
     if column.rule.nested_key:
         parts = [
             pl.col(_ELEMENT).struct.field(name).alias(f"{_IDENTITY}{index}")
             for index, name in enumerate(column.rule.nested_key)
         ]
-        names = [f"{_IDENTITY}{index}" for index in range(len(parts))]
-        return _lists(_last_word(elements.with_columns(parts), names), rows, column)
-    same = [KEY_INDEX, _ELEMENT]
-    removed = pl.when(pl.col(_REMOVES)).then(pl.col(_POSITION)).max().over(same).fill_null(0)
-    kept = elements.filter(~pl.col(_REMOVES) & (pl.col(_POSITION).abs() > removed))
+        return _last_word(elements.with_columns(parts), [f"{_IDENTITY}{index}" for index in range(len(parts))])
     if column.rule.count_limit is not None:
-        kept = _limited(kept, column.rule.count_limit)
-    return _lists(kept, rows, column)
+        return _limited(elements, rows, column, column.rule.count_limit)
+    removed = pl.when(pl.col(_REMOVES)).then(pl.col(_POSITION)).max().over(KEY_INDEX, _ELEMENT).fill_null(0)
+    return elements.filter(~pl.col(_REMOVES) & (pl.col(_POSITION).abs() > removed))
 
 
-def _limited(elements: pl.DataFrame, count_limit: int) -> pl.DataFrame:
+def _lone_lists(rows: pl.DataFrame, column: Column) -> pl.DataFrame:
+    """The list of each key that nothing was merged into: it stays as it was given."""
+    counts = pl.col(column.order).is_not_null() & column.value.is_not_null()
+    if column.with_retracts and not column.retracts:
+        counts &= ~pl.col(RETRACT)
+    events = rows.filter(counts)
+    first_add = pl.when(~pl.col(RETRACT)).then(pl.col(column.order).abs()).min().over(KEY_INDEX)
+    return (
+        events.filter(pl.col(column.order).abs() >= first_add)
+        .group_by(KEY_INDEX)
+        .agg(column.value.first(), pl.len().alias(_PLACE))
+        .filter(pl.col(_PLACE) == 1)
+        .drop(_PLACE)
+    )
+
+
+def _limited(elements: pl.DataFrame, rows: pl.DataFrame, column: Column, count_limit: int) -> pl.DataFrame:
     """The first list as it is, then more elements up to the limit."""
-    ordered = elements.sort(KEY_INDEX, _POSITION, _PLACE)
+    first = (
+        rows.filter(column.position.is_not_null() & column.value.is_not_null())
+        .group_by(KEY_INDEX)
+        .agg(pl.col(column.order).min().alias(_FIRST))
+    )
+    ordered = elements.filter(~pl.col(_REMOVES)).sort(KEY_INDEX, _POSITION, _PLACE).join(first, on=KEY_INDEX)
     rank = pl.int_range(pl.len()).over(KEY_INDEX)
-    in_first = pl.col(_POSITION) == pl.col(_POSITION).first().over(KEY_INDEX)
-    return ordered.filter(in_first | (rank < count_limit))
+    return ordered.filter((pl.col(_POSITION) == pl.col(_FIRST)) | (rank < count_limit))
 
 
 def _check_collect(rule: ColumnRule) -> None:

@@ -98,7 +98,7 @@ def _winners(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str], presort
     if plan.engine is MergeEngine.FIRST_ROW or plan.ignore_delete:
         rows, first = _without_retracts(ordered, rows, first, plan)
     wins = first if plan.engine is MergeEngine.FIRST_ROW else first.shift(-1, fill_value=True)
-    return frame if presorted and wins.all() else frame[rows.filter(wins)]
+    return frame if presorted and wins.sum() == frame.height else frame[rows.filter(wins)]
 
 
 def _without_retracts(

@@ -276,7 +276,7 @@ def _partial_update_rules(schema: TableSchema, groups: tuple[SequenceGroup, ...]
             )
         if name in grouped:
             rules[name] = _rule(schema, field, function)
-            if AGGREGATORS[function].needs_state:
+            if AGGREGATORS[function].needs_state or rules[name].count_limit is not None:
                 raise Unsupported(
                     f"column {name!r}: aggregate function {function!r} inside a sequence group is not done here"
                 )

@@ -27,7 +27,8 @@ from storage_engine.spec.schema import VALUE_KIND
 
 _MET_INSERT = "_MET_INSERT"
 _CLEARS = "_CLEARS"
-_HELPERS = HELPERS | {_MET_INSERT, _CLEARS, VALUE_KIND}
+_HIT = "_HIT"
+_HELPERS = HELPERS | {_MET_INSERT, _CLEARS, _HIT, VALUE_KIND}
 
 
 def update_partially(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
@@ -85,17 +86,15 @@ def _after_last_removal(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     removing = [group for group in plan.groups if group.removes_record]
     # Each round finds the first removal of each key since the one before: a removal also forgets the sequences.
     while removing:
-        removes = pl.any_horizontal(_group_order(records, group) > 0 for group in removing)
-        hits = removes & (pl.col(VALUE_KIND) == DELETE_KIND) & ~pl.col(_CLEARS)
-        first = pl.when(hits).then(pl.col(ROW)).min().over(KEY_INDEX)
-        found = records.with_columns(first.alias(KEPT_ORDER))
-        if found.get_column(KEPT_ORDER).null_count() == found.height:
+        orders = [_group_order(records, group).alias(_order_of(index)) for index, group in enumerate(removing)]
+        removes = pl.any_horizontal(pl.col(order.name) > 0 for order in orders) & ~pl.col(_CLEARS)
+        hit = pl.when(removes & (pl.col(VALUE_KIND) == DELETE_KIND)).then(pl.col(ROW))
+        records = records.with_columns(orders).with_columns(hit.min().over(KEY_INDEX).alias(_HIT))
+        if records.get_column(_HIT).null_count() == records.height:
             break
-        records = found.filter(pl.col(ROW) >= pl.col(KEPT_ORDER).fill_null(0)).with_columns(
-            (pl.col(_CLEARS) | (pl.col(ROW) == pl.col(KEPT_ORDER))).fill_null(pl.col(_CLEARS))
-        )
-        cleared = pl.when(~pl.col(_CLEARS)).then(pl.col(ROW))
-        records = records.with_columns(cleared.alias(ORDER))
+        records = records.filter(pl.col(_HIT).is_null() | (pl.col(ROW) >= pl.col(_HIT)))
+        clears = pl.when(pl.col(_HIT).is_null()).then(pl.col(_CLEARS)).otherwise(pl.col(ROW) == pl.col(_HIT))
+        records = records.with_columns(clears.alias(_CLEARS), pl.when(~clears).then(pl.col(ROW)).alias(ORDER))
     return renumbered(records, clears=pl.col(_CLEARS))
 
 
