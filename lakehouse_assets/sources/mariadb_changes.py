@@ -1,0 +1,122 @@
+"""MariaDB as a change source of the lakehouse: a table without a position gets its snapshot, others go on in the log.
+
+The position of a table is the end of the last transaction that was read for it, as the text of the source's int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.sources.change_source import (
+    DELETE_OP,
+    DELETED,
+    EVENT_TIME,
+    OP,
+    SourceBatch,
+    SourceTable,
+)
+from lakehouse_assets.sources.errors import SourceSchemaChanged
+from lakehouse_assets.sources.mariadb import ChangeBatch, MariaDbSource
+from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.mariadb_tables import POSITION
+
+DAY_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+
+class MariaDbChanges:
+    """The tables of one database as a ``ChangeSource``.
+
+    Tables that are read together with no position share one snapshot, so they are of the same moment. Where the log
+    was searched in vain for a table is remembered, so that a table that seldom changes does not make the next
+    ``read`` search it again.
+    """
+
+    def __init__(self, connection: MariaDbConnection) -> None:
+        self._connection = connection
+        self._searched: dict[str, tuple[int, int]] = {}
+
+    @property
+    def name(self) -> str:
+        """Where the database is."""
+        return f"MariaDB {self._connection.host}:{self._connection.port}/{self._connection.database}"
+
+    def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
+        """The snapshot of tables without a position, else the next changes. Raises like ``MariaDbSource``."""
+        new = [table for table, position in tables if position is None]
+        if new:
+            snapshot = self._source(new).snapshot()
+            return {table.name: _source_batch(table, snapshot, after=None, at_end=False) for table in new}
+        return self._changes([(table, int(position)) for table, position in tables if position], max_rows)
+
+    def everything(self, table: SourceTable) -> SourceBatch:
+        """All rows of a table that the database has now."""
+        return _source_batch(table, self._source([table]).snapshot(), after=None, at_end=True)
+
+    def _changes(self, tables: Sequence[tuple[SourceTable, int]], max_rows: int) -> dict[str, SourceBatch]:
+        source = self._source([table for table, _ in tables])
+        start = min((self._known_until(table.name, after) for table, after in tables), default=0)
+        found: dict[str, SourceBatch] = {}
+        at_end = not tables
+        while not found and not at_end:
+            changes = source.changes(start, max_rows=max_rows)
+            start, at_end = changes.position, changes.at_end
+            for table, after in tables:
+                if changes.of(table.name, after=after).is_empty():
+                    self._searched[table.name] = (after, max(self._known_until(table.name, after), start))
+                else:
+                    found[table.name] = _source_batch(table, changes, after=after, at_end=at_end)
+        return found
+
+    def _known_until(self, table: str, after: int) -> int:
+        """How far the log holds nothing for a table after a position, as far as it was searched."""
+        known_after, until = self._searched.get(table, (after, after))
+        return until if known_after == after else after
+
+    def _source(self, tables: Sequence[SourceTable]) -> MariaDbSource:
+        return MariaDbSource(self._connection, [table.name for table in tables])
+
+
+def _source_batch(table: SourceTable, changes: ChangeBatch, *, after: int | None, at_end: bool) -> SourceBatch:
+    frame = changes.of(table.name, after=after)
+    _check_schema(table, frame)
+    judged = frame.with_columns(pl.coalesce(*_reasons(table), pl.lit(None, pl.String)).alias("_reason"))
+    return SourceBatch(
+        position=str(changes.position),
+        rows=judged.filter(pl.col("_reason").is_null()).select(
+            *(name for name in table.columns if name != EVENT_TIME),
+            OP,
+            (pl.col(OP) == DELETE_OP).alias(DELETED),
+            pl.col(EVENT_TIME) if EVENT_TIME in frame.columns else pl.lit(None, pl.Datetime("ms")).alias(EVENT_TIME),
+        ),
+        rejected=judged.filter(pl.col("_reason").is_not_null()).select(
+            pl.lit(f"{table.name}/binlog").alias("source_file"),
+            pl.col(POSITION).alias("line"),
+            pl.struct(OP, *table.columns).struct.json_encode().alias("raw"),
+            pl.col("_reason").alias("reason"),
+        ),
+        at_end=at_end,
+    )
+
+
+def _check_schema(table: SourceTable, frame: pl.DataFrame) -> None:
+    found = {name: dtype for name, dtype in frame.schema.items() if name not in (OP, POSITION)}
+    if found != dict(table.columns):
+        raise SourceSchemaChanged(f"table {table.name} has the columns {found}; expected {dict(table.columns)}")
+
+
+def _reasons(table: SourceTable) -> list[pl.Expr]:
+    nulls = [
+        pl.when(pl.col(name).is_null()).then(pl.lit(f"{name} is null"))
+        for name in table.columns
+        if name in table.required
+    ]
+    days = [
+        pl.when(
+            ~pl.col(name).str.contains(DAY_PATTERN) | pl.col(name).str.to_date("%Y-%m-%d", strict=False).is_null()
+        ).then(pl.lit(f"{name} is no day of the calendar"))
+        for name in sorted(table.days)
+    ]
+    return [*nulls, *days]

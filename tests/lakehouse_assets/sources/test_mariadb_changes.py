@@ -1,0 +1,182 @@
+"""MariaDB as the lakehouse's change source: each table goes on at its own position, without gap or rereading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.sources.change_source import REJECTED_SCHEMA, ChangeSource, SourceTable
+from lakehouse_assets.sources.errors import SourceSchemaChanged
+from lakehouse_assets.sources.mariadb import MariaDbSource
+from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
+from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_demo.mariadb import MariaDbServer, installed
+
+pytestmark = [
+    pytest.mark.mariadb,
+    pytest.mark.skipif(not installed(), reason="the program mariadbd is not installed"),
+]
+
+Sql = Callable[..., Any]
+
+ORDER = SourceTable(
+    name="member_order",
+    target="ods.member_order",
+    columns={"v_date": pl.String(), "id": pl.Int32(), "event_time": pl.Datetime("ms")},
+    required=frozenset({"v_date", "id"}),
+    days=frozenset({"v_date"}),
+)
+CITY = SourceTable(
+    name="city",
+    target="dim.city",
+    columns={"id": pl.Int32(), "name": pl.String()},
+    required=frozenset({"id", "name"}),
+)
+TIME = datetime(2024, 1, 30, 1, 2, 3, 4000)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDbServer]:
+    with MariaDbServer(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def sql(server: MariaDbServer) -> Iterator[Sql]:
+    """Runs a statement, in a new database ``sales`` with two tables."""
+    with server.admin.connect() as connection, connection.cursor() as cursor:
+        connection.autocommit(True)
+        cursor.execute("DROP DATABASE IF EXISTS sales")
+        cursor.execute("CREATE DATABASE sales")
+        cursor.execute("USE sales")
+        cursor.execute(
+            "CREATE TABLE member_order (v_date VARCHAR(20), id INT, event_time DATETIME(3), PRIMARY KEY (v_date, id))"
+        )
+        cursor.execute("CREATE TABLE city (id INT PRIMARY KEY, name VARCHAR(20))")
+
+        def execute(statement: str, *values: object) -> Any:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall()
+
+        yield execute
+
+
+@pytest.fixture
+def source(server: MariaDbServer, sql: Sql) -> MariaDbChanges:
+    login = server.reader
+    return MariaDbChanges(
+        MariaDbConnection(host=login.host, port=login.port, user=login.user, password=login.password, database="sales")
+    )
+
+
+def place(sql: Sql, number: int, v_date: str = "2024-01-30") -> None:
+    sql("INSERT INTO member_order VALUES (%s, %s, %s)", v_date, number, TIME)
+
+
+def test_it_is_a_change_source(source: MariaDbChanges) -> None:
+    as_protocol: ChangeSource = source
+    assert as_protocol.name.startswith("MariaDB 127.0.0.1:")
+    assert as_protocol.name.endswith("/sales")
+
+
+def test_a_snapshot_comes_first_and_then_the_changes(source: MariaDbChanges, sql: Sql) -> None:
+    place(sql, 1)
+    sql("INSERT INTO city VALUES (1, 'Xi''an')")
+    first = source.read([(ORDER, None), (CITY, None)], max_rows=100)
+    assert first["member_order"].rows.rows() == [("2024-01-30", 1, "r", False, TIME)]
+    assert first["city"].rows.rows() == [(1, "Xi'an", "r", False, None)]
+    assert first["city"].position == first["member_order"].position
+    assert first["city"].rows.schema["event_time"] == pl.Datetime("ms")
+    place(sql, 2)
+    sql("DELETE FROM member_order WHERE id = 1")
+    position = first["member_order"].position
+    then = source.read([(ORDER, position), (CITY, position)], max_rows=100)
+    assert then.keys() == {"member_order"}
+    assert then["member_order"].rows.rows() == [
+        ("2024-01-30", 2, "c", False, TIME),
+        ("2024-01-30", 1, "d", True, TIME),
+    ]
+    assert then["member_order"].at_end
+    assert source.read([(ORDER, then["member_order"].position), (CITY, position)], max_rows=100) == {}
+
+
+def test_tables_go_on_at_their_own_positions(source: MariaDbChanges, sql: Sql) -> None:
+    start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
+    place(sql, 1)
+    middle = source.read([(ORDER, start)], max_rows=100)["member_order"].position
+    sql("INSERT INTO city VALUES (1, 'a')")
+    place(sql, 2)
+    batches = source.read([(ORDER, middle), (CITY, start)], max_rows=100)
+    assert batches["member_order"].rows["id"].to_list() == [2]
+    assert batches["city"].rows["id"].to_list() == [1]
+    again = source.read([(ORDER, middle), (CITY, start)], max_rows=100)
+    assert again["member_order"].rows.equals(batches["member_order"].rows)
+
+
+def test_changes_behind_many_that_are_known_are_found(source: MariaDbChanges, sql: Sql) -> None:
+    start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
+    for number in range(10):
+        place(sql, number)
+    known = source.read([(ORDER, start)], max_rows=100)["member_order"].position
+    sql("INSERT INTO city VALUES (1, 'a')")
+    batches = source.read([(ORDER, known), (CITY, start)], max_rows=2)
+    assert batches.keys() == {"city"}
+
+
+def test_a_table_that_seldom_changes_does_not_make_the_log_be_searched_again(
+    source: MariaDbChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
+    searched: list[int] = []
+    changes = MariaDbSource.changes
+
+    def counted(self: MariaDbSource, after: int, *, max_rows: int) -> Any:
+        searched.append(after)
+        return changes(self, after, max_rows=max_rows)
+
+    monkeypatch.setattr(MariaDbSource, "changes", counted)
+    position = start
+    for number in range(3):
+        place(sql, number)
+        batch = source.read([(ORDER, position), (CITY, start)], max_rows=100)["member_order"]
+        assert batch.rows["id"].to_list() == [number]
+        position = batch.position
+    assert len(set(searched)) == 3
+    sql("INSERT INTO city VALUES (1, 'a')")
+    assert source.read([(ORDER, position), (CITY, start)], max_rows=100)["city"].rows.height == 1
+
+
+def test_batches_are_bounded_by_rows(source: MariaDbChanges, sql: Sql) -> None:
+    position: str | None = source.read([(ORDER, None)], max_rows=100)["member_order"].position
+    for number in range(7):
+        place(sql, number)
+    sizes = []
+    while batch := source.read([(ORDER, position)], max_rows=3).get("member_order"):
+        sizes.append(batch.rows.height)
+        position = batch.position
+    assert sizes == [3, 3, 1]
+
+
+def test_rows_that_the_target_cannot_have_are_rejected(source: MariaDbChanges, sql: Sql) -> None:
+    place(sql, 1)
+    place(sql, 2, "../../x")
+    place(sql, 3, "2024-02-30")
+    sql("INSERT INTO city VALUES (1, NULL), (2, 'a')")
+    batch = source.everything(ORDER)
+    assert batch.rows["id"].to_list() == [1]
+    assert batch.rejected.schema == REJECTED_SCHEMA
+    assert batch.rejected["reason"].to_list() == ["v_date is no day of the calendar"] * 2
+    assert batch.rejected["raw"][0] == '{"op":"r","v_date":"../../x","id":2,"event_time":"2024-01-30 01:02:03.004"}'
+    cities = source.everything(CITY)
+    assert cities.rows["id"].to_list() == [2]
+    assert cities.rejected["reason"].to_list() == ["name is null"]
+
+
+def test_a_table_of_other_columns_is_told(source: MariaDbChanges, sql: Sql) -> None:
+    sql("ALTER TABLE city MODIFY id BIGINT")
+    with pytest.raises(SourceSchemaChanged, match="city"):
+        source.everything(CITY)
