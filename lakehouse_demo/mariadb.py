@@ -11,7 +11,6 @@ binary log). It needs no root, only the program ``mariadbd``; with root and Debi
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import secrets
@@ -43,7 +42,6 @@ log-error={folder}/error.log
 init-file={folder}/users.sql
 port={port}
 bind-address={host}
-user={user}
 skip-name-resolve
 server-id=1
 log-bin=mariadb-bin
@@ -173,7 +171,7 @@ class MariaDbServer:
         if not self._data_in_use():
             self._prepare()
             self._process = subprocess.Popen(  # noqa: S603 - our own configuration
-                [mariadbd, f"--defaults-file={self.folder / 'server.cnf'}"],
+                [mariadbd, f"--defaults-file={self.folder / 'server.cnf'}", *_as_root()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -225,9 +223,7 @@ class MariaDbServer:
         port = _free_port(known.get("port", 0))
         _write_private(self.folder / "server.json", json.dumps({"port": port, "passwords": passwords}))
         _write_private(self.folder / "users.sql", _USERS.format(host=HOST, **passwords))
-        configuration = _CONFIGURATION.format(
-            data=data, folder=self.folder, host=HOST, port=port, user=getpass.getuser()
-        )
+        configuration = _CONFIGURATION.format(data=data, folder=self.folder, host=HOST, port=port)
         _write_private(self.folder / "server.cnf", configuration)
 
     def _settings(self) -> Mapping[str, Any]:
@@ -272,13 +268,18 @@ def _program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=PROGRAM_PATH)
 
 
+def _as_root() -> list[str]:
+    """Root has to say that the server may run as root."""
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
 def _create_data_directory(data: Path) -> None:
     program = _program("mariadb-install-db")
     if program is None:
         raise MariaDbMissing("mariadb-install-db is not installed")
     arguments = [
         f"--datadir={data}",
-        f"--user={getpass.getuser()}",
+        *_as_root(),
         "--auth-root-authentication-method=socket",
     ]
     done = subprocess.run(  # noqa: S603 - our own folder
