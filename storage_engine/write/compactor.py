@@ -171,7 +171,8 @@ class Compactor:
                 result.vectors[name] = result.vectors.get(name, DeletionVector()).with_positions(positions)
             result.vectors_changed = True
         before = pl.concat([inside.drop(LEVEL).join(fresh, on=keys, how="semi"), found.rows])
-        merged = merge(pl.concat([level0.drop(LEVEL), inside.drop(LEVEL), found.rows]), self._plan)
+        records = pl.concat([level0.drop(LEVEL), inside.drop(LEVEL), found.rows])
+        merged = merge(records, self._plan, pass_through=False)
         return merged, before
 
     def _rewrite(self, task: _Task, group: Sequence[DataFileMeta], merged: pl.DataFrame, result: _Result) -> None:
