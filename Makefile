@@ -20,7 +20,7 @@ BENCH_READY := $(VENV)/bench-ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
+	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links pyproject.toml --group build
 ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
 
 .PHONY: help demo ui test pytest lint typecheck contracts definitions format bench lock setup clean
