@@ -93,8 +93,12 @@ class LookupTable:
         how: Literal["left", "inner"] = "left",
         suffix: str = "_right",
         snapshot: int | None = None,
+        found: str | None = None,
     ) -> pl.DataFrame:
-        """The stream with the dimension's columns as of ``snapshot`` (default: the latest), in the stream's order."""
+        """The stream with the dimension's columns as of ``snapshot`` (default: the latest), in the stream's order.
+
+        ``found`` names an added Boolean column: whether there was a dimension row.
+        """
         latest = self._table.latest_snapshot()
         target = snapshot if snapshot is not None else None if latest is None else latest.id
         keys = stream.select(
@@ -114,7 +118,9 @@ class LookupTable:
         self._note(stream, joined)
         if how == "inner":
             joined = joined.filter(pl.col(_FOUND))
-        return joined.drop(_FOUND)
+        if found is None:
+            return joined.drop(_FOUND)
+        return joined.with_columns(pl.col(_FOUND).fill_null(value=False)).rename({_FOUND: found})
 
     def _rows_for(self, keys: pl.DataFrame, target: int | None) -> pl.DataFrame:
         if target is None:

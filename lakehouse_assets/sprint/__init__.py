@@ -1,1 +1,1 @@
-"""The case study's business: sales sprints and members. Table definitions are in ``ddl/``."""
+"""The case study's business: tables (``ddl/``), what is ingested, and the streams between the layers."""

@@ -1,41 +1,54 @@
-"""APP: what the business looks at."""
+"""APP: the figures that people look at."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import polars as pl
 
 from lakehouse_assets.sprint.dwd import counted
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Repair, Stream
 
 
-def sprint_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each paid order adds itself; a retraction takes away what the retracted row had added."""
-    return counted(rows).with_columns(pl.lit(1, pl.Int64).alias("orders"), pl.col("event_time").alias("update_time"))
+def sprint_figures(orders: pl.DataFrame) -> pl.DataFrame:
+    """What each change of an order adds to its agent's figures; a retraction takes the same away again."""
+    return counted(orders).select(
+        "_row_kind",
+        "v_date",
+        pl.col("sprint_id", "team_id").fill_null(""),
+        "agent_id",
+        pl.lit(1, pl.Int64).alias("orders"),
+        pl.col("amount", "score").fill_null(0),
+        pl.col("event_time").alias("update_time"),
+    )
 
 
-SPRINT_PERFORMANCE = Stream(
+def growth(members: pl.DataFrame) -> pl.DataFrame:
+    """A member counts once for as long as there is a paid order, however many there are."""
+    return members.filter(pl.col("orders") > 0).select(
+        "_row_kind",
+        "v_month",
+        "city_id",
+        "product_id",
+        (pl.col("order_type") == "new").cast(pl.Int64).alias("new_members"),
+        (pl.col("order_type") == "renew").cast(pl.Int64).alias("renewed_members"),
+    )
+
+
+SPRINT_PERFORMANCE: Final = Stream(
     source="dwd.member_order",
     target="app.sprint_performance",
-    transform=sprint_rows,
-    every_change=True,
+    transform=sprint_figures,
+    reads="changelog",
+    repair=Repair(column="v_date", source=pl.col("v_date"), mode="overwrite"),
     description="Orders, amount and score per sprint, day, team and agent.",
 )
 
-
-def growth_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """A member counts while it has orders: a row whose count is zero adds nothing and takes nothing away."""
-    present = (pl.col("orders") > 0).cast(pl.Int64)
-    of_type = [
-        pl.when(pl.col("order_type") == order_type).then(present).otherwise(0).alias(column)
-        for order_type, column in (("new", "new_members"), ("renew", "renewed_members"))
-    ]
-    return rows.with_columns(of_type)
-
-
-MEMBER_GROWTH = Stream(
+MEMBER_GROWTH: Final = Stream(
     source="dwd.member_month",
     target="app.member_growth",
-    transform=growth_rows,
-    every_change=True,
+    transform=growth,
+    reads="changelog",
+    repair=Repair(column="v_month", source=pl.col("v_month")),
     description="Distinct new and renewed members per month, city and product.",
 )

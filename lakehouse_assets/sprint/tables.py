@@ -1,31 +1,40 @@
-"""The project's tables: definitions from ``ddl/``, created where they are missing."""
+"""The project's tables as their DDL files define them, and the streams that fill them."""
 
 from __future__ import annotations
 
 from importlib import resources
+from typing import Final
 
 from lakehouse_assets.sprint.app import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_assets.sprint.dwd import MEMBER_MONTH, MEMBER_ORDER
 from lakehouse_assets.stream.declaration import Stream
 from storage_engine import Catalog
+from storage_engine.sql.parser import parse_statements
+from storage_engine.sql.statements import CreateTable
 
-LAYERS = ("ods", "dim", "dwd", "app")
-DIMENSIONS = ("dim.city", "dim.team", "dim.agent", "dim.product", "dim.sprint")
-LANDED = (*DIMENSIONS, "ods.member", "ods.member_order")
-STREAMS: tuple[Stream, ...] = (MEMBER_ORDER, SPRINT_PERFORMANCE, MEMBER_MONTH, MEMBER_GROWTH)
-"""All streams between tables, each after those it reads from."""
+LAYERS: Final = ("ods", "dim", "dwd", "app")
 
-TABLES = (*LANDED, *(stream.target for stream in STREAMS))
+STREAMS: Final[tuple[Stream, ...]] = (MEMBER_ORDER, SPRINT_PERFORMANCE, MEMBER_MONTH, MEMBER_GROWTH)
+"""All streams between tables, each after those that it reads from."""
 
 
-def ddl(table: str) -> str:
-    """The CREATE TABLE statement of a table."""
-    return (resources.files(__package__) / "ddl" / f"{table.replace('.', '_')}.sql").read_text(encoding="utf-8")
+def ddl(layer: str) -> str:
+    """The statements that make a layer's database and tables."""
+    return (resources.files(__package__) / "ddl" / f"{layer}.sql").read_text(encoding="utf-8")
+
+
+TABLES: Final[dict[str, CreateTable]] = {
+    statement.name: statement
+    for layer in LAYERS
+    for statement in parse_statements(ddl(layer))
+    if isinstance(statement, CreateTable)
+}
+"""``layer.table`` → its definition, in the order of the layers."""
 
 
 def create_tables(catalog: Catalog) -> None:
     """Create the databases and tables that are missing."""
-    for layer in LAYERS:
-        catalog.create_database(layer, ignore_if_exists=True)
-    for table in TABLES:
-        catalog.execute(ddl(table))
+    databases = catalog.list_databases()
+    known = {f"{layer}.{table}" for layer in LAYERS if layer in databases for table in catalog.list_tables(layer)}
+    for layer in sorted({name.partition(".")[0] for name in TABLES.keys() - known}):
+        catalog.execute(ddl(layer))

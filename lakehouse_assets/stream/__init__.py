@@ -1,9 +1,9 @@
-"""Streams between tables: declaration, batch runner and repair. Works without Dagster."""
+"""Streams between tables: source → transformation → target, exactly once. Nothing here needs Dagster."""
 
 from __future__ import annotations
 
-from lakehouse_assets.stream.declaration import Lookup, Stream
+from lakehouse_assets.stream.declaration import Bounds, Lookup, Repair, Stream
 from lakehouse_assets.stream.repair import RepairResult, repair
-from lakehouse_assets.stream.runner import BatchResult, StreamRunner
+from lakehouse_assets.stream.runner import BatchResult, StreamRunner, run_batch
 
-__all__ = ["BatchResult", "Lookup", "RepairResult", "Stream", "StreamRunner", "repair"]
+__all__ = ["BatchResult", "Bounds", "Lookup", "Repair", "RepairResult", "Stream", "StreamRunner", "repair", "run_batch"]

@@ -1,63 +1,107 @@
-"""What a stream is: source table, lookups, transformation, target table."""
+"""What a stream is: where its changes come from, what becomes of them, and where they go.
+
+A stream is a value; nothing here reads or writes. The same declaration is run as one micro-batch, as a loop, or
+for a repair of some partitions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import polars as pl
 
-Transform = Callable[[pl.DataFrame], pl.DataFrame]
-PartitionFilter = Callable[[Sequence[str]], pl.Expr]
+from storage_engine.lookup import Strategy
+
+Transform: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
+"""Rows of the source with ``_row_kind``, widened by the lookups → rows of the target, ``_row_kind`` optional.
+
+A pure function that treats each row by itself.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """Widens a stream by a dimension table: ``FOR SYSTEM_TIME AS OF`` the newest state of the dimension.
+    """A dimension that widens the rows of a stream (a left join; a row without a match gets nulls).
 
-    ``on``: the column of the stream (or of an earlier lookup) that holds the dimension's ``key``. ``take``: new column →
-    dimension column. A dimension row whose ``deleted`` column is true counts as absent. When a dimension row changes, the
-    target's rows that use it are computed again; so the *target* must keep the column ``on``.
+    ``left_on``: column of the stream, or of an earlier lookup, that is equal to ``right_on`` of the dimension.
+    ``columns``: column of the dimension → its name in the stream. ``found``: name of a Boolean column that tells
+    whether there was a match. ``deleted``: Boolean column of the dimension that marks rows as gone. ``reemit``: when
+    one of these changes in the dimension, rows that were joined with it before, or found nothing, go through the
+    stream again.
     """
 
     table: str
-    on: str
-    take: Mapping[str, str]
-    key: str = "id"
-    deleted: str | None = "deleted"
-    strategy: str = "auto"
+    left_on: str
+    columns: Mapping[str, str]
+    right_on: str = "id"
+    found: str | None = None
+    deleted: str | None = None
+    strategy: Strategy = "auto"
+    reemit: bool = True
+
+    @property
+    def provided(self) -> tuple[str, ...]:
+        """Columns that it adds to the stream."""
+        return (*self.columns.values(), *(() if self.found is None else (self.found,)))
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Columns of the dimension that it reads beside ``right_on``."""
+        return (*self.columns, *(() if self.deleted is None else (self.deleted,)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much one batch may read of the driving source: it stops after the snapshot that reaches a bound."""
+
+    max_snapshots: int = 200
+    max_rows: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """How parts of the target are recomputed.
+
+    ``column``: the target's column whose values name the parts; ``source``: its value, from columns of the source.
+    ``mode``: "difference" commits what differs, so that the target's changelog corrects those who read it;
+    "overwrite" replaces whole partitions (``column`` is the partition column), which readers of changes do not see.
+    """
+
+    column: str
+    source: pl.Expr
+    mode: Literal["difference", "overwrite"] = "difference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One arrow of the warehouse: changes of ``source`` become rows of ``target``.
+    """Changes of ``source`` → ``transform`` → ``target``, exactly once.
 
-    ``transform`` gets the source's columns, the looked-up ones and ``_row_kind``, and gives the target's columns and
-    ``_row_kind``; it must treat each row by itself.
-
-    ``every_change``: False — only the newest state of each key counts (an upsert target of the same primary key); True — every
-    -U, +U, +I and -D arrives, in order (an aggregation target).
-
-    ``partition_filter`` says which source rows make up some partitions of the target; by default the first partition column
-    has the same name and values in both.
+    ``reads``: "latest" hands the last change of each key to the transformation, as the state that the key has now
+    (for targets that keep the newest row); "changelog" hands all changes, retractions included (for aggregation).
     """
 
     source: str
     target: str
     transform: Transform
+    reads: Literal["latest", "changelog"] = "latest"
     lookups: tuple[Lookup, ...] = ()
-    every_change: bool = False
-    max_snapshots: int = 200
-    max_rows: int = 500_000
-    partition_filter: PartitionFilter | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+    repair: Repair | None = None
     description: str = ""
 
     @property
     def name(self) -> str:
-        """The commit user under which it writes its target."""
+        """The name, which is also the commit user: it must stay the same for as long as the target lives."""
         return f"stream-{self.target}"
 
     @property
-    def tables(self) -> tuple[str, ...]:
-        """All tables that it reads, the driving source first."""
-        return (self.source, *dict.fromkeys(lookup.table for lookup in self.lookups))
+    def repairer(self) -> str:
+        """The commit user of repairs."""
+        return f"repair-{self.target}"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every table that it reads: the driving one first, then the dimensions, each once."""
+        return tuple(dict.fromkeys((self.source, *(lookup.table for lookup in self.lookups))))

@@ -1,102 +1,193 @@
-"""Repair: whole partitions of a target computed again from the source, in one commit, while the stream goes on.
+"""Repair: parts of a target computed again from its source, in one commit, while the stream goes on.
 
-The partitions are recomputed as of the offsets that the stream has consumed, and committed on condition that these have not
-moved, so that no change is lost or counted twice. Of an upsert target only the *difference* is written, as changes that
-flow on downstream; the partitions of an aggregation target are replaced.
+The parts are recomputed as of the offsets that the stream has consumed, and committed on the condition that these have
+not moved meanwhile, so no change is lost or counted twice. With ``values=None`` the whole target is recomputed from the
+source as it is now, and the stream goes on from there: the way back when changes have expired before they were read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.offsets import StreamOffsets
-from lakehouse_assets.stream.runner import ROW_KIND
-from lakehouse_assets.stream.widen import Widener
+from lakehouse_assets.stream.declaration import Repair, Stream
+from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
+from lakehouse_assets.stream.offsets import Consumed, properties
+from lakehouse_assets.stream.runner import StreamRunner, kind_counts, touched_partitions
+from lakehouse_assets.stream.source import (
+    DELETE,
+    INSERT,
+    RETRACTIONS,
+    ROW_KIND,
+    UPDATE_AFTER,
+    UPDATE_BEFORE,
+    complete_snapshot,
+    read_state,
+    starting_snapshot,
+)
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import CommitConflict
+from storage_engine.options import MergeEngine
 
-_ATTEMPTS = 20
-_WAIT_S = 0.2
+ATTEMPTS: Final = 20
+PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairResult:
-    """What a repair did; ``snapshot`` is None where the partitions were right already."""
+    """What a repair did; ``snapshot`` is None where everything was right already.
 
-    snapshot: Snapshot | None
-    partitions: tuple[str, ...]
-    rows: int
-    rows_changed: int
-    attempts: int
-
-
-def repair(catalog: Catalog, stream: Stream, partitions: Sequence[str]) -> RepairResult:
-    """Recompute partitions (values of the target's first partition column).
-
-    Tries again while the stream keeps moving its offsets. Raises CommitConflict if it never holds still.
+    ``rows``: what the parts hold now; ``rows_written``: by row kind. ``partitions``: those that changed.
     """
-    target = catalog.table(stream.target)
-    conflict: CommitConflict | None = None
-    for attempt in range(1, _ATTEMPTS + 1):
-        offsets = StreamOffsets.read(target, stream.name)
+
+    target: str
+    snapshot: Snapshot | None
+    rows: int
+    rows_written: Mapping[str, int] = field(default_factory=dict)
+    partitions: tuple[Mapping[str, object], ...] = ()
+    attempts: int = 1
+
+
+def repair(catalog: Catalog, stream: Stream, values: Sequence[str] | None = None) -> RepairResult:
+    """Recompute the parts of a target that ``stream.repair.column`` names; None: all of it, from the source of now.
+
+    A stream that has never run is caught up first. Raises InvalidStream if the stream has no repair, StreamBusy if the
+    stream moved on at every attempt, and ChangesExpired if the source has lost the consumed snapshot.
+    """
+    runner = StreamRunner(catalog, stream)
+    if stream.repair is None:
+        raise InvalidStream(f"{stream.name} does not tell how it is repaired: declare Stream(repair=Repair(…))")
+    runner.settle()
+    if runner.consumed().identifier is None:
+        runner.run_batch()
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _attempt(catalog, stream, target, tuple(partitions), offsets, attempt)
-        except CommitConflict as raised:
-            conflict = raised
-            time.sleep(_WAIT_S)
-    raise conflict or CommitConflict(f"table {stream.target}: the repair was not tried")
+            return _Attempt(runner, stream.repair, values, attempt).run()
+        except CommitConflict:
+            time.sleep(PAUSE_S)
+    raise StreamBusy(f"{stream.name}: the stream moved on during each of {ATTEMPTS} repairs; try again, or pause it")
 
 
-def _attempt(
-    catalog: Catalog,
-    stream: Stream,
-    target: Table,
-    partitions: tuple[str, ...],
-    offsets: StreamOffsets,
-    attempt: int,
-) -> RepairResult:
-    column = target.schema.partition_keys[0]
-    rows = _recomputed(catalog, stream, target, partitions, offsets)
-    expected = {stream.name: offsets.identifier}
-    if stream.every_change:
-        specs = [{column: value} for value in partitions]
-        snapshot = target.overwrite(rows, partitions=specs, expected_offsets=expected)
-        changed = rows.height
-    else:
-        current = target.scan().filter(pl.col(column).is_in(list(partitions))).collect()
-        difference = _difference(current, rows, target)
-        changed = difference.height
-        snapshot = target.write(difference, expected_offsets=expected) if changed else None
-    return RepairResult(
-        snapshot=snapshot, partitions=partitions, rows=rows.height, rows_changed=changed, attempts=attempt
+class _Attempt:
+    """One try to repair, at the offsets that the target has now."""
+
+    def __init__(self, runner: StreamRunner, how: Repair, values: Sequence[str] | None, number: int) -> None:
+        self._runner = runner
+        self._stream = runner.stream
+        self._target = runner.target
+        self._how = how
+        self._values = None if values is None else list(values)
+        self._number = number
+        self._offsets = runner.consumed()
+        self._expected = runner.expected_offsets(self._offsets)
+
+    def run(self) -> RepairResult:
+        snapshots = self._snapshots()
+        wanted = self._recomputed(snapshots)
+        if self._how.mode == "overwrite" and self._values is not None:
+            snapshot, written = self._overwrite(wanted), wanted
+        else:
+            written = self._difference(wanted)
+            snapshot = self._write(written, snapshots)
+        return RepairResult(
+            target=self._target.name,
+            snapshot=snapshot,
+            rows=wanted.height,
+            rows_written=kind_counts(written) if snapshot else {},
+            partitions=touched_partitions(self._target, written),
+            attempts=self._number,
+        )
+
+    def _snapshots(self) -> dict[str, int]:
+        """The snapshot of each source that is recomputed from."""
+        if self._values is not None:
+            return {name: self._offsets.snapshot(name) or 0 for name in self._stream.sources}
+        latest = {name: complete_snapshot(table) for name, table in self._runner.tables.items()}
+        source = self._stream.source
+        return {**latest, source: starting_snapshot(self._runner.tables[source]) or 0}
+
+    def _recomputed(self, snapshots: Mapping[str, int]) -> pl.DataFrame:
+        """The rows that the parts must hold, merged as the target merges them."""
+        source = self._runner.tables[self._stream.source]
+        predicate = None if self._values is None else self._how.source.is_in(self._values)
+        rows = read_state(source, snapshots[self._stream.source], predicate)
+        written = self._runner.transformed(rows, snapshots)
+        if ROW_KIND in written.columns:
+            written = written.filter(~pl.col(ROW_KIND).is_in(RETRACTIONS)).with_columns(pl.lit(INSERT).alias(ROW_KIND))
+        return merged_rows(self._target, written).filter(self._chosen())
+
+    def _chosen(self) -> pl.Expr:
+        return pl.lit(value=True) if self._values is None else pl.col(self._how.column).is_in(self._values)
+
+    def _difference(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """The changes that turn the target's rows into the wanted ones."""
+        current = self._target.scan().filter(self._chosen()).collect()
+        columns = list(self._target.schema.column_names)
+        wrong = current.join(wanted, on=columns, how="anti", nulls_equal=True)
+        right = wanted.join(current, on=columns, how="anti", nulls_equal=True)
+        if self._target.schema.table_options.merge_engine is MergeEngine.AGGREGATION:
+            return pl.concat([_of_kind(wrong, UPDATE_BEFORE), _of_kind(right, UPDATE_AFTER)])
+        gone = wrong.join(right, on=list(self._target.schema.primary_keys), how="anti")
+        return pl.concat([_of_kind(gone, DELETE), _of_kind(right, UPDATE_AFTER)])
+
+    def _write(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> Snapshot | None:
+        if self._values is None:
+            snapshot = self._target.write(
+                rows,
+                commit_user=self._stream.name,
+                commit_identifier=self._offsets.next_identifier,
+                properties=properties(snapshots),
+                expected_offsets=self._expected,
+            )
+            self._runner.note_consumers(snapshots)
+            return snapshot
+        if rows.is_empty():
+            return None
+        return self._target.write(
+            rows,
+            commit_user=self._stream.repairer,
+            commit_identifier=self._next_repair(),
+            expected_offsets=self._expected,
+        )
+
+    def _overwrite(self, rows: pl.DataFrame) -> Snapshot | None:
+        return self._target.overwrite(
+            rows,
+            partitions=[{self._how.column: value} for value in self._values or ()],
+            commit_user=self._stream.repairer,
+            commit_identifier=self._next_repair(),
+            expected_offsets=self._expected,
+        )
+
+    def _next_repair(self) -> int:
+        return Consumed(identifier=self._expected[self._stream.repairer]).next_identifier
+
+
+def merged_rows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """What a table would hold if it held only these rows: merged by its own merge engine, in memory."""
+    scratch = Catalog(f"memory://repair-{uuid.uuid4()}")
+    scratch.create_database("scratch")
+    options = {
+        key: value
+        for key, value in table.schema.options.items()
+        if key in ("merge-engine", "bucket", "sequence.field") or key.startswith("fields.")
+    }
+    copy = scratch.create_table(
+        "scratch.rows",
+        {column.name: str(column.type) for column in table.schema.fields},
+        primary_key=table.schema.primary_keys,
+        options={**options, "bucket": "1"},
     )
+    copy.write(rows)
+    merged = copy.scan().collect()
+    scratch.drop_database("scratch", cascade=True)
+    return merged
 
 
-def _recomputed(
-    catalog: Catalog, stream: Stream, target: Table, partitions: tuple[str, ...], offsets: StreamOffsets
-) -> pl.DataFrame:
-    """What the partitions must hold at the consumed offsets: rows of the target with ``_row_kind``."""
-    source = catalog.table(stream.source)
-    consumed = offsets.snapshots.get(stream.source)
-    column = target.schema.partition_keys[0]
-    if consumed is None:
-        return pl.DataFrame(schema={ROW_KIND: pl.String(), **target.schema.polars_schema})
-    chosen = stream.partition_filter(partitions) if stream.partition_filter else pl.col(column).is_in(list(partitions))
-    rows = source.scan(snapshot=consumed).filter(chosen).with_columns(pl.lit("+I").alias(ROW_KIND)).collect()
-    widened = Widener(catalog, stream).widen(rows, offsets.snapshots)
-    result = stream.transform(widened).select(ROW_KIND, *target.schema.column_names)
-    return result.filter(pl.col(column).is_in(list(partitions)), pl.col(ROW_KIND).is_in(["+I", "+U"]))
-
-
-def _difference(current: pl.DataFrame, wanted: pl.DataFrame, target: Table) -> pl.DataFrame:
-    """The changes that turn ``current`` into ``wanted``."""
-    keys = list(target.schema.primary_keys)
-    columns = list(target.schema.column_names)
-    gone = current.join(wanted, on=keys, how="anti").with_columns(pl.lit("-D").alias(ROW_KIND))
-    changed = wanted.join(current, on=columns, how="anti", nulls_equal=True)
-    return pl.concat([gone.select(ROW_KIND, *columns), changed.select(ROW_KIND, *columns)])
+def _of_kind(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return rows.select(pl.lit(kind).alias(ROW_KIND), pl.all())

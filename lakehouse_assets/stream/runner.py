@@ -1,10 +1,9 @@
-"""Runs a stream batch by batch, exactly once.
+"""Runs streams: one micro-batch at a time, exactly once.
 
-1. The target's newest snapshot says which snapshot of each source is consumed.
-2. Changes of the sources after that are read, up to a bound, and transformed.
-3. Rows and new offsets are committed in one snapshot, on condition that the offsets are still the ones of step 1.
-
-Whatever happens in between (a kill, a retry, another run of the same stream), a change counts once.
+A batch reads ``(consumed, until]`` of its sources, computes, and commits rows *and* the new offsets as one snapshot
+of the target, on the condition that nobody has moved the offsets meanwhile. So a batch that is repeated, runs twice
+at a time, or is killed anywhere changes the target once or not at all; there is no other place where a position is
+kept.
 """
 
 from __future__ import annotations
@@ -12,159 +11,256 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.offsets import StreamOffsets, properties_of
-from lakehouse_assets.stream.widen import Widener
+from lakehouse_assets.stream.declaration import Bounds, Stream
+from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
+from lakehouse_assets.stream.offsets import Consumed, properties
+from lakehouse_assets.stream.source import (
+    ROW_KIND,
+    Pending,
+    complete_snapshot,
+    pending,
+    read_changes,
+    read_state,
+    starting_snapshot,
+)
+from lakehouse_assets.stream.widening import Widening, concerned
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import OffsetConflict
+from storage_engine.lookup import LookupStats
+from storage_engine.options import MergeEngine
+from storage_engine.spec.snapshot import CommitKind
 
-ROW_KIND = "_row_kind"
+ATTEMPTS: Final = 20
+UNBOUNDED: Final = Bounds(max_snapshots=2**31, max_rows=2**62)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """What one batch did. ``consumed``: (after, until] snapshot ids by source; durations in milliseconds."""
+    """What one batch did.
 
-    stream: Stream
+    ``consumed``: source → (position before, position after). ``rows_read``: changes of the driving source;
+    ``rows_reemitted``: rows that were sent again because a dimension changed; ``rows_written``: by row kind.
+    ``partitions``: values of the target's partition columns that were touched. ``latency_ms``: from the commit of
+    the newest change at the driving source to the commit here; ``rows_behind``: changes still waiting there.
+    """
+
+    target: str
     snapshot: Snapshot
-    consumed: Mapping[str, tuple[int | None, int]]
-    rows_in: int
-    rows_out: int
+    consumed: Mapping[str, tuple[int | str | None, int | str]]
+    rows_read: int
     rows_reemitted: int
-    partitions: tuple[str, ...]
-    read_ms: float
-    commit_ms: float
-    lag_snapshots: int
-    lag_ms: int
-    hit_rates: Mapping[str, float] = field(default_factory=dict)
+    rows_written: Mapping[str, int]
+    partitions: tuple[Mapping[str, object], ...]
+    duration_ms: int
+    commit_ms: int
+    latency_ms: int | None
+    rows_behind: int = 0
+    lookups: Mapping[str, LookupStats] = field(default_factory=dict)
+    rows_rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The range of every source that a batch reads; ``start``: the driving source is read as a whole."""
+
+    offsets: Consumed
+    pending: Mapping[str, Pending]
+    start: bool
+
+    @property
+    def positions(self) -> dict[str, int | str]:
+        return {source: found.until for source, found in self.pending.items()}
+
+    @property
+    def snapshots(self) -> dict[str, int]:
+        return {source: found.until for source, found in self.pending.items()}
 
 
 class StreamRunner:
-    """Runs one stream. Keeps dimension caches from batch to batch; holds no offset."""
+    """Runs one stream; keeps the caches of its lookups from batch to batch. Not safe between threads."""
 
     def __init__(self, catalog: Catalog, stream: Stream) -> None:
-        self._catalog = catalog
-        self._stream = stream
-        self._target = catalog.table(stream.target)
-        self._sources = {name: catalog.table(name) for name in stream.tables}
-        self._widener = Widener(catalog, stream)
+        """Raises TableNotFound, and InvalidStream for a declaration that does not fit its tables."""
+        self.stream = stream
+        self.target = catalog.table(stream.target)
+        self.tables = {name: catalog.table(name) for name in stream.sources}
+        self.widening = Widening(stream=stream, catalog=catalog)
+        self._settled: int | None = None
+        check_stream(stream, self.target, self.tables)
 
-    def is_behind(self) -> bool:
-        """Whether a source has snapshots that the target has not consumed."""
-        consumed = StreamOffsets.read(self._target, self._stream.name).snapshots
-        return any(consumed.get(name, 0) < _latest_id(table) for name, table in self._sources.items())
+    def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
+        """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
 
-    def run_batch(self) -> BatchResult | None:
-        """Move the stream on by one batch; None if there is nothing new, or another run has just done it.
-
-        Raises SnapshotExpired if changes are gone before they were read: repair the target, then go on.
+        Raises ChangesExpired, SourceRewound, StreamBusy, and what the engine raises.
         """
-        self._target.settle()
-        offsets = StreamOffsets.read(self._target, self._stream.name)
-        upto = self._bounds(offsets)
-        if all(offsets.snapshots.get(name) == snapshot for name, snapshot in upto.items()):
-            return None
-        started = time.perf_counter()
-        changes = self._changes(offsets.snapshots.get(self._stream.source), upto.get(self._stream.source))
-        again = self._reemitted(changes, offsets, upto)
-        rows = self._transformed(pl.concat([again, changes]), upto)
-        read = time.perf_counter()
-        try:
-            snapshot = self._target.write(
-                rows,
-                commit_user=self._stream.name,
-                commit_identifier=offsets.next_identifier,
-                properties=properties_of({**offsets.snapshots, **upto}),
-                expected_offsets={self._stream.name: offsets.identifier},
+        self.settle()
+        for _ in range(ATTEMPTS):
+            plan = self._plan(upto)
+            if plan is None:
+                return None
+            try:
+                result = self._run(plan)
+            except OffsetConflict:
+                continue
+            if result is not None:
+                return result
+        raise StreamBusy(f"{self.stream.name}: other runs committed first {ATTEMPTS} times; run it again")
+
+    def settle(self) -> None:
+        """Finish what a killed run left half done in the target (rows that have no changelog yet)."""
+        latest = self.target.latest_snapshot()
+        if latest is not None and latest.id != self._settled:
+            settled = self.target.settle() or latest
+            self._settled = settled.id
+
+    def consumed(self) -> Consumed:
+        """What the stream has consumed, by the target's newest snapshot."""
+        return Consumed.of(self.target, self.stream.name)
+
+    def pending(self) -> Pending:
+        """All that waits in the driving source. Raises ChangesExpired and SourceRewound."""
+        after = self.consumed().snapshot(self.stream.source) or 0
+        return pending(self.tables[self.stream.source], after, bounds=UNBOUNDED)
+
+    def expected_offsets(self, offsets: Consumed) -> dict[str, int | None]:
+        """What must not have moved when a batch or a repair commits: both write the same keys."""
+        repairs = self.target.last_committed(self.stream.repairer)
+        return {self.stream.name: offsets.identifier, self.stream.repairer: repairs}
+
+    def _plan(self, upto: int | None) -> _Plan | None:
+        offsets = self.consumed()
+        if offsets.identifier is None:
+            return self._first_plan(offsets)
+        found = {
+            name: pending(
+                table,
+                offsets.snapshot(name) or 0,
+                bounds=self.stream.bounds if name == self.stream.source else UNBOUNDED,
+                upto=upto if name == self.stream.source else None,
             )
-        except OffsetConflict:
+            for name, table in self.tables.items()
+        }
+        return _Plan(offsets=offsets, pending=found, start=False) if any(found.values()) else None
+
+    def _first_plan(self, offsets: Consumed) -> _Plan | None:
+        start = starting_snapshot(self.tables[self.stream.source])
+        if start is None:
             return None
+        found = {name: Pending(after=0, until=complete_snapshot(table)) for name, table in self.tables.items()}
+        found[self.stream.source] = Pending(after=0, until=start)
+        return _Plan(offsets=offsets, pending=found, start=True)
+
+    def _run(self, plan: _Plan) -> BatchResult | None:
+        started = time.perf_counter()
+        expected = self.expected_offsets(plan.offsets)
+        read, reemitted = self._rows(plan)
+        rows = self._merged(read, reemitted)
+        written = self.transformed(rows, plan.snapshots)
+        committing = time.perf_counter()
+        snapshot = self.target.write(
+            written,
+            commit_user=self.stream.name,
+            commit_identifier=plan.offsets.next_identifier,
+            properties=properties(plan.positions),
+            expected_offsets=expected,
+        )
         if snapshot is None:
             return None
-        committed = time.perf_counter()
+        if snapshot.commit_kind is not CommitKind.APPEND or written.is_empty():
+            self._settled = snapshot.id
+        self.note_consumers(plan.snapshots)
+        source = plan.pending[self.stream.source]
         return BatchResult(
-            stream=self._stream,
+            target=self.stream.target,
             snapshot=snapshot,
-            consumed={name: (offsets.snapshots.get(name), until) for name, until in upto.items()},
-            rows_in=changes.height,
-            rows_out=rows.height,
-            rows_reemitted=again.height,
-            partitions=_partitions(rows, self._target),
-            read_ms=(read - started) * 1000,
-            commit_ms=(committed - read) * 1000,
-            lag_snapshots=sum(_latest_id(table) - upto.get(name, 0) for name, table in self._sources.items()),
-            lag_ms=self._lag_ms(upto),
-            hit_rates=self._widener.stats(),
+            consumed={name: (plan.offsets.snapshot(name), found.until) for name, found in plan.pending.items()},
+            rows_read=read.height,
+            rows_reemitted=reemitted.height,
+            rows_written=kind_counts(written),
+            partitions=touched_partitions(self.target, written),
+            duration_ms=_ms_since(started),
+            commit_ms=_ms_since(committing),
+            latency_ms=None if source.committed_ms is None else snapshot.time_millis - source.committed_ms,
+            rows_behind=pending(self.tables[self.stream.source], source.until, bounds=UNBOUNDED).rows,
+            lookups=self.widening.stats(),
         )
 
-    def _bounds(self, offsets: StreamOffsets) -> dict[str, int]:
-        """Up to which snapshot each source is read in this batch; sources without a snapshot are left out."""
-        latest = {name: _latest_id(table) for name, table in self._sources.items()}
-        found = {name: snapshot for name, snapshot in latest.items() if snapshot}
-        source = self._stream.source
-        consumed = offsets.snapshots.get(source)
-        if source in found and consumed is not None:
-            found[source] = self._bounded(consumed, found[source])
-        return found
+    def _rows(self, plan: _Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The driving source's rows, and those that a changed dimension concerns."""
+        table, found = self.tables[self.stream.source], plan.pending[self.stream.source]
+        if plan.start:
+            rows = read_state(table, found.until)
+            return rows, rows.clear()
+        rows = read_changes(table, found)
+        predicate = concerned(self.stream, self.tables, plan.pending)
+        return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate)
 
-    def _bounded(self, consumed: int, latest: int) -> int:
-        store = self._sources[self._stream.source].store.snapshots
-        rows = 0
-        for snapshot_id in range(consumed + 1, min(latest, consumed + self._stream.max_snapshots) + 1):
-            snapshot = store.get(snapshot_id)
-            rows += snapshot.changelog_record_count or max(snapshot.delta_record_count, 0)
-            if rows >= self._stream.max_rows:
-                return snapshot_id
-        return min(latest, consumed + self._stream.max_snapshots)
+    def _merged(self, read: pl.DataFrame, reemitted: pl.DataFrame) -> pl.DataFrame:
+        """All rows that go through the transformation: for "latest" one of each key, the state at the end."""
+        if self.stream.reads == "changelog":
+            return read
+        key = list(self.tables[self.stream.source].schema.primary_keys)
+        return pl.concat([reemitted, read]).unique(key, keep="last", maintain_order=True)
 
-    def _changes(self, consumed: int | None, upto: int | None) -> pl.DataFrame:
-        """The driving source's changes; its whole state, as inserts, before the first batch."""
-        table = self._sources[self._stream.source]
-        if upto is None:
-            return pl.DataFrame(schema={ROW_KIND: pl.String(), **table.schema.polars_schema})
-        if consumed is None:
-            rows = table.scan(snapshot=upto).select(pl.lit("+I").alias(ROW_KIND), *table.schema.column_names)
-            return rows.collect()
-        changes = table.changes(consumed, upto).collect()
-        if self._stream.every_change:
-            return changes
-        return changes.unique(list(table.schema.primary_keys), keep="last", maintain_order=True)
+    def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
+        """Rows of the source → rows of the target, the dimensions as of some snapshots."""
+        return self.stream.transform(self.widening.join(rows, snapshots))
 
-    def _reemitted(self, changes: pl.DataFrame, offsets: StreamOffsets, upto: Mapping[str, int]) -> pl.DataFrame:
-        """Source rows, unchanged themselves, whose dimensions changed."""
-        source = self._stream.source
-        if not self._stream.lookups or source not in upto or offsets.identifier is None:
-            return changes.clear()
-        touched = self._widener.touched(offsets.snapshots, upto)
-        if touched.is_empty():
-            return changes.clear()
-        keys = list(self._sources[source].schema.primary_keys)
-        rest = touched.join(changes, on=keys, how="anti")
-        rows = self._sources[source].scan(snapshot=upto[source]).collect().join(rest, on=keys, how="semi")
-        return rows.select(pl.lit("+U").alias(ROW_KIND), *changes.columns[1:])
-
-    def _transformed(self, rows: pl.DataFrame, upto: Mapping[str, int]) -> pl.DataFrame:
-        widened = self._widener.widen(rows, upto)
-        return self._stream.transform(widened).select(ROW_KIND, *self._target.schema.column_names)
-
-    def _lag_ms(self, upto: Mapping[str, int]) -> int:
-        """Age of the newest source snapshot that this batch consumed, when the batch was committed."""
-        source = self._stream.source
-        if source not in upto:
-            return 0
-        committed = self._sources[source].store.snapshots.get(upto[source]).time_millis
-        return max(0, int(time.time() * 1000) - committed)
+    def note_consumers(self, snapshots: Mapping[str, int]) -> None:
+        """Tell the sources' expiry what this stream still needs: from the consumed snapshot on."""
+        for name, snapshot in snapshots.items():
+            if snapshot:
+                self.tables[name].store.consumers.write(self.stream.name, snapshot)
 
 
-def _latest_id(table: Table) -> int:
-    return table.store.snapshots.latest_id() or 0
+def run_batch(catalog: Catalog, stream: Stream, *, upto: int | None = None) -> BatchResult | None:
+    """Run the next batch of a stream once; see ``StreamRunner.run_batch``."""
+    return StreamRunner(catalog, stream).run_batch(upto=upto)
 
 
-def _partitions(rows: pl.DataFrame, target: Table) -> tuple[str, ...]:
-    names = target.schema.partition_keys
-    if not names or rows.is_empty():
+def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> None:
+    """Raise InvalidStream for a declaration that could not be kept exactly once, or names unknown columns."""
+    columns = set(tables[stream.source].schema.column_names)
+    for lookup in stream.lookups:
+        dimension = tables[lookup.table].schema
+        unknown = [name for name in (lookup.right_on, *lookup.taken) if name not in dimension.column_names]
+        if lookup.left_on not in columns or unknown:
+            missing = [] if lookup.left_on in columns else [lookup.left_on]
+            raise InvalidStream(f"{stream.name}: lookup in {lookup.table}: no such columns: {[*missing, *unknown]}")
+        repeated = columns & set(lookup.provided)
+        if repeated:
+            raise InvalidStream(f"{stream.name}: lookup in {lookup.table} gives columns twice: {sorted(repeated)}")
+        columns |= set(lookup.provided)
+    engine = target.schema.table_options.merge_engine
+    reemits = any(lookup.reemit for lookup in stream.lookups)
+    if stream.reads == "changelog" and reemits:
+        raise InvalidStream(
+            f"{stream.name}: rows cannot be sent again into a target that counts changes; look up in a stream of its own"
+            " that reads 'latest', or set reemit=False"
+        )
+    if stream.reads == "latest" and engine is MergeEngine.AGGREGATION:
+        raise InvalidStream(f"{stream.name}: {stream.target} aggregates, so it must read the source's changelog")
+
+
+def kind_counts(rows: pl.DataFrame) -> dict[str, int]:
+    """Number of rows by row kind; rows without one are inserts."""
+    if ROW_KIND not in rows.columns:
+        return {"+I": rows.height}
+    counts = rows.group_by(ROW_KIND, maintain_order=True).len()
+    return dict(zip(counts[ROW_KIND].to_list(), counts["len"].to_list(), strict=True))
+
+
+def touched_partitions(table: Table, rows: pl.DataFrame) -> tuple[Mapping[str, object], ...]:
+    """The partitions that rows belong to, sorted; none for an unpartitioned table."""
+    keys = list(table.schema.partition_keys)
+    if not keys:
         return ()
-    return tuple(sorted(str(value) for value in rows[names[0]].unique()))
+    return tuple(rows.select(keys).unique().sort(keys).to_dicts())
+
+
+def _ms_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)

@@ -1,0 +1,75 @@
+"""What every source of changes looks like to the tables that it lands in.
+
+A source knows tables by its own names, hands out rows as frames, and says how far it has read: the
+*position*, a text that only the source understands. The reader keeps the position in the target's own
+snapshot, together with the rows, and gives it back to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import polars as pl
+
+OP: Final = "op"
+DELETED: Final = "deleted"
+EVENT_TIME: Final = "event_time"
+
+DELETE_OP: Final = "d"
+OPERATIONS: Final = ("c", "u", "d", "r")
+"""Insert, update, delete, row of a snapshot."""
+
+REJECTED_SCHEMA: Final = pl.Schema(
+    {"source_file": pl.String(), "line": pl.Int64(), "raw": pl.String(), "reason": pl.String()}
+)
+"""A line that is no event, where it stood, and why it was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTable:
+    """A table of a source, as its target wants it.
+
+    ``columns``: name → dtype of the row images. ``required``: columns that are never null. ``days``: String
+    columns that must hold a day of the calendar, ``yyyy-mm-dd``.
+    """
+
+    name: str
+    target: str
+    columns: Mapping[str, pl.DataType]
+    required: frozenset[str]
+    days: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceBatch:
+    """Changes of one table up to ``position``.
+
+    ``rows``: the table's columns and ``op``, ``deleted``, ``event_time`` (null where the source does not tell
+    when), in the order of the source. ``rejected``: of ``REJECTED_SCHEMA``. ``at_end``: nothing more was
+    there.
+    """
+
+    position: str
+    rows: pl.DataFrame
+    rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
+    at_end: bool = True
+
+
+class ChangeSource(Protocol):
+    """Where changes come from."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and metadata; holds no secret."""
+
+    def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
+        """The next changes of some tables, each after its own position (None: from the beginning).
+
+        The result is by the table's name; one without news is left out. A table's batch has about ``max_rows``
+        rows at most (whole files, whole transactions). Reading again from the same position gives the same rows.
+        """
+
+    def everything(self, table: SourceTable) -> SourceBatch:
+        """All rows of a table that the source has now, for repair."""

@@ -1,0 +1,254 @@
+"""Debezium's change events as JSON text, a whole file at a time: lines in, typed rows and refused lines out.
+
+Every line is one event ``{"op", "before", "after", "ts_ms", "source": {"ts_ms"}}``; the row is ``after``, or
+``before`` of a delete. Nothing is guessed: a line counts only if it is JSON, has exactly the table's columns,
+and each value has the JSON type and the range of its column. Polars' own JSON reader would fail for a whole
+file, drop unknown members, and round decimals, so lines are taken apart by regular expressions that know
+JSON's grammar, and texts are checked before they are cast.
+
+| column | JSON value |
+|---|---|
+| String | string |
+| Int32, Int64 | integer |
+| Decimal(p, s) | string of at most p - s and s digits, such as ``"12.5000"`` |
+| Date | string ``yyyy-mm-dd`` |
+| Datetime(ms) | integer of epoch milliseconds, UTC |
+| Boolean | true, false |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.sources.change_source import (
+    DELETE_OP,
+    DELETED,
+    EVENT_TIME,
+    OP,
+    OPERATIONS,
+    REJECTED_SCHEMA,
+    SourceTable,
+)
+from lakehouse_assets.sources.errors import SourceUnsupported
+
+LINE, RAW, REASON = "line", "raw", "reason"
+TIME_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+SHOWN_CHARACTERS: Final = 50
+
+_SPACE = r"[ \t\r]*"
+_LOW_SURROGATE = r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_CODE_UNIT = (
+    r"u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
+    rf"|[dD][89abAB][0-9a-fA-F]{{2}}{_LOW_SURROGATE})"
+)
+_STRING = rf'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_CODE_UNIT}))*"'
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_SCALAR = rf"(?:{_STRING}|{_NUMBER}|true|false|null)"
+
+
+def _object(value: str) -> str:
+    """The grammar of an object whose values are of a grammar."""
+    member = rf"{_STRING}{_SPACE}:{_SPACE}{value}{_SPACE}"
+    return rf"\{{{_SPACE}(?:{member}(?:,{_SPACE}{member})*)?\}}"
+
+
+_ROW = _object(_SCALAR)
+_EVENT = rf"^{_SPACE}{_object(f'(?:{_SCALAR}|{_ROW})')}{_SPACE}$"
+
+# In a line that the grammar accepts, these find what they look for without checking it again.
+_ANY_STRING = r'"(?:[^"\\]|\\.)*"'
+_ANY_ROW = rf'\{{(?:[^"{{}}]|{_ANY_STRING})*\}}'
+_ANY_VALUE = rf"({_ANY_STRING}|[^,{{}}\s]+)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ValueRule:
+    """How the JSON text of a value (never null) is checked and read.
+
+    ``name``: the type in messages. ``pattern``: what the text must look like. ``read``: the text as the
+    column's dtype; null if out of range.
+    """
+
+    name: str
+    pattern: str
+    read: Callable[[pl.Expr], pl.Expr]
+
+
+def _unquoted(text: pl.Expr) -> pl.Expr:
+    return text.str.slice(1, text.str.len_chars() - 2)
+
+
+def _between(text: pl.Expr, low: int, high: int) -> pl.Expr:
+    number = text.cast(pl.Int64, strict=False)
+    return pl.when(number.is_between(low, high)).then(number)
+
+
+def _decimal(dtype: pl.Decimal) -> _ValueRule:
+    whole, scale = dtype.precision - dtype.scale, dtype.scale
+    fraction = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
+    return _ValueRule(
+        name=f"DECIMAL({dtype.precision},{scale})",
+        pattern=rf'^"-?[0-9]{{1,{whole}}}{fraction}"$',
+        read=lambda text: _unquoted(text).cast(dtype, strict=False),
+    )
+
+
+_DAY: Final = r'^"[0-9]{4}-[0-9]{2}-[0-9]{2}"$'
+_INTEGER: Final = r"^-?(?:0|[1-9][0-9]{0,18})$"
+_RULES: Final[Mapping[pl.DataType, _ValueRule]] = {
+    pl.String(): _ValueRule(name="STRING", pattern=r'^"', read=_unquoted),
+    pl.Boolean(): _ValueRule(name="BOOLEAN", pattern=r"^(?:true|false)$", read=lambda text: text == "true"),
+    pl.Int32(): _ValueRule(
+        name="INT",
+        pattern=_INTEGER,
+        read=lambda text: _between(text, -(2**31), 2**31 - 1).cast(pl.Int32),
+    ),
+    pl.Int64(): _ValueRule(name="BIGINT", pattern=_INTEGER, read=lambda text: text.cast(pl.Int64, strict=False)),
+    pl.Date(): _ValueRule(
+        name="DATE",
+        pattern=_DAY,
+        read=lambda text: _unquoted(text).str.to_date("%Y-%m-%d", strict=False),
+    ),
+    pl.Datetime("ms"): _ValueRule(
+        name="TIMESTAMP(3)",
+        pattern=_INTEGER,
+        read=lambda text: _between(text, 0, TIME_MS_MAX).cast(pl.Datetime("ms")),
+    ),
+}
+
+
+def _rule_of(table: SourceTable, column: str) -> _ValueRule:
+    dtype = table.columns[column]
+    if isinstance(dtype, pl.Decimal):
+        return _decimal(dtype)
+    if dtype not in _RULES:
+        raise SourceUnsupported(f"column {column} of {table.target} is {dtype}, which has no JSON form here")
+    return _RULES[dtype]
+
+
+def parse(lines: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(good rows, refused lines) of ``lines`` with the columns of ``REJECTED_SCHEMA`` but ``reason``.
+
+    Good rows have the table's columns, ``op``, ``deleted`` and ``event_time`` (the change time); refused
+    lines are of ``REJECTED_SCHEMA``. Blank lines are no events. Both keep the order of the lines. Raises
+    SourceUnsupported for a column type that has no JSON form.
+    """
+    wellformed = lines.filter(pl.col(RAW).str.contains(r"\S")).with_columns(
+        pl.col(RAW).str.contains(_EVENT).alias("_json")
+    )
+    events = _envelopes(wellformed.filter("_json"))
+    judged = _judged(events, table)
+    good = judged.filter(pl.col(REASON).is_null()).select(
+        *(_read(judged, table, name).alias(name) for name in table.columns if name != EVENT_TIME),
+        pl.col(OP),
+        (pl.col(OP) == DELETE_OP).alias(DELETED),
+        pl.col("_time").alias(EVENT_TIME),
+    )
+    bad = pl.concat(
+        [
+            wellformed.filter(~pl.col("_json")).with_columns(
+                pl.lit("no JSON object in UTF-8, or one that is nested too deep").alias(REASON)
+            ),
+            judged.filter(pl.col(REASON).is_not_null()),
+        ],
+        how="diagonal",
+    )
+    return good, bad.select(REJECTED_SCHEMA.names()).cast(REJECTED_SCHEMA).sort("source_file", LINE)
+
+
+def _envelopes(events: pl.DataFrame) -> pl.DataFrame:
+    """Adds ``op``, ``_row`` (the text of the side that counts, null if it is no object) and ``_time``."""
+    raw = pl.col(RAW)
+    head = raw.str.replace_all(_ANY_ROW, "#")
+    source = raw.str.extract(rf'"source"{_SPACE}:{_SPACE}({_ANY_ROW})')
+    with_op = events.with_columns(
+        head.str.extract(rf'"op"{_SPACE}:{_SPACE}"([^"]*)"').alias(OP),
+        source.str.extract(rf'"ts_ms"{_SPACE}:{_SPACE}{_ANY_VALUE}').alias("_time_text"),
+        raw.str.extract(rf'"after"{_SPACE}:{_SPACE}({_ANY_ROW})').alias("_row"),
+    )
+    deleted = pl.col(OP) == DELETE_OP
+    before = with_op.filter(deleted).select(
+        "source_file", LINE, raw.str.extract(rf'"before"{_SPACE}:{_SPACE}({_ANY_ROW})').alias("_before")
+    )
+    time = _RULES[pl.Datetime("ms")]
+    return with_op.join(before, on=["source_file", LINE], how="left", maintain_order="left").with_columns(
+        pl.when(deleted).then(pl.col("_before")).otherwise(pl.col("_row")).alias("_row"),
+        pl.when(pl.col("_time_text").str.contains(time.pattern)).then(time.read(pl.col("_time_text"))).alias("_time"),
+    )
+
+
+def _judged(events: pl.DataFrame, table: SourceTable) -> pl.DataFrame:
+    """Adds the JSON text of each column (``_text.<column>``), and ``reason``: the first rule broken, null if none."""
+    texts = events.with_columns(
+        pl.col("_row").str.extract(rf'"{name}"{_SPACE}:{_SPACE}{_ANY_VALUE}').alias(f"_text.{name}")
+        for name in table.columns
+    )
+    reasons = [
+        _reason(~pl.col(OP).is_in(OPERATIONS).fill_null(value=False), pl.format("op is {}", _shown(OP))),
+        _reason(
+            pl.col("_row").is_null(),
+            pl.when(pl.col(OP) == DELETE_OP)
+            .then(pl.lit("before is no object"))
+            .otherwise(pl.lit("after is no object")),
+        ),
+        _columns_reason(table),
+        *(_value_reason(table, name) for name in table.columns),
+        _reason(pl.col("_time").is_null(), pl.format("source.ts_ms is {}", _shown("_time_text"))),
+    ]
+    return texts.with_columns(pl.coalesce(reasons).alias(REASON))
+
+
+def _reason(broken: pl.Expr, text: pl.Expr) -> pl.Expr:
+    return pl.when(broken).then(text)
+
+
+def _shown(column: str) -> pl.Expr:
+    """A value in a message: short, and without control characters."""
+    return pl.col(column).str.slice(0, SHOWN_CHARACTERS).str.replace_all(r"[[:cntrl:]]", "?").fill_null("missing")
+
+
+def _columns_reason(table: SourceTable) -> pl.Expr:
+    """Missing columns, then unknown or repeated ones."""
+    names = list(table.columns)
+    missing = pl.concat_list(
+        pl.when(pl.col(f"_text.{name}").is_null()).then(pl.lit(name)) for name in names
+    ).list.drop_nulls()
+    members = pl.col("_row").str.extract_all(rf"{_ANY_STRING}{_SPACE}:")
+    unknown = members.list.eval(
+        pl.element().str.extract(rf"^({_ANY_STRING})").str.strip_chars('"').str.slice(0, SHOWN_CHARACTERS)
+    ).list.set_difference(pl.lit(pl.Series([names])).first())
+    count = pl.col("_row").str.count_matches(rf"{_ANY_STRING}{_SPACE}:")
+    return (
+        pl.when(missing.list.len() > 0)
+        .then(pl.format("missing columns: {}", missing.list.join(", ")))
+        .when(count != len(names))
+        .then(pl.format("unknown or repeated columns: {}", unknown.list.join(", ")))
+    )
+
+
+def _value_reason(table: SourceTable, name: str) -> pl.Expr:
+    rule, text = _rule_of(table, name), pl.col(f"_text.{name}")
+    value = rule.read(text)
+    bad = ~text.str.contains(rule.pattern) | value.is_null()
+    if name in table.days:
+        bad = bad | _RULES[pl.Date()].read(text).is_null() | ~text.str.contains(_DAY)
+    type_name = "day" if name in table.days else rule.name
+    wrong = pl.format(f"{name} is no {type_name}: {{}}", _shown(f"_text.{name}"))
+    if name in table.required:
+        null = pl.when(text == "null").then(pl.lit(f"{name} is null"))
+    else:
+        null = pl.when(text == "null").then(pl.lit(None, pl.String))
+    return null.when(bad).then(wrong)
+
+
+def _read(judged: pl.DataFrame, table: SourceTable, name: str) -> pl.Expr:
+    text = pl.col(f"_text.{name}")
+    text = pl.when(text != "null").then(text)
+    if table.columns[name] == pl.String() and judged[f"_text.{name}"].str.contains("\\", literal=True).any():
+        return text.str.json_decode(pl.String())
+    return _rule_of(table, name).read(text)

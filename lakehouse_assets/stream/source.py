@@ -1,0 +1,161 @@
+"""A table as the source of a stream: what is new in it, and the rows of that.
+
+A commit of a table with a changelog producer is two snapshots: APPEND shows the new rows, COMPACT brings their
+changelog. A stream stops only at *complete* snapshots, where nothing waits for its changelog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakehouse_assets.stream.declaration import Bounds
+from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound, StreamError
+from storage_engine import Snapshot, Table
+from storage_engine.errors import SnapshotExpired, SnapshotNotFound
+from storage_engine.options import ChangelogProducer
+from storage_engine.spec.snapshot import CommitKind
+
+ROW_KIND = "_row_kind"
+INSERT, UPDATE_BEFORE, UPDATE_AFTER, DELETE = "+I", "-U", "+U", "-D"
+RETRACTIONS = (UPDATE_BEFORE, DELETE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What a reader finds in ``(after, until]`` of a table.
+
+    ``rows``: changes in it; ``until`` equals ``after`` if there is no complete snapshot yet. ``overwritten``: a
+    partition was replaced as a whole, which no changelog tells. ``committed_ms``: when ``until`` was committed.
+    """
+
+    after: int
+    until: int
+    rows: int = 0
+    overwritten: bool = False
+    committed_ms: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.rows > 0 or self.overwritten
+
+
+def has_changelog(table: Table) -> bool:
+    """Whether the table keeps changelog files (else its new rows are the changes)."""
+    return table.schema.table_options.changelog_producer is not ChangelogProducer.NONE
+
+
+def is_complete(snapshot: Snapshot, *, changelog: bool) -> bool:
+    """Whether nothing of the snapshot waits for its changelog."""
+    return not changelog or snapshot.commit_kind is not CommitKind.APPEND or snapshot.delta_record_count == 0
+
+
+def changed_rows(snapshot: Snapshot, *, changelog: bool) -> int:
+    """Number of changes that readers find in a snapshot."""
+    if changelog:
+        return snapshot.changelog_record_count
+    return snapshot.delta_record_count if snapshot.commit_kind is CommitKind.APPEND else 0
+
+
+def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None) -> Pending:
+    """What is new in a table after a snapshot, within bounds and not beyond ``upto``.
+
+    Raises ChangesExpired and SourceRewound.
+    """
+    latest = table.latest_snapshot()
+    last = 0 if latest is None else latest.id
+    if last < after:
+        raise SourceRewound(
+            f"table {table.name} is at snapshot {last}, but {after} was consumed: it was rolled back or made again;"
+            " repair the whole target"
+        )
+    if upto is not None:
+        last = min(last, upto)
+    changelog = has_changelog(table)
+    found = Pending(after=after, until=after)
+    rows, overwritten = 0, False
+    with _expiry_told(table, after):
+        for snapshot in table.store.snapshots.range(after, last):
+            rows += changed_rows(snapshot, changelog=changelog)
+            overwritten |= snapshot.commit_kind is CommitKind.OVERWRITE
+            if is_complete(snapshot, changelog=changelog):
+                found = Pending(
+                    after=after,
+                    until=snapshot.id,
+                    rows=rows,
+                    overwritten=overwritten,
+                    committed_ms=snapshot.time_millis,
+                )
+                if rows >= bounds.max_rows or snapshot.id - after >= bounds.max_snapshots:
+                    break
+    return found
+
+
+def read_changes(table: Table, found: Pending) -> pl.DataFrame:
+    """The changes of ``(after, until]`` with ``_row_kind``, in commit order. Raises ChangesExpired."""
+    with _expiry_told(table, found.after):
+        if found.overwritten:
+            return _difference(table, found)
+        return table.changes(found.after, found.until).collect()
+
+
+def read_state(table: Table, snapshot: int, predicate: pl.Expr | None = None) -> pl.DataFrame:
+    """The rows at a snapshot as inserts; 0 is a table without rows. Raises ChangesExpired."""
+    with _expiry_told(table, snapshot):
+        rows = _state(table, snapshot)
+        chosen = rows if predicate is None else rows.filter(predicate)
+        return chosen.select(pl.lit(INSERT).alias(ROW_KIND), pl.all()).collect()
+
+
+def complete_snapshot(table: Table) -> int:
+    """The newest complete snapshot; 0 if there is none."""
+    changelog = has_changelog(table)
+    complete = (found.id for found in table.store.snapshots.backwards() if is_complete(found, changelog=changelog))
+    return next(complete, 0)
+
+
+def starting_snapshot(table: Table) -> int | None:
+    """The newest snapshot whose rows are all covered by changelogs up to it: where a new reader may start.
+
+    None if the table has no rows yet.
+    """
+    if not has_changelog(table):
+        latest = table.latest_snapshot()
+        return None if latest is None else latest.id
+    table.settle()
+    for snapshot in table.store.snapshots.backwards():
+        if not (table.files(snapshot.id)["level"] == 0).any():
+            return snapshot.id
+    if table.latest_snapshot() is None:
+        return None
+    raise StreamError(
+        f"table {table.name}: every snapshot has rows without a changelog; run table.compact() and start again"
+    )
+
+
+def _difference(table: Table, found: Pending) -> pl.DataFrame:
+    """What differs between two states, as changes: exact after an overwrite too, but both states are read."""
+    if found.after:
+        return table.changes(found.after, found.until, mode="diff").collect()
+    return read_state(table, found.until)
+
+
+def _state(table: Table, snapshot: int) -> pl.LazyFrame:
+    if snapshot == 0:
+        return pl.LazyFrame(schema=table.schema.polars_schema)
+    return table.scan(snapshot=snapshot)
+
+
+@contextmanager
+def _expiry_told(table: Table, after: int) -> Iterator[None]:
+    try:
+        yield
+    except SnapshotNotFound as cause:
+        if not isinstance(cause, SnapshotExpired):
+            raise
+        raise ChangesExpired(
+            f"table {table.name}: snapshots after {after}, which were not consumed yet, have expired ({cause});"
+            " repair the whole target, and let the source keep snapshots for longer ('snapshot.time-retained')"
+        ) from cause
