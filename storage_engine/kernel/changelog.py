@@ -17,15 +17,17 @@ _BEFORE, _AFTER, _PLACE = "_BEFORE", "_AFTER", "_PLACE"
 _INSERT, _UPDATE_BEFORE, _UPDATE_AFTER, _DELETE = (pl.lit(kind, pl.Int8) for kind in range(4))
 
 
-def lookup_changelog(before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
-    """The changes that turn ``before`` into ``after``, sorted by key, each -U right before its +U.
+def lookup_changelog(
+    before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan, *, group: Sequence[str] = ()
+) -> pl.DataFrame:
+    """The changes that turn ``before`` into ``after``, in the order of ``after``, each -U right before its +U.
 
     ``before``: the stored record of each key below level 0 (retracts count as absent; keys without ``after`` are unchanged).
     ``after``: the merged row of each key that has a level-0 record, with its kind. Rows of a key keep the sequence number
     of the side they come from. Equal rows still give a pair, unless the option ``changelog-producer.row-deduplicate`` is on.
     """
     stored = drop_retracts(before)
-    keys = list(plan.keys)
+    keys = [*group, *plan.keys]
     pairs = (
         after.select(*keys, is_retract().alias(VALUE_KIND))
         .with_row_index(_AFTER)
@@ -66,17 +68,18 @@ def _without_equal(pairs: pl.DataFrame, before: pl.DataFrame, after: pl.DataFram
 
 
 def full_compaction_changelog(
-    before: pl.DataFrame, after: pl.DataFrame, records: pl.DataFrame, plan: MergePlan
+    before: pl.DataFrame, after: pl.DataFrame, records: pl.DataFrame, plan: MergePlan, *, group: Sequence[str] = ()
 ) -> pl.DataFrame:
     """The changes of a compaction to the top level, sorted by key.
 
     ``before``: rows that were at the top level; ``records``: all that were merged, those included; ``after``: the merged rows.
     A key whose only record was at the top level is unchanged.
     """
-    keys = list(plan.keys)
+    keys = [*group, *plan.keys]
     alone = records.group_by(keys).len().filter(pl.col("len") == 1)
     unchanged = before.select(keys).join(alone, on=keys, how="semi")
-    return lookup_changelog(before, after.join(unchanged, on=keys, how="anti", maintain_order="left"), plan)
+    changed = after.join(unchanged, on=keys, how="anti", maintain_order="left")
+    return lookup_changelog(before, changed, plan, group=group)
 
 
 def replay(changelog: pl.DataFrame, plan: MergePlan, group: Sequence[str] = ()) -> pl.DataFrame:

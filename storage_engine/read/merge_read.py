@@ -10,9 +10,10 @@ from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.kernel.predicate import part_over
 from storage_engine.options import MergeEngine
 from storage_engine.read.plan import Split
+from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
-from storage_engine.store.merge_frames import LEVEL, lowest_level_only, read_levels
+from storage_engine.store.merge_frames import GROUP, LEVEL, FilePart, lowest_level_only, read_parts
 
 BUCKET_COLUMN, FILE_PATH_COLUMN = "__bucket", "__file_path"
 METADATA_TYPES: dict[str, pl.DataType] = {BUCKET_COLUMN: pl.Int32(), FILE_PATH_COLUMN: pl.String()}
@@ -49,33 +50,27 @@ class SplitReader:
         return frame.select(self._columns)
 
     def _raw(self, split: Split) -> pl.DataFrame:
+        if FILE_PATH_COLUMN not in self._needed:
+            return self._rows(split, split.files, self._table_columns, self._pushed).drop(LEVEL, GROUP)
         parts = []
         for file in split.files:
-            frame = read_levels(
-                self._files,
-                [file],
-                split.bucket.directory,
-                self._table_columns,
-                vectors=split.bucket.vectors,
-                predicate=self._pushed,
-            )
-            if FILE_PATH_COLUMN in self._needed:
-                path = self._files.path_of(file, split.bucket.directory)
-                frame = frame.with_columns(pl.lit(path).alias(FILE_PATH_COLUMN))
-            parts.append(frame.drop(LEVEL))
+            path = self._files.path_of(file, split.bucket.directory)
+            rows = self._rows(split, [file], self._table_columns, self._pushed).drop(LEVEL, GROUP)
+            parts.append(rows.with_columns(pl.lit(path).alias(FILE_PATH_COLUMN)))
         return pl.concat(parts)
+
+    def _rows(
+        self, split: Split, files: Sequence[DataFileMeta], columns: Sequence[str], predicate: pl.Expr | None
+    ) -> pl.DataFrame:
+        directory, vectors = split.bucket.directory, split.bucket.vectors
+        parts = [FilePart(meta=file, directory=directory, vector=vectors.get(file.file_name)) for file in files]
+        return read_parts(self._files, parts, columns, predicate=predicate)
 
     def _merged(self, split: Split) -> pl.DataFrame:
         keys = self._schema.trimmed_primary_keys
         plan = MergePlan.of(self._schema).restricted(self._table_columns)
-        columns = plan.columns_needed(self._table_columns)
-        rows = read_levels(
-            self._files,
-            split.files,
-            split.bucket.directory,
-            [*columns, SEQUENCE_NUMBER, VALUE_KIND],
-            predicate=part_over(self._predicate, keys),
-        )
+        columns = [*plan.columns_needed(self._table_columns), SEQUENCE_NUMBER, VALUE_KIND]
+        rows = self._rows(split, split.files, columns, part_over(self._predicate, keys)).drop(GROUP)
         options = self._schema.table_options
         if options.needs_lookup and options.merge_engine is not MergeEngine.DEDUPLICATE:
             level0 = rows.filter(pl.col(LEVEL) == 0)

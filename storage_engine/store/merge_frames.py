@@ -1,8 +1,10 @@
-"""Rows of several files of a bucket as one frame, with the level that each came from."""
+"""Rows of several files as one frame, with the group and the level that each came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -11,42 +13,66 @@ from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.store.data_files import DataFiles
 
-LEVEL = "_LEVEL"
+LEVEL, GROUP, POSITION, FILE = "_LEVEL", "_GROUP", "_POSITION", "_FILE"
+_READER_THREADS = 4
 
 
-def read_levels(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """A file to be read: where it lies, which of its positions are deleted, and the group that its rows belong to."""
+
+    meta: DataFileMeta
+    directory: str
+    vector: DeletionVector | None = None
+    group: int = 0
+
+
+def read_parts(
     files: DataFiles,
-    metas: Iterable[DataFileMeta],
-    directory: str,
+    parts: Sequence[FilePart],
     columns: Sequence[str],
     *,
-    vectors: Mapping[str, DeletionVector] | None = None,
     frames: Mapping[str, pl.DataFrame] | None = None,
     predicate: pl.Expr | None = None,
+    positions: bool = False,
 ) -> pl.DataFrame:
-    """All rows of some files, minus their deleted positions, with ``_LEVEL`` (Int8) appended.
+    """All rows of some files minus their deleted positions, with ``_GROUP`` (Int32) and ``_LEVEL`` (Int8) appended.
 
-    ``frames`` are rows already in memory by file name. ``predicate`` only saves reading where no vector hides rows.
+    ``frames`` are rows already in memory by file name. ``predicate`` only saves reading, and only where no vector hides rows.
+    ``positions`` also appends ``_FILE`` (Int32 index into ``parts``) and ``_POSITION`` (Int64 row of the file).
     """
-    parts = []
-    for meta in metas:
-        vector = (vectors or {}).get(meta.file_name)
-        frame = (frames or {}).get(meta.file_name)
+
+    def read(item: tuple[int, FilePart]) -> pl.DataFrame:
+        number, part = item
+        frame = (frames or {}).get(part.meta.file_name)
         if frame is None:
-            frame = files.read(meta, directory, columns, None if vector else predicate)
+            pushed = None if part.vector or positions else predicate
+            frame = files.read(part.meta, part.directory, columns, pushed)
         else:
             frame = frame.select(columns)
-        if vector:
-            frame = without_positions(frame, vector)
-        parts.append(frame.with_columns(pl.lit(meta.level, pl.Int8).alias(LEVEL)))
-    return pl.concat(parts)
+        tags = [
+            pl.repeat(part.group, frame.height, dtype=pl.Int32, eager=True).alias(GROUP),
+            pl.repeat(part.meta.level, frame.height, dtype=pl.Int8, eager=True).alias(LEVEL),
+        ]
+        if positions:
+            tags += [
+                pl.repeat(number, frame.height, dtype=pl.Int32, eager=True).alias(FILE),
+                pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(POSITION),
+            ]
+        frame = frame.hstack(tags)
+        return frame.filter(_visible(part.vector, frame.height)) if part.vector else frame
+
+    if len(parts) == 1:
+        return read((0, parts[0]))
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
+        return pl.concat(list(pool.map(read, enumerate(parts))))
 
 
-def without_positions(frame: pl.DataFrame, vector: DeletionVector) -> pl.DataFrame:
-    """The rows of a whole file that its deletion vector does not hide."""
-    keep = np.ones(frame.height, dtype=np.bool_)
-    keep[vector.positions()] = False
-    return frame.filter(pl.Series(keep))
+def _visible(vector: DeletionVector, rows: int) -> pl.Series:
+    """For each row of a whole file, whether its deletion vector leaves it visible."""
+    visible = np.ones(rows, dtype=np.bool_)
+    visible[vector.positions()] = False
+    return pl.Series(visible)
 
 
 def lowest_level_only(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,8 +11,7 @@ from storage_engine.kernel.bucket import fixed_bucket
 from storage_engine.spec.manifest import EMPTY_ROW
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.live_files import BucketKey
-
-GROUP = "_GROUP"
+from storage_engine.store.merge_frames import GROUP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +47,15 @@ def _partitions(frame: pl.DataFrame, schema: TableSchema) -> tuple[list[bytes], 
     return partitions, joined[GROUP]
 
 
-def slices(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The groups of a frame sorted by ``_GROUP``: group index and its rows, without the column."""
+def by_group(frame: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    """The rows of each group of a frame sorted by ``_GROUP``, as slices without that column."""
     if frame.is_empty():
-        return
-    lengths = frame[GROUP].rle().struct.unnest()
+        return {}
+    runs = frame[GROUP].rle().struct.unnest()
     rows = frame.drop(GROUP)
+    found: dict[int, pl.DataFrame] = {}
     start = 0
-    for length, group in lengths.iter_rows():
-        yield group, rows.slice(start, length)
+    for length, group in runs.iter_rows():
+        found[group] = rows.slice(start, length)
         start += length
+    return found

@@ -1,11 +1,13 @@
-"""Compacts one bucket: rewrites or upgrades the files that were picked, with changelog and deletion vectors.
+"""Compacts buckets: rewrites or upgrades the files that were picked, with changelog and deletion vectors.
 
-Spec: "Compaction" and "Changelog producer" of Apache Paimon 1.3.1.
+Spec: "Compaction" and "Changelog producer" of Apache Paimon 1.3.1. What to compact is decided bucket by bucket; the rows of
+many buckets are then read, looked up and merged in one vectorised pass, with ``_GROUP`` as the leading key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -22,200 +24,254 @@ from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket
-from storage_engine.store.merge_frames import LEVEL, lowest_level_only, read_levels
-from storage_engine.write.point_lookup import PointLookup
+from storage_engine.store.merge_frames import GROUP, LEVEL, POSITION, FilePart, lowest_level_only, read_parts
+from storage_engine.write.bucket_router import by_group
+from storage_engine.write.point_lookup import Found, PointLookup
 
 _SMALL_FILE_SHARE = 0.7
+_PASS_BYTES = 64 << 20  # files merged in one pass, as stored; a larger group is a pass of its own
+_WRITER_THREADS = 4
 
 
-@dataclass(slots=True)
-class _Result:
-    """What a compaction has produced so far; grows section by section."""
-
-    before: list[DataFileMeta] = field(default_factory=list)
-    after: list[DataFileMeta] = field(default_factory=list)
-    changelog: list[DataFileMeta] = field(default_factory=list)
-    vectors: dict[str, DeletionVector] = field(default_factory=dict)
-    vectors_changed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Task:
-    """One pick of one bucket, with what is needed to carry it out."""
+    """One pick of one bucket, and what has come of it so far."""
 
     bucket: Bucket
     unit: CompactUnit
     levels: Levels
-    frames: Mapping[str, pl.DataFrame]
+    vectors: dict[str, DeletionVector]
+    vectors_changed: bool = False
+    before: list[DataFileMeta] = field(default_factory=list)
+    after: list[DataFileMeta] = field(default_factory=list)
+    changelog: list[DataFileMeta] = field(default_factory=list)
 
     @property
     def to_top(self) -> bool:
         return self.unit.output_level == self.levels.max_level
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Files of one task that are rewritten together."""
+
+    task: _Task
+    files: tuple[DataFileMeta, ...]
+
+    @property
+    def total_size(self) -> int:
+        return sum(file.file_size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Merged:
+    """A pass over many groups: rows read, rows merged, changes; all led by ``_GROUP``, sorted by it."""
+
+    rows: pl.DataFrame
+    merged: pl.DataFrame
+    changes: pl.DataFrame
+
+
 class Compactor:
     """Compacts buckets of one table version."""
 
     def __init__(self, schema: TableSchema, files: DataFiles, index_files: IndexFiles) -> None:
-        self._schema = schema
         self._options = schema.table_options
         self._files = files
         self._index_files = index_files
         self._plan = MergePlan.of(schema)
+        self._keys = [GROUP, *schema.trimmed_primary_keys]
         self._columns = (*schema.column_names, SEQUENCE_NUMBER, VALUE_KIND)
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
         self._lookup = PointLookup(schema, files)
 
-    def key_of(self, key: bytes) -> tuple[object, ...]:
-        """A serialized key as comparable Python values."""
-        return deserialize_row(self._key_types, key)
-
     def compact(
-        self, bucket: Bucket, *, full: bool = False, frames: Mapping[str, pl.DataFrame] | None = None
-    ) -> CommitMessage | None:
-        """Compact a bucket if its shape asks for it (``full``: into one run at the top level); None if nothing is to
-        be done.
+        self, buckets: Sequence[Bucket], *, full: bool = False, frames: Mapping[str, pl.DataFrame] | None = None
+    ) -> list[CommitMessage]:
+        """Compact the buckets whose shape asks for it (``full``: all, into one run at the top level).
 
         ``frames`` are rows of just-written files by name, which need no second reading.
         """
-        levels = Levels.of(bucket.files, num_levels=self._options.num_levels, trigger=self._options.compaction_trigger)
-        unit = pick(
-            levels,
-            self._options,
-            force_level0=self._options.needs_lookup,
-            full=full,
-            rewrite=frozenset(bucket.vectors),
-        )
+        tasks = [task for bucket in buckets if (task := self._task(bucket, full=full)) is not None]
+        groups = [group for task in tasks for group in self._groups(task)]
+        rewritten = [group for group in groups if not self._upgraded_at_once(group)]
+        for some in _passes(rewritten):
+            self._run(some, frames or {})
+        return [message for task in tasks if (message := self._message(task)) is not None]
+
+    def _task(self, bucket: Bucket, *, full: bool) -> _Task | None:
+        options = self._options
+        levels = Levels.of(bucket.files, num_levels=options.num_levels, trigger=options.compaction_trigger)
+        unit = pick(levels, options, force_level0=options.needs_lookup, full=full, rewrite=frozenset(bucket.vectors))
         if unit is None:
             return None
-        task = _Task(bucket=bucket, unit=unit, levels=levels, frames=frames or {})
-        result = _Result(vectors=dict(bucket.vectors))
-        groups = [[file] for file in unit.files] if unit.file_rewrite else self._groups(unit.files)
-        for group in groups:
-            self._compact_group(task, group, result)
-        return self._message(task, result)
+        return _Task(bucket=bucket, unit=unit, levels=levels, vectors=dict(bucket.vectors))
 
-    def _groups(self, files: Sequence[DataFileMeta]) -> list[list[DataFileMeta]]:
+    def _groups(self, task: _Task) -> Iterator[_Group]:
         """Files that must be rewritten together; a group of one file may be upgraded instead."""
+        if task.unit.file_rewrite:
+            yield from (_Group(task=task, files=(file,)) for file in task.unit.files)
+            return
         limit = _SMALL_FILE_SHARE * self._options.target_file_size_bytes(has_primary_key=True)
-        groups: list[list[DataFileMeta]] = []
         candidates: list[DataFileMeta] = []
-        for section in sections(files, self.key_of):
+        for section in sections(task.unit.files, lambda key: deserialize_row(self._key_types, key)):
             members = [file for run in section for file in run.files]
-            if len(section) == 1 and any(file.file_size >= limit for file in members):
-                if candidates:
-                    groups.append(candidates)
-                    candidates = []
-                groups += [[file] for file in members]
-            else:
+            if len(section) > 1 or all(file.file_size < limit for file in members):
                 candidates += members
-        return [*groups, candidates] if candidates else groups
+                continue
+            if candidates:
+                yield _Group(task=task, files=tuple(candidates))
+                candidates = []
+            yield from (_Group(task=task, files=(file,)) for file in members)
+        if candidates:
+            yield _Group(task=task, files=tuple(candidates))
 
-    def _compact_group(self, task: _Task, group: Sequence[DataFileMeta], result: _Result) -> None:
-        lookups = self._options.needs_lookup and any(file.level == 0 for file in group)
-        single = group[0] if len(group) == 1 else None
-        if single is not None and not lookups and self._may_upgrade(task, single):
-            self._upgrade(task, single, result)
-            return
-        rows = self._read(task, group, result.vectors)
-        merged, before = (
-            self._merge(task, group, rows, result) if lookups else (merge(rows.drop(LEVEL), self._plan), None)
-        )
-        if single is not None and lookups and self._unchanged(task, single, rows, merged):
-            self._upgrade(task, single, result)
-        else:
-            self._rewrite(task, group, merged, result)
-        self._write_changelog(task, rows, merged, before, result)
+    def _looks_up(self, group: _Group) -> bool:
+        return self._options.needs_lookup and any(file.level == 0 for file in group.files)
 
-    def _may_upgrade(self, task: _Task, file: DataFileMeta) -> bool:
-        if self._options.changelog_producer is ChangelogProducer.FULL_COMPACTION and task.to_top:
-            return file.level == task.levels.max_level
-        if file.file_name in task.bucket.vectors:
+    def _upgraded_at_once(self, group: _Group) -> bool:
+        """Move a file to the output level by metadata alone, where nothing has to be looked up or dropped."""
+        file, task = group.files[0], group.task
+        if len(group.files) > 1 or self._looks_up(group) or file.file_name in task.vectors:
             return False
-        return not (task.unit.drop_delete and file.delete_row_count != 0)
-
-    def _upgrade(self, task: _Task, file: DataFileMeta, result: _Result) -> None:
-        if file.level == task.unit.output_level:
-            return
-        result.before.append(file)
-        result.after.append(file.upgraded(task.unit.output_level))
-
-    def _unchanged(self, task: _Task, file: DataFileMeta, rows: pl.DataFrame, merged: pl.DataFrame) -> bool:
-        """Whether the level-0 file already holds the merged rows, so that moving it up is enough."""
-        if file.delete_row_count != 0 and task.unit.drop_delete:
+        full_changelog = self._options.changelog_producer is ChangelogProducer.FULL_COMPACTION and task.to_top
+        if full_changelog and file.level != task.levels.max_level:
             return False
-        return merged.height == rows.height and self._plan.keeps_input(rows, merged)
+        if task.unit.drop_delete and file.delete_row_count != 0:
+            return False
+        _upgrade(task, file)
+        return True
 
-    def _read(self, task: _Task, group: Sequence[DataFileMeta], vectors: Mapping[str, DeletionVector]) -> pl.DataFrame:
-        return read_levels(
-            self._files, group, task.bucket.directory, self._columns, vectors=vectors, frames=task.frames
-        )
+    def _run(self, groups: Sequence[_Group], frames: Mapping[str, pl.DataFrame]) -> None:
+        looking = [group for group in groups if self._looks_up(group)]
+        plain = [group for group in groups if not self._looks_up(group)]
+        for some, merge_pass in ((looking, self._lookup_pass), (plain, self._plain_pass)):
+            if some:
+                self._finish(some, merge_pass(some, self._read(some, frames)))
 
-    def _merge(
-        self, task: _Task, group: Sequence[DataFileMeta], rows: pl.DataFrame, result: _Result
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Merge a group that holds level 0 with the record of each key below it: merged rows, and those records.
+    def _read(self, groups: Sequence[_Group], frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        parts = [part for number, group in enumerate(groups) for part in _parts(number, group.task, group.files)]
+        return read_parts(self._files, parts, self._columns, frames=frames)
+
+    def _plain_pass(self, groups: Sequence[_Group], rows: pl.DataFrame) -> _Merged:
+        merged = merge(rows.drop(LEVEL), self._plan, group=(GROUP,))
+        changes = merged.clear()
+        if self._options.changelog_producer is ChangelogProducer.FULL_COMPACTION:
+            top = pl.Series(
+                [group.task.levels.max_level if group.task.to_top else -1 for group in groups], dtype=pl.Int8
+            )
+            of_row = top.gather(rows[GROUP])
+            to_top = rows.filter(of_row >= 0)
+            before = rows.filter(rows[LEVEL] == of_row).drop(LEVEL)
+            after = merged.join(to_top.select(GROUP).unique(), on=GROUP, how="semi", maintain_order="left")
+            changes = full_compaction_changelog(before, after, to_top.drop(LEVEL), self._plan, group=(GROUP,))
+        return _Merged(rows=rows, merged=merged, changes=changes)
+
+    def _lookup_pass(self, groups: Sequence[_Group], rows: pl.DataFrame) -> _Merged:
+        """Merge groups that hold level 0 with the record of each key below it.
 
         The record below is the one at the lowest level above 0, in the group itself or else beyond the output level.
         """
-        keys = list(self._schema.trimmed_primary_keys)
-        level0 = rows.filter(pl.col(LEVEL) == 0)
-        inside = lowest_level_only(rows.filter(pl.col(LEVEL) > 0), keys)
-        fresh = level0.select(keys).unique()
-        missing = fresh.join(inside.select(keys), on=keys, how="anti") if inside.height else fresh
-        beyond = [file for file in task.bucket.files if file.level > task.unit.output_level and file not in group]
-        beyond = [file for file in beyond if file not in task.unit.files]
-        found = self._lookup.find(missing, beyond, task.bucket, result.vectors, self._columns)
-        if self._options.deletion_vectors and found.positions:
-            for name, positions in found.positions.items():
-                result.vectors[name] = result.vectors.get(name, DeletionVector()).with_positions(positions)
-            result.vectors_changed = True
-        before = pl.concat([inside.drop(LEVEL).join(fresh, on=keys, how="semi"), found.rows])
-        records = pl.concat([level0.drop(LEVEL), inside.drop(LEVEL), found.rows])
-        merged = merge(records, self._plan, pass_through=False)
-        return merged, before
+        level0 = rows.filter(pl.col(LEVEL) == 0).drop(LEVEL)
+        inside = lowest_level_only(rows.filter(pl.col(LEVEL) > 0), self._keys).drop(LEVEL)
+        fresh = level0.select(self._keys).unique()
+        missing = fresh.join(inside, on=self._keys, how="anti")
+        beyond = [part for number, group in enumerate(groups) for part in _beyond(number, group)]
+        found = self._lookup.find(missing, beyond)
+        if self._options.deletion_vectors:
+            _mask(groups, found)
+        below = pl.concat([inside.select(level0.columns), found.rows.select(level0.columns)])
+        merged = merge(pl.concat([level0, below]), self._plan, group=(GROUP,), pass_through=False)
+        changes = merged.clear()
+        if self._options.changelog_producer is ChangelogProducer.LOOKUP:
+            before = below.join(fresh, on=self._keys, how="semi")
+            after = merged.join(fresh, on=self._keys, how="semi", maintain_order="left")
+            changes = lookup_changelog(before, after, self._plan, group=(GROUP,))
+        return _Merged(rows=rows, merged=merged, changes=changes)
 
-    def _rewrite(self, task: _Task, group: Sequence[DataFileMeta], merged: pl.DataFrame, result: _Result) -> None:
+    def _finish(self, groups: Sequence[_Group], done: _Merged) -> None:
+        """Write what a pass gave, group by group."""
+        merged, rows, changes = by_group(done.merged), by_group(done.rows), by_group(done.changes)
+
+        def finish(item: tuple[int, _Group]) -> None:
+            number, group = item
+            mine = merged.get(number, done.merged.clear().drop(GROUP))
+            self._replace(group, rows.get(number), mine)
+            if number in changes:
+                role = self._files.changelog_role(group.task.unit.output_level)
+                group.task.changelog += self._files.write(changes[number], group.task.bucket.directory, role)
+
+        with ThreadPoolExecutor(_WRITER_THREADS) as pool:
+            list(pool.map(finish, enumerate(groups)))
+
+    def _replace(self, group: _Group, rows: pl.DataFrame | None, merged: pl.DataFrame) -> None:
+        task, file = group.task, group.files[0]
+        alone = len(group.files) == 1 and file.file_name not in task.vectors
+        drops = task.unit.drop_delete and file.delete_row_count != 0
+        if alone and not drops and rows is not None and self._plan.keeps_input(rows, merged):
+            _upgrade(task, file)
+            return
         kept = drop_retracts(merged) if task.unit.drop_delete else merged
         role = self._files.data_role(task.unit.output_level, FileSource.COMPACT)
-        result.before += group
-        result.after += self._files.write(kept, task.bucket.directory, role)
-        for file in group:
-            if result.vectors.pop(file.file_name, None) is not None:
-                result.vectors_changed = True
+        task.before += group.files
+        task.after += self._files.write(kept, task.bucket.directory, role)
+        for member in group.files:
+            task.vectors_changed |= task.vectors.pop(member.file_name, None) is not None
 
-    def _write_changelog(
-        self,
-        task: _Task,
-        rows: pl.DataFrame,
-        merged: pl.DataFrame,
-        before: pl.DataFrame | None,
-        result: _Result,
-    ) -> None:
-        producer = self._options.changelog_producer
-        changes = None
-        if producer is ChangelogProducer.LOOKUP and before is not None:
-            keys = list(self._schema.trimmed_primary_keys)
-            fresh = rows.filter(pl.col(LEVEL) == 0).select(keys).unique()
-            changes = lookup_changelog(before, merged.join(fresh, on=keys, how="semi"), self._plan)
-        elif producer is ChangelogProducer.FULL_COMPACTION and task.to_top:
-            top = rows.filter(pl.col(LEVEL) == task.levels.max_level).drop(LEVEL)
-            changes = full_compaction_changelog(top, merged, rows.drop(LEVEL), self._plan)
-        if changes is not None and changes.height:
-            role = self._files.changelog_role(task.unit.output_level)
-            result.changelog += self._files.write(changes, task.bucket.directory, role)
-
-    def _message(self, task: _Task, result: _Result) -> CommitMessage | None:
-        bucket = task.bucket
-        if not result.before and not result.changelog:
+    def _message(self, task: _Task) -> CommitMessage | None:
+        if not task.before and not task.changelog:
             return None
-        added = (self._index_files.write_deletion_vectors(result.vectors),) if result.vectors_changed else ()
+        vectors = (self._index_files.write_deletion_vectors(task.vectors),) if task.vectors_changed else ()
         return CommitMessage(
-            partition=bucket.partition,
-            bucket=bucket.bucket,
-            total_buckets=bucket.total_buckets,
-            compact_before=tuple(result.before),
-            compact_after=tuple(result.after),
-            compact_changelog_files=tuple(result.changelog),
-            compact_new_index_files=added,
+            partition=task.bucket.partition,
+            bucket=task.bucket.bucket,
+            total_buckets=task.bucket.total_buckets,
+            compact_before=tuple(task.before),
+            compact_after=tuple(task.after),
+            compact_changelog_files=tuple(task.changelog),
+            compact_new_index_files=vectors,
         )
+
+
+def _passes(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
+    """Groups in portions that fit one pass."""
+    some: list[_Group] = []
+    size = 0
+    for group in groups:
+        if some and size + group.total_size > _PASS_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(group)
+        size += group.total_size
+    if some:
+        yield some
+
+
+def _upgrade(task: _Task, file: DataFileMeta) -> None:
+    if file.level != task.unit.output_level:
+        task.before.append(file)
+        task.after.append(file.upgraded(task.unit.output_level))
+
+
+def _parts(number: int, task: _Task, files: Sequence[DataFileMeta]) -> list[FilePart]:
+    return [
+        FilePart(meta=file, directory=task.bucket.directory, vector=task.vectors.get(file.file_name), group=number)
+        for file in files
+    ]
+
+
+def _beyond(number: int, group: _Group) -> list[FilePart]:
+    """The files of a bucket above the output level, which keys of level 0 are looked up in."""
+    task = group.task
+    unit = {file.file_name for file in task.unit.files}
+    files = [file for file in task.bucket.files if file.level > task.unit.output_level and file.file_name not in unit]
+    return _parts(number, task, files)
+
+
+def _mask(groups: Sequence[_Group], found: Found) -> None:
+    """Hide the found rows behind deletion vectors: newer ones replace them."""
+    for (number, name), places in found.places.partition_by([GROUP, "file_name"], as_dict=True).items():
+        task = groups[int(str(number))].task
+        old = task.vectors.get(str(name), DeletionVector())
+        task.vectors[str(name)] = old.with_positions(places[POSITION].to_numpy())
+        task.vectors_changed = True

@@ -19,7 +19,8 @@ from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles, FileRole
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles, check_total_buckets
-from storage_engine.write.bucket_router import GROUP, RoutedFrame, route, slices
+from storage_engine.store.merge_frames import GROUP
+from storage_engine.write.bucket_router import RoutedFrame, by_group, route
 
 _WRITER_THREADS = 2
 
@@ -58,7 +59,7 @@ class Level0Writer:
         )
         changelog: dict[int, pl.DataFrame] = {}
         if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
-            changelog = dict(slices(sort_by_key(numbered, self._plan, group=(GROUP,))))
+            changelog = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
         merged = merge(numbered, self._plan, group=(GROUP,))
         if level:
             merged = drop_retracts(merged)
@@ -69,7 +70,7 @@ class Level0Writer:
                 rows,
                 group,
             )
-            for group, rows in slices(merged)
+            for group, rows in by_group(merged).items()
             for key in (routed.keys[group],)
         ]
         with ThreadPoolExecutor(_WRITER_THREADS) as pool:

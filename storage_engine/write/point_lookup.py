@@ -1,32 +1,27 @@
-"""Finds the current record of some keys in files above level 0."""
+"""Finds the current record of some keys in files above level 0, for many buckets at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
-from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.kernel.keys import key_order
-from storage_engine.spec.manifest import DataFileMeta
-from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
-from storage_engine.store.live_files import Bucket
-from storage_engine.store.merge_frames import without_positions
+from storage_engine.store.merge_frames import FILE, GROUP, POSITION, FilePart, lowest_level_only, read_parts
 
-_POSITION = "_POSITION"
+_LARGE_FILE_ROWS = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Rows found (key-value frame) and their 0-based positions by data file name."""
+    """Rows found (key-value frame with ``_GROUP``), and where: ``_GROUP``, ``file_name``, ``_POSITION``."""
 
     rows: pl.DataFrame
-    positions: Mapping[str, npt.NDArray[np.int64]]
+    places: pl.DataFrame
 
 
 class PointLookup:
@@ -34,57 +29,40 @@ class PointLookup:
 
     def __init__(self, schema: TableSchema, files: DataFiles) -> None:
         self._files = files
-        self._schema = schema
         self._keys = list(schema.trimmed_primary_keys)
         self._key_types = schema.types_of(self._keys)
+        self._columns = [*schema.column_names, SEQUENCE_NUMBER, VALUE_KIND]
+        system = {SEQUENCE_NUMBER: pl.Int64(), VALUE_KIND: pl.Int8(), GROUP: pl.Int32()}
+        self._empty = pl.DataFrame(schema={**schema.polars_schema, **system})
 
-    def find(
-        self,
-        keys: pl.DataFrame,
-        metas: Sequence[DataFileMeta],
-        bucket: Bucket,
-        vectors: Mapping[str, DeletionVector],
-        columns: Sequence[str],
-    ) -> Found:
-        """The record of each of ``keys`` (distinct) in the given files; keys that none has are absent from the
-        answer.
-        """
-        rows: list[pl.DataFrame] = []
-        positions: dict[str, npt.NDArray[np.int64]] = {}
-        missing = keys
-        for meta in sorted(metas, key=lambda file: file.level):
-            if missing.is_empty():
-                break
-            if not self._may_hold(meta, missing):
-                continue
-            found = self._in_file(missing, meta, bucket, vectors.get(meta.file_name), columns)
-            if found.height:
-                positions[meta.file_name] = found[_POSITION].to_numpy()
-                rows.append(found.drop(_POSITION))
-                missing = missing.join(found, on=self._keys, how="anti")
-        empty = pl.DataFrame(schema=self._empty_schema(columns))
-        return Found(rows=pl.concat([empty, *rows]), positions=positions)
+    def find(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> Found:
+        """The record of each of ``keys`` (distinct, with ``_GROUP``) in the files of its group; absent where none has it."""
+        candidates = self._candidates(keys, parts)
+        held = [part for part in candidates if part.meta.row_count <= _LARGE_FILE_ROWS or self._holds_any(part, keys)]
+        if not held:
+            places = pl.DataFrame(schema={GROUP: pl.Int32, "file_name": pl.String, POSITION: pl.Int64})
+            return Found(rows=self._empty, places=places)
+        on = [GROUP, *self._keys]
+        rows = read_parts(self._files, held, self._columns, positions=True).join(keys, on=on, how="semi")
+        rows = lowest_level_only(rows, on)
+        names = pl.Series("file_name", [part.meta.file_name for part in held])
+        places = rows.select(GROUP, POSITION).with_columns(names.gather(rows[FILE]))
+        return Found(rows=rows.select(self._empty.columns), places=places)
 
-    def _in_file(
-        self,
-        keys: pl.DataFrame,
-        meta: DataFileMeta,
-        bucket: Bucket,
-        vector: DeletionVector | None,
-        columns: Sequence[str],
-    ) -> pl.DataFrame:
-        frame = self._files.read(meta, bucket.directory, columns)
-        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(_POSITION))
-        if vector:
-            frame = without_positions(frame, vector)
-        return frame.join(keys, on=self._keys, how="semi")
+    def _candidates(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> list[FilePart]:
+        """Files whose range of the first key column meets that of their group's keys."""
+        first = self._keys[0]
+        ends = keys.group_by(GROUP).agg(pl.col(first).min().alias("low"), pl.col(first).max().alias("high"))
+        ranges = {group: (key_order([low]), key_order([high])) for group, low, high in ends.iter_rows()}
+        return [
+            part
+            for part in parts
+            if part.group in ranges
+            and key_order(deserialize_row(self._key_types, part.meta.min_key)[:1]) <= ranges[part.group][1]
+            and key_order(deserialize_row(self._key_types, part.meta.max_key)[:1]) >= ranges[part.group][0]
+        ]
 
-    def _may_hold(self, meta: DataFileMeta, keys: pl.DataFrame) -> bool:
-        ends = keys.select(self._keys).sort(self._keys)
-        low = key_order(deserialize_row(self._key_types, meta.min_key))
-        high = key_order(deserialize_row(self._key_types, meta.max_key))
-        return not (key_order(ends.row(-1)) < low or key_order(ends.row(0)) > high)
-
-    def _empty_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
-        system = {"_SEQUENCE_NUMBER": pl.Int64(), "_VALUE_KIND": pl.Int8()}
-        return {name: system.get(name) or self._schema.polars_schema[name] for name in columns}
+    def _holds_any(self, part: FilePart, keys: pl.DataFrame) -> bool:
+        """Whether a large file has any of the keys: reads its key columns alone."""
+        stored = read_parts(self._files, [part], self._keys)
+        return not stored.join(keys, on=[GROUP, *self._keys], how="semi").is_empty()

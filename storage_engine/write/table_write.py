@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -33,7 +32,6 @@ from storage_engine.write.level0_writer import Level0Writer
 from storage_engine.write.offsets import Offsets
 
 _COMPACTION_ATTEMPTS = 5
-_COMPACTION_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +142,7 @@ class TableWrite:
         for _ in range(_COMPACTION_ATTEMPTS):
             latest = self._store.snapshots.latest()
             buckets = self._live.buckets(latest, only=keys)
-            with ThreadPoolExecutor(_COMPACTION_THREADS) as pool:
-                found = pool.map(
-                    lambda bucket: self._compactor.compact(bucket, full=full, frames=frames), buckets.values()
-                )
-                messages = [message for message in found if message is not None]
+            messages = self._compactor.compact(list(buckets.values()), full=full, frames=frames)
             if not messages:
                 return None
             try:
