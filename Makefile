@@ -3,6 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
 EVENTS ?= 200000
@@ -14,13 +15,13 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+CREATED := $(VENV)/created
 RUN_READY := $(VENV)/run-ready
 DEV_READY := $(VENV)/dev-ready
 BENCH_READY := $(VENV)/bench-ready
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
-INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation --editable .
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
-	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links pyproject.toml --group build
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links
+COMPILE_OURS := $(COMPILE) --only-binary :all: pyproject.toml --group build
 ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
 
 .PHONY: help demo ui test pytest lint typecheck contracts definitions format bench lock setup clean
@@ -62,9 +63,10 @@ bench: $(BENCH_READY) ## Run the benchmarks beside the peers
 	@$(BIN)/python -m benchmarks
 
 lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
-	$(COMPILE) --upgrade --output-file requirements.lock
-	$(COMPILE) --upgrade --group dev --extra s3 --constraint requirements.lock --output-file requirements-dev.lock
-	$(COMPILE) --upgrade --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
+	$(COMPILE_OURS) --output-file requirements.lock
+	$(COMPILE_OURS) --group dev --extra s3 --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE_OURS) --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
+	$(COMPILE) --group pyproject.toml:pypaimon --output-file requirements-pypaimon.lock
 
 setup: $(DEV_READY) ## Build the environment of `make test` and nothing else
 
@@ -72,22 +74,18 @@ clean: ## Remove what was built: environment, caches, Dagster's state; warehouse
 	rm -rf $(VENV) .dagster .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+$(CREATED):
 	@sh tools/create_venv.sh $(VENV)
-
-$(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
-	@echo "Installing the locked dependencies into $(VENV) …"
-	@$(PIP) --require-hashes --requirement requirements.lock
-	@$(INSTALL_PROJECT)
 	@touch $@
 
-$(DEV_READY): requirements-dev.lock pyproject.toml | $(BIN)/python
-	@echo "Installing the locked dependencies and tools into $(VENV) …"
-	@$(PIP) --require-hashes --requirement requirements-dev.lock
-	@$(INSTALL_PROJECT)
+$(RUN_READY): requirements.lock pyproject.toml | $(CREATED)
+	@sh tools/install_locked.sh $(VENV) $<
+	@touch $@
+
+$(DEV_READY): requirements-dev.lock pyproject.toml | $(CREATED)
+	@sh tools/install_locked.sh $(VENV) $<
 	@touch $@ $(RUN_READY)
 
 $(BENCH_READY): requirements-bench.lock | $(DEV_READY)
-	@echo "Installing the peers into $(VENV) …"
-	@$(PIP) --require-hashes --requirement requirements-bench.lock
+	@sh tools/install_locked.sh $(VENV) $<
 	@touch $@

@@ -25,6 +25,10 @@ fail() {
     exit 1
 }
 
+if "$directory/bin/python" -m pip --version >/dev/null 2>&1; then
+    exit 0
+fi
+
 fitting=$(first_python pass)
 [ -n "$fitting" ] || fail "Python 3.11 to 3.14 is needed, none found among: $candidates." \
     "Install one, or name it: make PYTHON=/path/to/python3 …"
