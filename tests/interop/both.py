@@ -1,0 +1,86 @@
+"""One table in two engines: this one and real Flink, which must tell the same of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from storage_engine import Catalog, Table
+from tests.interop.flink.canonical import Row, canon, canon_changes, in_order
+from tests.interop.flink.server import FlinkSession
+
+Changes = list[tuple[str, Row]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Both:
+    """A warehouse that both engines have open."""
+
+    ours: Catalog
+    flink: FlinkSession
+
+    def create(self, name: str, columns: str, options: dict[str, str], *, by: str = "ours", rest: str = "") -> Shared:
+        """Creates a table by one engine's DDL; ``rest`` is what stands before WITH."""
+        pairs = ", ".join(f"'{key}' = '{value}'" for key, value in options.items())
+        ddl = f"CREATE TABLE {name} ({columns}) {rest} WITH ({pairs})"
+        if by == "ours":
+            self.ours.execute(ddl)
+        else:
+            self.flink.sql(ddl)
+        return Shared(both=self, name=name)
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """One table, which either engine writes and compacts, and whose reads must agree."""
+
+    both: Both
+    name: str
+    compared: int = 0
+    """The snapshot up to which the changelogs were compared."""
+    changes: dict[int, Changes] = field(default_factory=dict)
+
+    @property
+    def table(self) -> Table:
+        """The table in this engine."""
+        return self.both.ours.table(self.name)
+
+    def write(self, frame: pl.DataFrame, *, by: str) -> None:
+        """Upserts a frame, which may have ``_row_kind``, as one commit of an engine."""
+        if by == "ours":
+            self.table.write(frame)
+            return
+        kinds = pl.lit("+I").alias("_row_kind")
+        changes = frame if "_row_kind" in frame.columns else frame.with_columns(kinds)
+        self.both.flink.write(self.name, canon_changes(changes))
+
+    def compact(self, *, by: str, full: bool = True) -> None:
+        """Compacts the table by an engine."""
+        if by == "ours":
+            self.table.compact(full=full)
+        else:
+            self.both.flink.compact(self.name, full=full)
+
+    def rows(self) -> list[Row]:
+        """The rows, sorted, after comparing what the two engines read."""
+        ours = canon(self.table.scan().collect())
+        theirs = in_order(self.both.flink.read(self.name).rows)
+        assert ours == theirs
+        return ours
+
+    def new_changes(self) -> Changes:
+        """The changes since the last call, sorted, after comparing what the engines read of every snapshot."""
+        latest = self.table.latest_snapshot()
+        last = 0 if latest is None else latest.id
+        theirs: defaultdict[int, Changes] = defaultdict(list)
+        for snapshot, kind, row in self.both.flink.changelog(self.name, self.compared, last):
+            theirs[snapshot].append((kind, row))
+        found: Changes = []
+        for snapshot in range(self.compared + 1, last + 1):
+            ours = canon_changes(self.table.changes(snapshot - 1, snapshot).collect())
+            assert in_order(ours) == in_order(theirs[snapshot]), f"snapshot {snapshot}"
+            found += ours
+        self.compared = last
+        return in_order(found)
