@@ -39,7 +39,6 @@ _SEQUENCE_FIELD = DataField(
 )
 _KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
 _KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
-_RETRACT_KINDS = (1, 3)
 _SAMPLE_ROWS = 10_000
 
 
@@ -140,11 +139,7 @@ class DataFiles:
         schema, keys = self._schema, self._schema.trimmed_primary_keys
         key_fields = [schema.by_name[key] for key in keys]
         key_types = schema.types_of(keys)
-        numbers = frame.select(
-            low=pl.col(SEQUENCE_NUMBER).min(),
-            high=pl.col(SEQUENCE_NUMBER).max(),
-            deletes=pl.col(VALUE_KIND).is_in(_RETRACT_KINDS).sum(),
-        ).row(0)
+        numbers = frame[SEQUENCE_NUMBER].to_numpy()
         ends = frame.select(keys)
         value_stats = _stats(frame, self._value_fields, _VALUE_STATS_LENGTH)
         partial = len(self._value_fields) < len(schema.fields)
@@ -157,12 +152,12 @@ class DataFiles:
             key_stats=_stats(frame, key_fields, _KEY_STATS_LENGTH),
             value_stats=value_stats,
             value_stats_cols=tuple(field.name for field in self._value_fields) if partial else None,
-            min_sequence_number=numbers[0],
-            max_sequence_number=numbers[1],
+            min_sequence_number=int(numbers.min()),
+            max_sequence_number=int(numbers.max()),
             schema_id=schema.id,
             level=role.level,
             creation_time_millis=_local_wall_clock_millis(),
-            delete_row_count=numbers[2],
+            delete_row_count=int((frame[VALUE_KIND].to_numpy() & 1).sum()),  # -U is 1, -D is 3
             file_source=role.source,
         )
 

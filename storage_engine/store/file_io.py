@@ -12,6 +12,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ _CLIENT_OF = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", 
 _MODIFIED_KEYS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 _LEAST_SECRET_LENGTH = 4
 _HARMLESS_OPTIONS = frozenset({"endpoint_url", "endpoint", "region_name", "region", "use_ssl"})
+
+_SYNC_THREADS = 8  # syncing waits for the disk, not for a core
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,9 +305,16 @@ class FileIO:
         """
         with self._unsynced_lock:
             directories, self._unsynced = sorted(self._unsynced), set()
-        for directory in directories:
+
+        def sync(directory: str) -> None:
             with suppress(FileMissing):
                 self.sync_directory(directory)
+
+        if len(directories) > 1:
+            with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+                list(pool.map(sync, directories))
+        elif directories:
+            sync(directories[0])
 
     def _mark_unsynced(self, directory: str) -> None:
         if self._fsync:

@@ -73,7 +73,7 @@ def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
     A dictionary on other columns doubles the time of a large write and saves nothing; a small frame is not worth the sampling.
     """
     if frame.height <= _SAMPLE_ROWS:
-        return True
+        return False
     step = frame.height // _SAMPLE_ROWS
     flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Boolean]
     sample = frame.lazy().select(flat).gather_every(step).select(pl.all().n_unique()).collect()
