@@ -24,7 +24,7 @@ KEPT_ORDER = "_KEPT_ORDER"
 HELPERS = frozenset({KEY_INDEX, RETRACT, ROW, ORDER, KEPT_ORDER})
 DELETE_KIND = 3
 _COMPACT_DECIMAL_PRECISION = 18
-_SAFE_DECIMAL = 1e38
+_LONGEST_DECIMAL_PRECISION = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,9 @@ def _fitted_decimal(values: pl.Series, data_type: DataType) -> pl.Series:
     """A sum beyond the precision stays as it is up to 18 digits (Paimon does not check those), and is null above."""
     dtype, precision, scale = data_type.to_polars(), data_type.precision or 10, data_type.scale or 0
     fitted = values.cast(dtype, strict=False)
+    if precision == _LONGEST_DECIMAL_PRECISION:
+        too_long = fitted.to_physical().abs() >= 10**_LONGEST_DECIMAL_PRECISION
+        return fitted.set(too_long.fill_null(value=False), None)
     if precision > _COMPACT_DECIMAL_PRECISION or fitted.null_count() == values.null_count():
         return fitted
     unchecked = values.to_arrow().cast(pa.decimal128(38, scale)).view(pa.decimal128(precision, scale))

@@ -141,7 +141,15 @@ def _sum(column: Column) -> pl.Expr:
         signed: pl.Expr = pl.when(counts & pl.col(RETRACT)).then(-value).when(counts).then(value)
     else:
         signed = pl.when(column.position.is_not_null()).then(value)
-    return _or_null_if_none(signed.sum(), signed)
+    return _or_null_if_none(_checked_sum(signed, column.rule.type), signed)
+
+
+def _checked_sum(values: pl.Expr, data_type: DataType) -> pl.Expr:
+    """A sum, null where 128 bits do not hold it: a grouped sum of decimals wraps around without a word."""
+    if data_type.root is not TypeRoot.DECIMAL or (data_type.precision or 0) <= _SAFE_PRECISION:
+        return values.sum()
+    limit = _LARGEST_UNSCALED / 10 ** (data_type.scale or 0)
+    return pl.when(values.cast(pl.Float64).sum().abs() < limit).then(values.sum())
 
 
 def _product(column: Column) -> pl.Expr:
@@ -307,6 +315,8 @@ def _check_nested_update(rule: ColumnRule) -> None:
         raise InvalidOption(f"option 'fields.{rule.name}.nested-key' names {unknown[0]!r}, which is no field")
 
 
+_SAFE_PRECISION = 28  # as many rows as a frame can have still fit 128 bits
+_LARGEST_UNSCALED = 1.5e38
 _NUMERIC = INTEGER_ROOTS | FLOAT_ROOTS | {TypeRoot.DECIMAL}
 _COMPARABLE = frozenset(TypeRoot) - NESTED_ROOTS
 LAST_VALUE = "last_value"

@@ -128,7 +128,9 @@ def _nested(values: pl.Series, data_type: DataType) -> Converted | None:
     bad = _overflows(values, expression)
     if bad:
         marked = pl.repeat(value=False, n=len(values), dtype=pl.Boolean, eager=True).scatter(bad, values=True)
-        kept = pl.select(pl.when(~marked).then(values)).to_series().alias(values.name)
+        # Gathered, since a nulled list may still carry its elements along.
+        rows = pl.int_range(len(values), dtype=pl.get_index_type(), eager=True).set(marked, None)
+        kept = values.gather(rows)
         converted = kept.to_frame().select(expression).to_series()
         return Converted(values=converted, bad=marked, reason=f"holds a number out of the range of {data_type.sql}")
     return _without_null_keys(values.to_frame().select(expression).to_series(), data_type)

@@ -21,7 +21,7 @@ from storage_engine.kernel.aggregators import (
 )
 from storage_engine.options import ChangelogProducer, MergeEngine, parse_bool
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
-from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, DataField
+from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, DataField, TypeRoot
 
 _IGNORE_DELETE_KEYS = (
     "ignore-delete",
@@ -290,8 +290,10 @@ def _function_name(schema: TableSchema, name: str) -> str | None:
 
 def _rule(schema: TableSchema, field: DataField, function: str) -> ColumnRule:
     options, prefix = schema.options, f"fields.{field.name}."
-    if function in SKETCHES:
-        raise Unsupported(f"column {field.name!r}: aggregate function {function!r} is not done here")
+    if function in SKETCHES or (function == "product" and field.type.root is TypeRoot.DECIMAL):
+        raise Unsupported(
+            f"column {field.name!r} of type {field.type.sql}: aggregate function {function!r} is not done here"
+        )
     aggregator = AGGREGATORS.get(function)
     if aggregator is None:
         raise InvalidOption(
