@@ -161,8 +161,18 @@ def _saturated(cast: _Cast) -> pl.Expr:
 
 
 def _to_decimal(cast: _Cast) -> pl.Expr:
-    """Rounded half up; null where the precision does not suffice."""
-    return cast.values.cast(cast.target.to_polars(), strict=False)
+    """Rounded half up (away from zero); null where the precision does not suffice."""
+    values, scale = cast.values, cast.target.scale or 0
+    if cast.source.root is TypeRoot.DECIMAL:
+        values = values.round(scale, mode="half_away_from_zero")
+    elif cast.source.root in FLOAT_ROOTS and scale <= _TEXT_SCALE:
+        # By way of the shortest text, which is the number that Java rounds; large floats have no fraction.
+        text = values.cast(pl.String)
+        exact = text.cast(pl.Decimal(_MAX_PRECISION, _TEXT_SCALE), strict=False)
+        rounded = exact.round(scale, mode="half_away_from_zero").cast(cast.target.to_polars(), strict=False)
+        whole = text.cast(cast.target.to_polars(), strict=False)
+        return pl.when(values.abs() < _LARGEST_FRACTION).then(rounded).otherwise(whole)
+    return values.cast(cast.target.to_polars(), strict=False)
 
 
 def _decimal_to_integer(cast: _Cast) -> pl.Expr:
@@ -250,6 +260,7 @@ def _bytes_cut(cast: _Cast) -> pl.Expr:
     return cast.values if cast.target.length is None else cast.values.bin.head(cast.target.length)
 
 
+_MAX_PRECISION, _TEXT_SCALE, _LARGEST_FRACTION = 38, 18, 2.0**53
 _BOOLEAN, _DECIMAL = frozenset({TypeRoot.BOOLEAN}), frozenset({TypeRoot.DECIMAL})
 _DATE, _TIME = frozenset({TypeRoot.DATE}), frozenset({TypeRoot.TIME})
 _BYTES = frozenset({TypeRoot.BINARY, TypeRoot.VARBINARY})
