@@ -36,6 +36,7 @@ PROGRAM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
 _CONFIGURATION = """\
 [mariadbd]
 datadir={data}
+tmpdir={folder}/tmp
 socket=mariadb.sock
 pid-file={folder}/mariadb.pid
 log-error={folder}/error.log
@@ -212,12 +213,13 @@ class MariaDbServer:
 
     def _prepare(self) -> None:
         """Make the data directory if it is new, and write the configuration for a free port."""
-        data = self.folder / "data"
+        data, temporary = self.folder / "data", self.folder / "tmp"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        temporary.mkdir(exist_ok=True)  # of its own: a server that starts clears its temporary folder
         if not (data / "mysql").is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
             shutil.rmtree(data, ignore_errors=True)
-            _create_data_directory(data)
+            _create_data_directory(data, temporary)
         known = self._settings() if (self.folder / "server.json").exists() else {}
         passwords = known.get("passwords") or {user: secrets.token_hex(16) for user in ("admin", "app", "reader")}
         port = _free_port(known.get("port", 0))
@@ -273,7 +275,8 @@ def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
-def _create_data_directory(data: Path) -> None:
+def _create_data_directory(data: Path, temporary: Path) -> None:
+    """Fill a new data directory; ``temporary`` is the server's own temporary folder."""
     program = _program("mariadb-install-db")
     if program is None:
         raise MariaDbMissing("mariadb-install-db is not installed")
@@ -284,6 +287,7 @@ def _create_data_directory(data: Path) -> None:
     ]
     done = subprocess.run(  # noqa: S603 - our own folder
         [program, "--no-defaults", "--skip-test-db", "--skip-name-resolve", *arguments],
+        env=os.environ | {"TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,
