@@ -217,9 +217,11 @@ class MariaDbServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         temporary.mkdir(exist_ok=True)  # of its own: a server that starts clears its temporary folder
-        if not (data / "mysql").is_dir():
-            shutil.rmtree(data, ignore_errors=True)
-            _create_data_directory(data, temporary)
+        if not data.exists():
+            unfinished = self.folder / "data.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _create_data_directory(unfinished, temporary)
+            unfinished.replace(data)
         known = self._settings() if (self.folder / "server.json").exists() else {}
         passwords = known.get("passwords") or {user: secrets.token_hex(16) for user in ("admin", "app", "reader")}
         port = _free_port(known.get("port", 0))

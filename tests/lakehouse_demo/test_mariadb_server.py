@@ -129,6 +129,13 @@ def test_the_log_tells_whole_rows(server: MariaDbServer) -> None:
     }
 
 
+def test_a_set_up_that_was_cut_off_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "data.unfinished" / "mysql").mkdir(parents=True)
+    with MariaDbServer(tmp_path) as server:
+        add_row(server, 1)
+        assert rows(server) == [1]
+
+
 def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
     server = MariaDbServer(tmp_path / "broken")
     with server:
