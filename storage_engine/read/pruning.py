@@ -101,7 +101,7 @@ class Pruner:
         return self._on_partition is None or row.filter(self._on_partition).height > 0
 
     def _ruled_out(self, predicate: pl.Expr, ranges: Sequence[_Range]) -> pl.Series:
-        names = predicate.meta.root_names()
+        names = list(dict.fromkeys(predicate.meta.root_names()))
         frame = stats_frame(
             self._polars,
             names,
