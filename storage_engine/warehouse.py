@@ -9,6 +9,7 @@ import difflib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,6 +38,17 @@ _DATABASE_SUFFIX = ".db"
 _DATABASE_MARKER = ".database"  # an object store has no empty directories
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A query under a name, for as long as its warehouse object lives; ``database`` is that of bare names in it."""
+
+    text: str
+    line: int
+    column: int
+    database: str
+    columns: tuple[str, ...]
+
+
 class Warehouse:
     """Databases and tables below a URL; any fsspec file system. Safe to share between threads.
 
@@ -49,6 +61,7 @@ class Warehouse:
         self._stores: dict[tuple[str, str], TableStore] = {}
         self._lock = threading.Lock()
         self.current_database = DEFAULT_DATABASE
+        self.views: dict[str, View] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._shown!r})"
@@ -120,7 +133,7 @@ class Warehouse:
         ``schema``: a ``pyarrow.Schema``, or column name → SQL type such as ``"DECIMAL(20,4)"`` or ``"STRING NOT NULL"``.
         Raises InvalidSchema, InvalidOption, Unsupported, DatabaseNotFound or AlreadyExists; nothing is written then.
         """
-        identifier = self._table_identifier(name)
+        identifier = self.table_identifier(name)
         definition = create_schema(
             _columns(schema),
             primary_keys=list(primary_key),
@@ -163,11 +176,11 @@ class Warehouse:
 
     def has_table(self, name: str) -> bool:
         """Whether a table exists."""
-        return self._exists(self._table_identifier(name))
+        return self._exists(self.table_identifier(name))
 
     def drop_table(self, name: str, *, ignore_if_missing: bool = False) -> None:
         """Drop a table with its data, tags and branches. Raises TableNotFound."""
-        identifier = self._table_identifier(name)
+        identifier = self.table_identifier(name)
         if not self._exists(identifier):
             if ignore_if_missing:
                 return
@@ -185,7 +198,7 @@ class Warehouse:
 
         Nobody else may use the table meanwhile. Atomic on a local disk; an object store copies its files.
         """
-        source, target = self._table_identifier(name), self._table_identifier(new_name)
+        source, target = self.table_identifier(name), self.table_identifier(new_name)
         if not self._exists(source):
             raise self._missing(source)
         self._check_database(target.database)
@@ -195,16 +208,17 @@ class Warehouse:
         self._forget(source)
         self._forget(target)
 
-    # -- helpers -------------------------------------------------------------------------------------------------------
-
-    def _identifier(self, name: str) -> Identifier:
-        return Identifier.parse(name, database=self.current_database)
-
-    def _table_identifier(self, name: str) -> Identifier:
+    def table_identifier(self, name: str) -> Identifier:
+        """A name in full, ``table`` or ``database.table``. Raises InvalidInput for a part of a table."""
         identifier = self._identifier(name)
         if identifier.branch is not None or identifier.system is not None:
             raise InvalidInput(f"{name!r} names a part of a table: expected database.table")
         return identifier
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _identifier(self, name: str) -> Identifier:
+        return Identifier.parse(name, database=self.current_database)
 
     def _store(self, identifier: Identifier, branch: str = MAIN_BRANCH) -> TableStore:
         key = (identifier.full_name, branch)

@@ -8,19 +8,28 @@ from typing import Any
 
 import polars as pl
 
-from storage_engine.errors import SqlError, TableNotFound
+from storage_engine.errors import AlreadyExists, SqlError, TableNotFound
 from storage_engine.kernel.table_definition import normalized_options
 from storage_engine.spec.schema_change import SchemaChange, SetOption
+from storage_engine.sql.modify import delete, drop_partitions, insert
 from storage_engine.sql.procedures import call
+from storage_engine.sql.query import collected, query_frame, sql_errors
 from storage_engine.sql.show import create_table_text, description_frame
 from storage_engine.sql.statements import (
     AlterTable,
     Call,
     CreateDatabase,
     CreateTable,
+    CreateView,
+    Delete,
     DescribeTable,
     DropDatabase,
+    DropPartitions,
     DropTable,
+    DropView,
+    Explain,
+    Insert,
+    Query,
     RenameTable,
     ShowCreateTable,
     ShowDatabases,
@@ -30,15 +39,12 @@ from storage_engine.sql.statements import (
     UseDatabase,
 )
 from storage_engine.system_tables import partition_paths
-from storage_engine.warehouse import Warehouse
+from storage_engine.warehouse import View, Warehouse
 
 
 def execute_statement(warehouse: Warehouse, statement: Statement) -> pl.DataFrame | None:
     """Run one statement; gives its result, None if it has none. Raises what the operation raises."""
-    run = _RUN.get(type(statement))
-    if run is None:
-        raise SqlError(f"{type(statement).__name__} is understood but cannot be run here")
-    return run(warehouse, statement)
+    return _RUN[type(statement)](warehouse, statement)
 
 
 def _create_database(warehouse: Warehouse, statement: CreateDatabase) -> None:
@@ -96,7 +102,9 @@ def _show_databases(warehouse: Warehouse, _: ShowDatabases) -> pl.DataFrame:
 
 
 def _show_tables(warehouse: Warehouse, statement: ShowTables) -> pl.DataFrame:
-    names = warehouse.list_tables(statement.database)
+    database = statement.database or warehouse.current_database
+    views = [name.partition(".")[2] for name in warehouse.views if name.startswith(f"{database}.")]
+    names = sorted([*warehouse.list_tables(database), *views])
     if statement.like is not None:
         pattern = statement.like.replace("%", "*").replace("_", "?")
         names = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
@@ -126,8 +134,37 @@ def _describe_table(warehouse: Warehouse, statement: DescribeTable) -> pl.DataFr
     return description_frame(warehouse.table(statement.name).schema)
 
 
-def _call(warehouse: Warehouse, statement: Call) -> pl.DataFrame:
-    return call(warehouse, statement)
+def _create_view(warehouse: Warehouse, statement: CreateView) -> None:
+    identifier = warehouse.table_identifier(statement.name)
+    if identifier.full_name in warehouse.views or warehouse.has_table(identifier.full_name):
+        if statement.if_not_exists:
+            return
+        raise AlreadyExists(f"a table or view {identifier.full_name} exists: choose another name")
+    names = query_frame(warehouse, statement.query).collect_schema().names()
+    if statement.columns and len(statement.columns) != len(names):
+        raise SqlError(
+            f"view {identifier.full_name}: the query gives {len(names)} columns, named are {len(statement.columns)}"
+        )
+    warehouse.views[identifier.full_name] = View(
+        text=statement.query.text,
+        line=statement.query.line,
+        column=statement.query.column,
+        database=warehouse.current_database,
+        columns=statement.columns or tuple(names),
+    )
+
+
+def _drop_view(warehouse: Warehouse, statement: DropView) -> None:
+    identifier = warehouse.table_identifier(statement.name)
+    if warehouse.views.pop(identifier.full_name, None) is None and not statement.if_exists:
+        raise TableNotFound(
+            f"there is no view {identifier.full_name}; views: {', '.join(sorted(warehouse.views)) or 'none'}"
+        )
+
+
+def _explain(warehouse: Warehouse, statement: Explain) -> pl.DataFrame:
+    with sql_errors(statement.query):
+        return pl.DataFrame({"result": query_frame(warehouse, statement.query).explain().splitlines()})
 
 
 _RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] = {
@@ -143,5 +180,12 @@ _RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] 
     ShowCreateTable: _show_create_table,
     ShowPartitions: _show_partitions,
     DescribeTable: _describe_table,
-    Call: _call,
+    Call: call,
+    CreateView: _create_view,
+    DropView: _drop_view,
+    DropPartitions: drop_partitions,
+    Insert: insert,
+    Delete: delete,
+    Explain: _explain,
+    Query: collected,
 }

@@ -79,15 +79,18 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text of SQL, for positions in messages."""
+    """A text of SQL, for positions in messages; ``line`` and ``column`` are where it stands in a longer one."""
 
     text: str
+    line: int = 1
+    column: int = 1
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, both from 1."""
         starts = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", self.text))]
         line = bisect_right(starts, offset)
-        return line, offset - starts[line - 1] + 1
+        before = self.column - 1 if line == 1 else 0
+        return line + self.line - 1, offset - starts[line - 1] + 1 + before
 
     def error(self, offset: int, message: str) -> SqlError:
         """An error that begins with line and column."""

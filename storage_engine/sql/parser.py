@@ -23,9 +23,9 @@ from storage_engine.sql.statements import (
     DropDatabase,
     DropTable,
     DropView,
+    Explain,
     Insert,
     Literal,
-    Query,
     ShowCreateTable,
     ShowDatabases,
     ShowPartitions,
@@ -234,7 +234,13 @@ def _delete(cursor: Cursor) -> Statement:
     cursor.expect("WHERE")
     if cursor.peek().kind is TokenKind.END:
         cursor.fail("a condition")
-    return Delete(name=name, condition=cursor.rest())
+    line, column = cursor.source.position(cursor.peek().start)
+    return Delete(name=name, condition=cursor.rest(), line=line, column=column)
+
+
+def _explain(cursor: Cursor) -> Statement:
+    cursor.accept("PLAN", "FOR")
+    return Explain(query=cursor.query())
 
 
 Parser = Callable[[Cursor], Statement]
@@ -254,5 +260,5 @@ _STATEMENTS: Mapping[str, Parser] = {
     "CALL": _call,
     "INSERT": _insert,
     "DELETE": _delete,
+    "EXPLAIN": _explain,
 }
-__all__ = ["Query", "parse_statement", "parse_statements"]

@@ -14,6 +14,7 @@ import polars as pl
 
 from storage_engine.errors import SqlError, Unsupported
 from storage_engine.options import parse_bool
+from storage_engine.sql.modify import partition_values
 from storage_engine.sql.statements import Argument, Call, Literal
 from storage_engine.table import Table
 from storage_engine.warehouse import Warehouse
@@ -106,17 +107,14 @@ def _millis(arguments: Mapping[str, Literal], key: str) -> int | None:
     return int(aware.timestamp() * 1000)
 
 
-def parse_partitions(table: Table, text: str) -> list[dict[str, object]]:
-    """``v_date=2024-01-01,hour=1;v_date=…`` as full partition specs with values of the columns' types. Raises SqlError."""
-    keys = table.schema.partition_keys
+def _partitions(table: Table, text: str) -> list[dict[str, object]]:
+    """``v_date=2024-01-01,hour=1;v_date=…`` as full partition specs."""
     specs = []
     for spec in text.split(";"):
-        pairs = dict(_pair(pair) for pair in spec.split(","))
-        if set(pairs) != set(keys):
-            raise SqlError(
-                f"partition {spec!r} of table {table.name}: expected values of {', '.join(keys) or 'nothing'}"
-            )
-        specs.append({name: _value(table, name, value) for name, value in pairs.items()})
+        values = partition_values(table, dict(_pair(pair) for pair in spec.split(",")))
+        if len(values) < len(table.schema.partition_keys):
+            raise SqlError(f"partition {spec!r}: expected values of {', '.join(table.schema.partition_keys)}")
+        specs.append(values)
     return specs
 
 
@@ -127,20 +125,12 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip().strip("'")
 
 
-def _value(table: Table, name: str, text: str) -> object:
-    dtype = table.schema.polars_schema[name]
-    try:
-        return pl.Series([text]).cast(dtype).item()
-    except (pl.exceptions.InvalidOperationError, pl.exceptions.ComputeError) as cause:
-        raise SqlError(f"partition column {name!r}: {text!r} is no {table.schema.by_name[name].type.sql}") from cause
-
-
 def _compact(table: Table, arguments: Mapping[str, Literal]) -> None:
     strategy = str(arguments.get("compact_strategy", _FULL)).lower()
     if strategy not in (_MINI_BATCH, _FULL):
         raise SqlError(f"argument 'compact_strategy' is {strategy!r}: expected 'minor' or 'full'")
     named = _optional_text(arguments, "partitions")
-    partitions = None if named is None else parse_partitions(table, named)
+    partitions = None if named is None else _partitions(table, named)
     table.compact(full=strategy == _FULL, partitions=partitions)
 
 

@@ -176,10 +176,19 @@ class Insert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """``DELETE FROM name WHERE condition``; ``condition`` is the text of an expression."""
+    """``DELETE FROM name WHERE condition``; ``condition`` is the text of an expression that begins at line and column."""
 
     name: str
     condition: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain:
+    """``EXPLAIN query``: how it would be run."""
+
+    query: Query
 
 
 Statement: TypeAlias = (
@@ -201,5 +210,6 @@ Statement: TypeAlias = (
     | DropView
     | Insert
     | Delete
+    | Explain
     | Query
 )

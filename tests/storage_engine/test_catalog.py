@@ -187,7 +187,7 @@ def test_procedures_take_arguments_by_name_and_position(orders: Catalog):
         ("sys.rollback_to('ods.orders')", "needs one of the arguments"),
         ("sys.compact('ods.orders', compact_strategy => 'bit')", "expected 'minor' or 'full'"),
         ("sys.compact('ods.orders', 'v_date')", "expected column=value"),
-        ("sys.compact('ods.orders', 'x=1')", "expected values of v_date"),
+        ("sys.compact('ods.orders', 'x=1')", "partitioned by v_date, not by 'x'"),
         ("sys.expire_snapshots('ods.orders', older_than => 'soon')", "expected a time"),
         ("sys.remove_orphan_files('ods.orders', dry_run => 'perhaps')", "expected true or false"),
     ],

@@ -37,6 +37,7 @@ from storage_engine.sql.statements import (
     DropPartitions,
     DropTable,
     DropView,
+    Explain,
     Insert,
     Query,
     RenameTable,
@@ -200,7 +201,8 @@ def test_a_primary_key_may_stand_with_its_column():
             "INSERT INTO t (SELECT 1)",
             Insert(name="t", query=Query(text="(SELECT 1)", column=15)),
         ),
-        ("DELETE FROM t WHERE a = 1 AND b > '2'", Delete(name="t", condition="a = 1 AND b > '2'")),
+        ("EXPLAIN PLAN FOR SELECT 1", Explain(query=Query(text="SELECT 1", column=18))),
+        ("DELETE FROM t WHERE a = 1 AND b > '2'", Delete(name="t", condition="a = 1 AND b > '2'", column=21)),
         ("CALL sys.compact('a.b')", Call(procedure="compact", arguments=(Argument(value="a.b"),))),
         ("CALL sys.x()", Call(procedure="x")),
         (
@@ -226,6 +228,8 @@ def test_statement(text: str, statement: object):
 
 def _moved(statement: object) -> object:
     """The same two columns to the right."""
+    if isinstance(statement, Delete):
+        return replace(statement, column=statement.column + 2)
     query = getattr(statement, "query", None)
     return statement if query is None else replace(statement, query=replace(query, column=query.column + 2))  # type: ignore[type-var]
 
