@@ -1,0 +1,1 @@
+"""Benchmarks beside the named peers, in one run, with ratios printed. ``make bench``."""
