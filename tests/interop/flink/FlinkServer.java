@@ -1,9 +1,10 @@
+import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
-import java.io.PrintStream;
+import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -34,10 +35,11 @@ public final class FlinkServer {
     }
 
     private static final int MAX_SESSIONS = 8;
+    private static final int BUFFER_BYTES = 1 << 16;
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final TypeReference<Map<String, String>> OPTIONS = new TypeReference<>() {};
 
-    private final PrintStream answers;
+    private final OutputStream answers;
     private final Cluster cluster;
     private final Map<JsonNode, FlinkSession> sessions = new LinkedHashMap<>(16, 0.75f, true) {
         @Override
@@ -49,17 +51,19 @@ public final class FlinkServer {
             "ping", request -> Map.of(),
             "sql", this::sql,
             "write", this::write,
+            "write core", this::writeCore,
+            "compact core", this::compactCore,
             "read", this::read,
             "changelog", this::changelog,
             "snapshots", this::snapshots);
 
-    private FlinkServer(PrintStream answers) throws Exception {
+    private FlinkServer(OutputStream answers) throws Exception {
         this.answers = answers;
         this.cluster = new Cluster();
     }
 
     public static void main(String[] arguments) throws Exception {
-        PrintStream answers = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+        OutputStream answers = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), BUFFER_BYTES);
         System.setOut(System.err);
         BlockingQueue<String> requests = requests();
         FlinkServer server = new FlinkServer(answers);
@@ -101,7 +105,7 @@ public final class FlinkServer {
             answer.put("ok", false);
             answer.put("error", String.join("\nCaused by: ", causes(error)));
         }
-        answers.println(JSON.writeValueAsString(answer));
+        line(answer);
         answers.flush();
     }
 
@@ -123,7 +127,12 @@ public final class FlinkServer {
     }
 
     private void row(Long snapshot, RowKind kind, List<Object> values) throws IOException {
-        answers.println(JSON.writeValueAsString(Arrays.asList(snapshot, kind.shortString(), values)));
+        line(Arrays.asList(snapshot, kind.shortString(), values));
+    }
+
+    private void line(Object value) throws IOException {
+        answers.write(JSON.writeValueAsBytes(value));
+        answers.write('\n');
     }
 
     private Map<String, Object> sql(JsonNode request) throws Exception {
@@ -134,6 +143,19 @@ public final class FlinkServer {
 
     private Map<String, Object> write(JsonNode request) throws Exception {
         session(request).write(request.get("table").asText(), request.get("rows"), options(request.get("options")));
+        return Map.of();
+    }
+
+    private Map<String, Object> writeCore(JsonNode request) throws Exception {
+        PaimonCore core = session(request).core();
+        core.write(request.get("table").asText(), request.get("rows"), options(request.get("options")));
+        return Map.of();
+    }
+
+    private Map<String, Object> compactCore(JsonNode request) throws Exception {
+        PaimonCore core = session(request).core();
+        boolean full = request.get("full").asBoolean();
+        core.compact(request.get("table").asText(), full, options(request.get("options")));
         return Map.of();
     }
 

@@ -80,6 +80,7 @@ final class FlinkSession {
         Environments streaming = environments(true);
         StreamTableEnvironment tables = streaming.tables();
         List<Column> columns = tables.from(quote(table)).getResolvedSchema().getColumns();
+        columns = columns.stream().filter(Column::isPhysical).toList();
         List<DataType> types = columns.stream().map(column -> column.getDataType().nullable()).toList();
         DataType rowType = DataTypes.ROW(columns.stream()
                 .map(column -> DataTypes.FIELD(column.getName(), column.getDataType().nullable()))

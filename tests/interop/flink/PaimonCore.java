@@ -2,6 +2,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.conversion.RowRowConverter;
 import org.apache.flink.table.types.DataType;
@@ -14,18 +15,24 @@ import org.apache.paimon.catalog.CatalogContext;
 import org.apache.paimon.catalog.CatalogFactory;
 import org.apache.paimon.catalog.Identifier;
 import org.apache.paimon.data.InternalRow;
+import org.apache.paimon.disk.IOManager;
 import org.apache.paimon.flink.FlinkRowData;
+import org.apache.paimon.flink.FlinkRowWrapper;
 import org.apache.paimon.flink.LogicalTypeConversion;
+import org.apache.paimon.manifest.BucketEntry;
 import org.apache.paimon.options.Options;
 import org.apache.paimon.reader.RecordReaderIterator;
 import org.apache.paimon.table.FileStoreTable;
 import org.apache.paimon.table.Table;
+import org.apache.paimon.table.sink.BatchTableCommit;
+import org.apache.paimon.table.sink.BatchTableWrite;
+import org.apache.paimon.table.sink.BatchWriteBuilder;
 import org.apache.paimon.table.source.ReadBuilder;
 import org.apache.paimon.table.source.Split;
 import org.apache.paimon.table.source.StreamTableScan;
 import org.apache.paimon.utils.SnapshotManager;
 
-/** Reads tables through Paimon's own scans, without a Flink job. */
+/** Reads and writes tables through Paimon's own scans and writers, without a Flink job. */
 final class PaimonCore {
 
     /** Takes one row: the snapshot that brought it (null in a batch read), its kind and its canonical values. */
@@ -84,11 +91,55 @@ final class PaimonCore {
         }
     }
 
+    /** Writes [kind, [values]] pairs as one batch job does: one commit, and its compaction's. */
+    void write(String name, JsonNode changes, Map<String, String> options) throws Exception {
+        Table table = table(name, options);
+        List<DataType> types = dataTypes(List.copyOf(columns(name).values()));
+        RowRowConverter converter = RowRowConverter.create(DataTypes.ROW(types.toArray(DataType[]::new)));
+        converter.open(PaimonCore.class.getClassLoader());
+        commit(table, write -> {
+            for (JsonNode change : changes) {
+                RowKind kind = CanonicalValues.kind(change.get(0).asText());
+                Row row = CanonicalValues.decode(kind, change.get(1), types);
+                write.write(new FlinkRowWrapper(converter.toInternal(row)));
+            }
+        });
+    }
+
+    /** Compacts every bucket where its shape asks for it, or all of it. */
+    void compact(String name, boolean full, Map<String, String> options) throws Exception {
+        FileStoreTable table = (FileStoreTable) table(name, options);
+        List<BucketEntry> buckets = table.newSnapshotReader().bucketEntries();
+        commit(table, write -> {
+            for (BucketEntry bucket : buckets) {
+                write.compact(bucket.partition(), bucket.bucket(), full);
+            }
+        });
+    }
+
+    private interface Work {
+        void on(BatchTableWrite write) throws Exception;
+    }
+
+    private static void commit(Table table, Work work) throws Exception {
+        BatchWriteBuilder builder = table.newBatchWriteBuilder();
+        try (IOManager spills = IOManager.create(System.getProperty("java.io.tmpdir"));
+                BatchTableWrite write = builder.newWrite();
+                BatchTableCommit commit = builder.newCommit()) {
+            write.withIOManager(spills);
+            work.on(write);
+            commit.commit(write.prepareCommit());
+        }
+    }
+
+    private static List<DataType> dataTypes(List<LogicalType> types) {
+        return types.stream().map(TypeConversions::fromLogicalToDataType).map(DataType::nullable).toList();
+    }
+
     private static void read(
             ReadBuilder builder, List<Split> splits, List<LogicalType> types, Long snapshot, RowSink sink)
             throws Exception {
-        DataType[] dataTypes = types.stream().map(TypeConversions::fromLogicalToDataType).toArray(DataType[]::new);
-        RowRowConverter converter = RowRowConverter.create(DataTypes.ROW(dataTypes));
+        RowRowConverter converter = RowRowConverter.create(DataTypes.ROW(dataTypes(types).toArray(DataType[]::new)));
         converter.open(PaimonCore.class.getClassLoader());
         for (Split split : splits) {
             try (var rows = new RecordReaderIterator<InternalRow>(builder.newRead().createReader(split))) {

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 _HIGHEST_WATERMARK = 2**63 - 1
 STREAMING_END = {"scan.bounded.watermark": str(_HIGHEST_WATERMARK - 1)}
@@ -26,19 +25,19 @@ def shadow_warehouse(warehouse: str, table: str, until: int) -> Iterator[Path]:
     Raises:
         ValueError: the warehouse is not a local folder, or the table has no such snapshot.
     """
-    url = urlsplit(warehouse)
-    if url.scheme != "file":
+    folder = warehouse.removeprefix("file://")
+    if "://" in folder:
         raise ValueError(f"warehouse {warehouse}: only a local one can be streamed from")
     database, name = table.split(".")
-    source = Path(unquote(url.path), f"{database}.db", name)
-    with tempfile.TemporaryDirectory(prefix="shadow-") as folder:
-        copy = Path(folder, f"{database}.db", name)
+    source = Path(folder, f"{database}.db", name)
+    with tempfile.TemporaryDirectory(prefix="shadow-") as shadow:
+        copy = Path(shadow, f"{database}.db", name)
         copy.mkdir(parents=True)
         for entry in source.iterdir():
             if entry.name not in ("snapshot", "changelog"):
                 (copy / entry.name).symlink_to(entry)
         _copy_until(source, copy, until)
-        yield Path(folder)
+        yield Path(shadow)
 
 
 def _copy_until(source: Path, copy: Path, until: int) -> None:
