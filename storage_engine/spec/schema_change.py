@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.options import flag_of
+from storage_engine.spec.column_options import renamed_options
 from storage_engine.spec.schema import TableSchema, check_schema, number_new_field
 from storage_engine.spec.type_casts import is_lossless_cast
 from storage_engine.spec.types import DataField, DataType, TypeRoot
@@ -225,7 +226,7 @@ def _rename(schema: TableSchema, change: RenameColumn) -> TableSchema:
         schema,
         fields=fields,
         primary_keys=tuple(names.get(name, name) for name in schema.primary_keys),
-        options=_renamed_options(schema.options, names),
+        options=renamed_options(schema.options, names),
     )
 
 
@@ -380,28 +381,3 @@ def _in_part(
     if changed.name != name:
         raise InvalidSchema(f"the {name} of an ARRAY or MAP has no name of its own: it cannot be renamed")
     return changed.type
-
-
-_NAME_LISTS = ("bucket-key", "sequence.field", "rowkind.field", "record-level.time-field")
-_FIELD_OPTION = "fields."
-_LISTS_IN_VALUE = (".sequence-group", ".nested-key")
-
-
-def _renamed_options(options: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
-    """Options with the columns that they name renamed, in keys such as ``fields.a,b.sequence-group`` too."""
-    renamed = {}
-    for key, value in options.items():
-        if key in _NAME_LISTS:
-            renamed[key] = _renamed_list(value, names)
-        elif key.startswith(_FIELD_OPTION) and key.count(".") > 1:
-            columns, _, suffix = key.removeprefix(_FIELD_OPTION).rpartition(".")
-            has_names = f".{suffix}" in _LISTS_IN_VALUE
-            new_key = f"{_FIELD_OPTION}{_renamed_list(columns, names)}.{suffix}"
-            renamed[new_key] = _renamed_list(value, names) if has_names else value
-        else:
-            renamed[key] = value
-    return renamed
-
-
-def _renamed_list(text: str, names: Mapping[str, str]) -> str:
-    return ",".join(names.get(name.strip(), name.strip()) for name in text.split(","))
