@@ -10,21 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
-import pyarrow as pa
 
 from storage_engine.errors import InvalidRows
-from storage_engine.kernel.aggregators import AGGREGATORS, KEY_INDEX, RETRACT, Column
+from storage_engine.kernel.aggregators import AGGREGATORS, can_retract
+from storage_engine.kernel.column_rule import KEY_INDEX, RETRACT, Column
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.spec.schema import VALUE_KIND
-from storage_engine.spec.types import INTEGER_ROOTS, DataType, TypeRoot
 
 ROW = "_ROW"
 ORDER = "_ORDER"
 KEPT_ORDER = "_KEPT_ORDER"
 HELPERS = frozenset({KEY_INDEX, RETRACT, ROW, ORDER, KEPT_ORDER})
 DELETE_KIND = 3
-_COMPACT_DECIMAL_PRECISION = 18
-_LONGEST_DECIMAL_PRECISION = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +32,11 @@ class Take:
     columns: Sequence[str]
 
 
-def aggregate(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
-    """Aggregated values; kind +I, or -D if the last record removed the row."""
+def aggregate(records: pl.DataFrame, plan: MergePlan, *, keep_lone_kinds: bool) -> pl.DataFrame:
+    """Aggregated values; kind +I, or -D if the last record removed the row.
+
+    ``keep_lone_kinds``: a key's only record keeps its kind.
+    """
     with_reset = plan.remove_on_delete and bool((records.get_column(VALUE_KIND) == DELETE_KIND).any())
     records = after_last_delete(records) if with_reset else numbered(records)
     with_retracts = bool(records.get_column(RETRACT).any())
@@ -51,7 +51,8 @@ def aggregate(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
     ]
     rest = [name for name in records.columns if name not in plan.rules and name not in HELPERS]
     take = Take(row=pl.col(ROW).last(), columns=[name for name in rest if name != VALUE_KIND])
-    kind = _kind(deleted=pl.col(ORDER).last().is_null())
+    deleted = pl.col(ORDER).last().is_null() if with_reset else None
+    kind = result_kind(deleted=deleted, keep_lone=keep_lone_kinds)
     return assemble(records, plan, columns=columns, takes=[take], kind=kind)
 
 
@@ -82,8 +83,12 @@ def renumbered(records: pl.DataFrame, *, clears: pl.Expr) -> pl.DataFrame:
     )
 
 
-def _kind(deleted: pl.Expr) -> pl.Expr:
-    return pl.when(deleted).then(pl.lit(DELETE_KIND, pl.Int8)).otherwise(pl.lit(0, pl.Int8))
+def result_kind(*, deleted: pl.Expr | None, keep_lone: bool) -> pl.Expr:
+    """The kind of a merged row: +I, or -D where ``deleted`` aggregates to true."""
+    insert = pl.lit(0, pl.Int8)
+    if keep_lone:
+        return pl.when(pl.len() == 1).then(pl.col(VALUE_KIND).last()).otherwise(insert)
+    return insert.first() if deleted is None else pl.when(deleted).then(pl.lit(DELETE_KIND, pl.Int8)).otherwise(insert)
 
 
 def assemble(
@@ -95,22 +100,20 @@ def assemble(
     """
     _check_retractable(records, plan, columns)
     taken = [*takes]
-    reductions = {VALUE_KIND: kind}
-    folds = []
+    reduced: list[pl.Series] = []
+    folds: list[pl.DataFrame] = []
+    ends = _ends(records)
     for column in columns:
         aggregator = AGGREGATORS[column.rule.function]
         if aggregator.pick is not None:
             taken.append(Take(row=aggregator.pick(column), columns=[column.rule.name]))
         elif aggregator.reduce is not None:
-            reductions[column.rule.name] = aggregator.reduce(column)
+            reduced.append(aggregator.reduce(records, column, ends).alias(column.rule.name))
         elif aggregator.fold is not None:
             folds.append(aggregator.fold(records, column))
     rows = [take.row.alias(f"{ROW}{index}") for index, take in enumerate(taken)]
-    reduced = [expression.alias(name) for name, expression in reductions.items()]
-    result = records.group_by(KEY_INDEX, maintain_order=True).agg(*reduced, *rows)
-    types = {column.rule.name: column.rule.type for column in columns}
-    parts = [result.select(KEY_INDEX, VALUE_KIND)]
-    parts += [_fitted(result.get_column(name), types[name]).to_frame() for name in reductions if name != VALUE_KIND]
+    result = records.group_by(KEY_INDEX, maintain_order=True).agg(kind.alias(VALUE_KIND), *rows)
+    parts = [result.select(KEY_INDEX, VALUE_KIND).with_columns(reduced)]
     for index, take in enumerate(taken):
         numbers = result.get_column(f"{ROW}{index}").abs() - 1
         parts.append(records.select(pl.col(take.columns).gather(numbers)))
@@ -120,35 +123,18 @@ def assemble(
     return merged
 
 
+def _ends(records: pl.DataFrame) -> pl.Series:
+    """The row numbers (from 0) of the last record of each key."""
+    key = pl.col(KEY_INDEX)
+    return records.select((key != key.shift(-1)).fill_null(value=True).arg_true().cast(pl.Int64)).to_series()
+
+
 def _check_retractable(records: pl.DataFrame, plan: MergePlan, columns: Sequence[Column]) -> None:
     for column in columns:
         rule = column.rule
-        if column.with_retracts and not rule.can_retract:
+        if column.with_retracts and not can_retract(rule):
             key = records.filter(pl.col(RETRACT)).select(plan.keys).row(0)
             raise InvalidRows(
                 f"column {rule.name!r}: aggregate function {rule.function!r} cannot take back the -U or -D of key {key};"
                 f" set option 'fields.{rule.name}.ignore-retract' to 'true' to leave the value as it is"
             )
-
-
-def _fitted(values: pl.Series, data_type: DataType) -> pl.Series:
-    """Reduced values in the column's type, as Java keeps them: integers wrap, decimals see ``_fitted_decimal``."""
-    dtype = data_type.to_polars()
-    if data_type.root in INTEGER_ROOTS:
-        return values.cast(dtype, wrap_numerical=True)
-    if data_type.root is TypeRoot.DECIMAL:
-        return _fitted_decimal(values, data_type)
-    return values.cast(dtype)
-
-
-def _fitted_decimal(values: pl.Series, data_type: DataType) -> pl.Series:
-    """A sum beyond the precision stays as it is up to 18 digits (Paimon does not check those), and is null above."""
-    dtype, precision, scale = data_type.to_polars(), data_type.precision or 10, data_type.scale or 0
-    fitted = values.cast(dtype, strict=False)
-    if precision == _LONGEST_DECIMAL_PRECISION:
-        too_long = fitted.to_physical().abs() >= 10**_LONGEST_DECIMAL_PRECISION
-        return fitted.set(too_long.fill_null(value=False), None)
-    if precision > _COMPACT_DECIMAL_PRECISION or fitted.null_count() == values.null_count():
-        return fitted
-    unchecked = values.to_arrow().cast(pa.decimal128(38, scale)).view(pa.decimal128(precision, scale))
-    return pl.Series(values.name, pl.from_arrow(unchecked), dtype=dtype)

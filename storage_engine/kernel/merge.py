@@ -6,13 +6,14 @@ lowest. A key that is there once passes through as it is stored, whatever its ki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import polars as pl
 
 from storage_engine.errors import InvalidRows
 from storage_engine.kernel.aggregation import aggregate
-from storage_engine.kernel.aggregators import KEY_INDEX, RETRACT
+from storage_engine.kernel.column_rule import KEY_INDEX, RETRACT
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.kernel.partial_update import update_partially
 from storage_engine.options import MergeEngine
@@ -79,8 +80,10 @@ def merge(
     )
     engine = _ENGINES[plan.engine]
     if not pass_through or not single.any():
-        return engine(records, plan).select(frame.columns)
-    merged = engine(records.filter(~single), plan)
+        return engine(records, plan, keep_lone_kinds=False).select(frame.columns)
+    if plan.keeps_lone_adds and not records.get_column(RETRACT).any():
+        return engine(records, plan, keep_lone_kinds=True).select(frame.columns)
+    merged = engine(records.filter(~single), plan, keep_lone_kinds=False)
     passed = records.filter(single).select(merged.columns)
     return pl.concat([passed, merged]).sort(KEY_INDEX).select(frame.columns)
 
@@ -129,7 +132,12 @@ def _without_retracts(
     return rows.filter(~met), (number != number.shift(1)).fill_null(True)
 
 
-Engine = Callable[[pl.DataFrame, MergePlan], pl.DataFrame]
+class Engine(Protocol):
+    """Merges records (sorted, with ``_KEY_INDEX`` and ``_RETRACT``) to one row for each key index."""
+
+    def __call__(self, records: pl.DataFrame, plan: MergePlan, *, keep_lone_kinds: bool) -> pl.DataFrame:
+        """``keep_lone_kinds``: a key's only record keeps its kind. REQUIRES then: no retracts."""
+
 
 _WINNER_TAKES_ALL = frozenset({MergeEngine.DEDUPLICATE, MergeEngine.FIRST_ROW})
 _ENGINES: dict[MergeEngine, Engine] = {

@@ -17,8 +17,9 @@ from storage_engine.kernel.aggregators import (
     LAST_NON_NULL_VALUE,
     LAST_VALUE,
     SKETCHES,
-    ColumnRule,
+    can_retract,
 )
+from storage_engine.kernel.column_rule import ColumnRule
 from storage_engine.options import ChangelogProducer, MergeEngine, parse_bool
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, DataField, TypeRoot
@@ -103,6 +104,11 @@ class MergePlan:
         """Whether the latest written record of a key is its row: nothing of an older one can survive it."""
         return self.engine is MergeEngine.DEDUPLICATE and not self.sequence and not self.ignore_delete
 
+    @property
+    def keeps_lone_adds(self) -> bool:
+        """Whether merging a single add leaves its values as they are."""
+        return not self.groups and not any(rule.distinct for rule in self.rules.values())
+
     def columns_needed(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Table columns that must be loaded so that ``columns`` merge right, in schema order.
 
@@ -142,7 +148,7 @@ class MergePlan:
                 " 'partial-update.remove-record-on-delete' or a sequence group"
             )
         for rule in self.rules.values():
-            if not rule.can_retract:
+            if not can_retract(rule):
                 return (
                     f"cannot be taken back from column {rule.name!r} with aggregate function {rule.function!r}:"
                     f" set option 'fields.{rule.name}.ignore-retract'"

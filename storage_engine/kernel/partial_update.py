@@ -6,6 +6,9 @@ Spec: "Merge Engine / Partial Update" of Apache Paimon 1.3.1. Records come sorte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import polars as pl
 
 from storage_engine.errors import InvalidRows
@@ -20,18 +23,21 @@ from storage_engine.kernel.aggregation import (
     assemble,
     numbered,
     renumbered,
+    result_kind,
 )
-from storage_engine.kernel.aggregators import KEY_INDEX, RETRACT, Column
+from storage_engine.kernel.column_rule import KEY_INDEX, RETRACT, Column
 from storage_engine.kernel.merge_plan import MergePlan, SequenceGroup
 from storage_engine.spec.schema import VALUE_KIND
 
 _MET_INSERT = "_MET_INSERT"
 _CLEARS = "_CLEARS"
 _HIT = "_HIT"
+_STANDING = "_STANDING"
+_COUNTS = "_COUNTS"
 _HELPERS = HELPERS | {_MET_INSERT, _CLEARS, _HIT, VALUE_KIND}
 
 
-def update_partially(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
+def update_partially(records: pl.DataFrame, plan: MergePlan, *, keep_lone_kinds: bool) -> pl.DataFrame:
     """Columns filled from the records that carry them; kind +I, or -D if the row was removed or never inserted.
 
     Raises InvalidRows for a retract that no option handles.
@@ -43,18 +49,17 @@ def update_partially(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
         for index, sequence_group in enumerate(plan.groups)
     )
     columns = [
-        Column(rule=plan.rules[name], order=_order_of(index), with_retracts=with_retracts)
+        Column(rule=plan.rules[name], order=_order_of(index), with_retracts=with_retracts, with_older=True)
         for index, sequence_group in enumerate(plan.groups)
         for name in sequence_group.columns
         if name in plan.rules and name in records.columns
     ]
     takes = [*_group_takes(records, plan), *_plain_takes(records, plan)]
+    deleted = None
     if with_retracts:
         records = _without_retracted_values(records, plan)
         deleted = ~pl.col(_MET_INSERT).any() | pl.col(ORDER).last().is_null()
-        kind = pl.when(deleted).then(pl.lit(DELETE_KIND, pl.Int8)).otherwise(pl.lit(0, pl.Int8))
-    else:
-        kind = pl.lit(0, pl.Int8).first()
+    kind = result_kind(deleted=deleted, keep_lone=keep_lone_kinds)
     return assemble(records, plan, columns=columns, takes=takes, kind=kind)
 
 
@@ -99,22 +104,27 @@ def _after_last_removal(records: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
 
 
 def _group_order(records: pl.DataFrame, group: SequenceGroup) -> pl.Series:
-    """The order of each record in a sequence group (see ``aggregators``): negative if older than what came before it.
+    """The order of each record in a sequence group (see ``column_rule``): negative if older than what came before it.
 
     Null for a record whose sequence columns are all null: it leaves the group alone.
     """
-    sequence = list(group.sequence)
-    distinct = records.select(sequence).unique().sort(sequence, nulls_last=False).with_row_index("_RANK", 1)
-    ranked = records.select(KEY_INDEX, ORDER, *sequence).join(
-        distinct, on=sequence, how="left", nulls_equal=True, maintain_order="left"
+    counts = pl.any_horizontal(pl.col(group.sequence).is_not_null()) & pl.col(ORDER).is_not_null()
+    standing = records.select(_standing(records, group.sequence), ORDER, counts.alias(_COUNTS)).with_columns(
+        pl.when(_COUNTS).then(_STANDING).alias(_STANDING)
     )
-    counts = pl.any_horizontal(pl.col(sequence).is_not_null()) & pl.col(ORDER).is_not_null()
-    # Keys ascend, so with the key in the high digits a maximum so far never looks across keys.
-    rank = pl.when(counts).then(pl.col("_RANK").cast(pl.Int64)).otherwise(0)
-    standing = pl.col(KEY_INDEX).cast(pl.Int64) * (distinct.height + 1) + rank
-    newer = standing == standing.cum_max()
-    order = pl.when(newer).then(pl.col(ORDER)).otherwise(-pl.col(ORDER))
-    return ranked.select(pl.when(counts).then(order)).to_series()
+    newer = pl.col(_STANDING) == pl.col(_STANDING).cum_max()
+    return standing.select(pl.when(_COUNTS).then(pl.when(newer).then(ORDER).otherwise(-pl.col(ORDER)))).to_series()
+
+
+def _standing(records: pl.DataFrame, sequence: Sequence[str]) -> pl.Series:
+    """The place of each record by (key, sequence columns), equal ones alike: a maximum so far never looks across keys."""
+    by = [KEY_INDEX, *sequence]
+    order = records.select(pl.arg_sort_by(by, nulls_last=False, maintain_order=True)).to_series()
+    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in by)
+    places = records.select(by)[order].select(changed.cast(pl.Int64).cum_sum()).to_series()
+    standing = np.empty(records.height, dtype=np.int64)
+    standing[order.to_numpy()] = places.to_numpy()
+    return pl.Series(_STANDING, standing)
 
 
 def _group_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
@@ -124,7 +134,7 @@ def _group_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
         names = [*group.sequence, *(name for name in group.columns if name not in plan.rules)]
         names = [name for name in names if name in records.columns and name not in plan.keys]
         order = pl.col(_order_of(index))
-        takes.append(Take(row=pl.when(order > 0).then(order).max(), columns=names))
+        takes.append(Take(row=pl.when(order > 0).then(order).last(ignore_nulls=True), columns=names))
     return takes
 
 
@@ -141,7 +151,7 @@ def _plain_takes(records: pl.DataFrame, plan: MergePlan) -> list[Take]:
     for name in plan.columns:
         if name not in skipped and name in records.columns:
             order = pl.col(KEPT_ORDER if name in plan.not_null else ORDER)
-            row = pl.when(~pl.col(RETRACT) & pl.col(name).is_not_null()).then(order).max()
+            row = pl.when(~pl.col(RETRACT) & pl.col(name).is_not_null()).then(order).last(ignore_nulls=True)
             if name in plan.not_null:
                 row = pl.coalesce(row, pl.col(ROW).first())
             takes.append(Take(row=row, columns=[name]))
