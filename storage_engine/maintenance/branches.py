@@ -69,6 +69,7 @@ def fast_forward(store: TableStore, name: str) -> None:
     """
     _require_main(store)
     branch = existing_branch(store, name)
+    store.snapshots.forget()
     ids = branch.snapshots.ids()
     if not ids:
         raise InvalidInput(f"{store.paths.root}: the branch {name!r} has no snapshot yet")

@@ -103,6 +103,7 @@ def expire_snapshots(
         older_than_millis=(now - options.snapshot_time_retained_ms if older_than_millis is None else older_than_millis),
         max_deletes=options.snapshot_expire_limit if max_deletes is None else max_deletes,
     )
+    store.snapshots.forget()
     earliest, latest = store.snapshots.earliest_id(), store.snapshots.latest_id()
     if earliest is None or latest is None or latest - earliest < retention.retain_min:
         return 0
@@ -209,8 +210,7 @@ class _Expiry:
         for snapshot in keeping:
             kept |= manifest_names(self._manifests, snapshot) | index_names(self._manifests, snapshot)
             kept |= statistics_names(snapshot)
-        for snapshot in expired:
-            delete_metadata(self._store, self._manifests, snapshot, kept)
+        delete_metadata(self._store, self._manifests, expired, kept)
 
 
 def _nearest_below(tags: Sequence[Tag], snapshot_id: int) -> Tag | None:

@@ -7,6 +7,7 @@ means that a directory which was named in an unexpected way can never make a liv
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.errors import FileMissing, SnapshotNotFound
@@ -98,6 +99,7 @@ def all_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
 
 def retained_snapshots(store: TableStore) -> Iterator[Snapshot]:
     """All snapshots of a branch and those that only a tag keeps. What expires meanwhile is left out."""
+    store.snapshots.forget()
     seen: set[str] = set()
     for snapshot_id in store.snapshots.ids():
         try:
@@ -157,15 +159,18 @@ def data_file_paths(store: TableStore, schema: TableSchema, entry: ManifestEntry
     ]
 
 
-def delete_metadata(store: TableStore, manifests: ManifestStore, snapshot: Snapshot, needed: set[str]) -> None:
-    """Remove a snapshot's manifests, lists, index files and statistics whose names are not in ``needed``."""
+def delete_metadata(
+    store: TableStore, manifests: ManifestStore, snapshots: Iterable[Snapshot], needed: set[str]
+) -> None:
+    """Remove manifests, lists, index files and statistics of snapshots, but for those named in ``needed``."""
     paths = store.paths
-    try:
-        named = [paths.manifest_file(name) for name in manifest_names(manifests, snapshot) - needed]
-        named += [paths.index_file(name) for name in index_names(manifests, snapshot) - needed]
-    except FileMissing:
-        # An earlier run was stopped here; what it left is found by the removal of orphan files.
-        return
-    named += [paths.statistics_file(name) for name in statistics_names(snapshot) - needed]
-    for path in sorted(named):
+    doomed: set[str] = set()
+    for snapshot in snapshots:
+        # What a run that was stopped left of a snapshot is found by the removal of orphan files.
+        with suppress(FileMissing):
+            doomed |= {paths.manifest_file(name) for name in manifest_names(manifests, snapshot) - needed}
+        with suppress(FileMissing):
+            doomed |= {paths.index_file(name) for name in index_names(manifests, snapshot) - needed}
+        doomed |= {paths.statistics_file(name) for name in statistics_names(snapshot) - needed}
+    for path in sorted(doomed):
         store.io.delete(path)

@@ -19,6 +19,7 @@ def rollback_to(store: TableStore, snapshot_or_tag: int | str) -> Snapshot:
     Snapshots, tags and long-lived changelogs after it go. Raises SnapshotNotFound, SnapshotExpired,
     TagNotFound; CommitConflict if a writer kept on committing.
     """
+    store.snapshots.forget()
     if isinstance(snapshot_or_tag, str):
         target = store.tags.get(snapshot_or_tag)
         _restore(store, target)

@@ -38,6 +38,7 @@ def create_tag(
     Raises AlreadyExists, SnapshotNotFound or SnapshotExpired, InvalidInput for a name that cannot be a file
     name.
     """
+    store.snapshots.forget()
     snapshot = store.snapshots.latest() if snapshot_id is None else store.snapshots.get(snapshot_id)
     if snapshot is None:
         raise SnapshotNotFound(f"{store.paths.branch_root}: there is no snapshot to tag yet")
@@ -53,6 +54,7 @@ def create_tag(
 
 def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
     """Remove a tag, and the files that nothing but this tag kept. Raises TagNotFound."""
+    store.snapshots.forget()
     tag = store.tags.tag(name)
     store.tags.delete(name)
     if store.snapshots.exists(tag.snapshot.id):
@@ -66,7 +68,7 @@ def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
         if entry.file.file_name not in kept:
             for path in data_file_paths(store, schema, entry):
                 store.io.delete(path)
-    delete_metadata(store, manifests, tag.snapshot, kept)
+    delete_metadata(store, manifests, [tag.snapshot], kept)
 
 
 def expire_tags(store: TableStore, schema: TableSchema, *, now: datetime | None = None) -> list[str]:
