@@ -228,7 +228,7 @@ class LookupTable:
             strategy=self.strategy,
             reason=self._reason,
             rows=stream.height,
-            matched=joined[_FOUND].is_not_null().sum(),
+            matched=int(joined[_FOUND].is_not_null().sum()),
             cached_rows=self._cache.height,
             cached_bytes=int(self._cache.estimated_size()),
             snapshot=self._snapshot,

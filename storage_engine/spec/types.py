@@ -101,7 +101,7 @@ class DataType:
         if self.precision is not None:
             return f"{self.root.value}({self.precision})"
         if self.length is None:
-            return self.root.value
+            return str(self.root.value)
         if self.length == MAX_LENGTH and self.root in (
             TypeRoot.VARCHAR,
             TypeRoot.VARBINARY,

@@ -91,18 +91,22 @@ class DataFiles:
         ``predicate`` speaks of the current schema and is applied only where the file has the same schema; otherwise
         it is left to the caller, who must apply it again in any case. Raises CorruptFile.
         """
-        path = file.external_path or f"{directory}/{file.file_name}"
+        path = self.path_of(file, directory)
         system = [name for name in (SEQUENCE_NUMBER, VALUE_KIND) if name in columns]
+        if system and not self._schema.primary_keys:
+            rows = self.read(file, directory, [name for name in columns if name not in system], predicate)
+            inserted = [pl.lit(0, pl.Int64).alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)]
+            return rows.with_columns(inserted).select(columns)
         wanted = [name for name in columns if name not in (SEQUENCE_NUMBER, VALUE_KIND)]
         file_format = format_of(file.file_name)
         if file.schema_id == self._schema.id:
             stored = [*system, *wanted]
-            frame = file_format.read(self._io, path, stored or [SEQUENCE_NUMBER], predicate)
+            frame = file_format.read(self._io, path, stored or [self._physical[0].name], predicate)
             return read_as(frame, self._schema, self._schema, wanted).select(columns)
         old = self._schemas.get(file.schema_id)
         by_id = {field.id: field.name for field in old.fields}
         stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
-        frame = file_format.read(self._io, path, [*system, *(stored or [SEQUENCE_NUMBER])])
+        frame = file_format.read(self._io, path, [*system, *(stored or [old.fields[0].name])])
         return read_as(frame, old, self._schema, wanted).select(columns)
 
     def path_of(self, file: DataFileMeta, directory: str) -> str:
@@ -147,8 +151,8 @@ class DataFiles:
             file_name=name,
             file_size=size,
             row_count=frame.height,
-            min_key=serialize_row(key_types, ends.row(0)),
-            max_key=serialize_row(key_types, ends.row(-1)),
+            min_key=serialize_row(key_types, ends.row(0) if keys else ()),
+            max_key=serialize_row(key_types, ends.row(-1) if keys else ()),
             key_stats=_stats(frame, key_fields, _KEY_STATS_LENGTH),
             value_stats=value_stats,
             value_stats_cols=tuple(field.name for field in self._value_fields) if partial else None,
@@ -166,12 +170,14 @@ _ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in m
 
 
 def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:
-    """The columns of a key-value file: keys (unless thin), sequence number, kind, then all table columns."""
+    """The columns of a file: keys (unless thin), sequence number, kind, all table columns; those alone in append tables."""
     keys = () if schema.table_options.thin_mode else schema.trimmed_primary_keys
     key_fields = tuple(
         DataField(id=KEY_FIELD_ID_START + column.id, name=KEY_PREFIX + column.name, type=column.type)
         for column in (schema.by_name[name] for name in keys)
     )
+    if not schema.primary_keys:
+        return schema.fields
     return (*key_fields, _SEQUENCE_FIELD, _KIND_FIELD, *schema.fields)
 
 

@@ -6,8 +6,12 @@ import itertools
 import uuid
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 from storage_engine.codec.deletion_vector import DeletionVector, write_deletion_vectors
-from storage_engine.spec.manifest import DELETION_VECTORS_INDEX, IndexFileMeta
+from storage_engine.codec.hash_index import encode_hash_index
+from storage_engine.spec.manifest import DELETION_VECTORS_INDEX, HASH_INDEX, IndexFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.table_store import TableStore
 
@@ -26,13 +30,21 @@ class IndexFiles:
         one.
         """
         data, ranges = write_deletion_vectors(vectors, bitmap64=self._bitmap64)
-        name = f"index-{self._writer_id}-{next(self._numbers)}"
-        path = self._store.paths.index_file(name)
-        self._store.io.write_new(path, data)
         return IndexFileMeta(
             index_type=DELETION_VECTORS_INDEX,
-            file_name=name,
+            file_name=self._written(data),
             file_size=len(data),
             row_count=len(ranges),
             deletion_vector_ranges=tuple(ranges),
         )
+
+    def write_hashes(self, hashes: npt.NDArray[np.int32]) -> IndexFileMeta:
+        """Write the key hashes of one dynamic bucket."""
+        data = encode_hash_index(hashes)
+        name = self._written(data)
+        return IndexFileMeta(index_type=HASH_INDEX, file_name=name, file_size=len(data), row_count=len(hashes))
+
+    def _written(self, data: bytes) -> str:
+        name = f"index-{self._writer_id}-{next(self._numbers)}"
+        self._store.io.write_new(self._store.paths.index_file(name), data)
+        return name

@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from storage_engine.codec.binary_row import serialize_row
 from storage_engine.kernel.bucket import fixed_bucket
-from storage_engine.spec.manifest import EMPTY_ROW
+from storage_engine.spec.manifest import EMPTY_ROW, IndexFileMeta
 from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.live_files import BucketKey
 from storage_engine.store.merge_frames import GROUP
+from storage_engine.write.dynamic_buckets import DynamicBuckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedFrame:
-    """A frame with the column ``_GROUP`` (Int32): an index into ``keys``, the partition and bucket of the row."""
+    """A frame with the column ``_GROUP`` (Int32): an index into ``keys``, the partition and bucket of the row.
+
+    ``index_files``: hash indexes that grew, for dynamic buckets.
+    """
 
     frame: pl.DataFrame
     keys: tuple[BucketKey, ...]
+    index_files: Mapping[BucketKey, IndexFileMeta] = field(default_factory=dict)
 
 
-def route(frame: pl.DataFrame, schema: TableSchema) -> RoutedFrame:
-    """Give each row of a conformed frame its partition and bucket. REQUIRES: a fixed number of buckets."""
-    buckets = schema.table_options.bucket
+def route(
+    frame: pl.DataFrame, schema: TableSchema, dynamic: DynamicBuckets | None, base: Snapshot | None
+) -> RoutedFrame:
+    """Give each row of a conformed frame its partition and bucket; ``dynamic`` where buckets are not fixed by the hash."""
     partitions, partition_ids = _partitions(frame, schema)
-    bucket_ids = fixed_bucket(frame, schema) if buckets > 1 else pl.zeros(frame.height, pl.Int32, eager=True)
+    if dynamic is not None:
+        assigned = dynamic.assign(frame, partitions, partition_ids, base)
+        return _grouped(frame, partitions, partition_ids, assigned.buckets, assigned.index_files)
+    if schema.table_options.bucket > 1:
+        return _grouped(frame, partitions, partition_ids, fixed_bucket(frame, schema), {})
+    return _grouped(frame, partitions, partition_ids, pl.zeros(frame.height, pl.Int32, eager=True), {})
+
+
+def _grouped(
+    frame: pl.DataFrame,
+    partitions: Sequence[bytes],
+    partition_ids: pl.Series,
+    bucket_ids: pl.Series,
+    index_files: Mapping[BucketKey, IndexFileMeta],
+) -> RoutedFrame:
+    highest = bucket_ids.max()
+    buckets = 1 + (highest if isinstance(highest, int) else 0)
     groups = (partition_ids * buckets + bucket_ids).cast(pl.Int32).alias(GROUP)
-    keys = tuple((partition, bucket) for partition in partitions for bucket in range(max(buckets, 1)))
-    return RoutedFrame(frame=frame.with_columns(groups), keys=keys)
+    keys = tuple((partition, bucket) for partition in partitions for bucket in range(buckets))
+    return RoutedFrame(frame=frame.with_columns(groups), keys=keys, index_files=index_files)
 
 
 def _partitions(frame: pl.DataFrame, schema: TableSchema) -> tuple[list[bytes], pl.Series]:

@@ -28,6 +28,7 @@ from storage_engine.store.table_store import TableStore
 from storage_engine.write.conflicts import conflict
 from storage_engine.write.offsets import Offsets, carried_properties, check_expected
 
+ANY_INDEX = "*"
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.01, 2.0
 
 
@@ -48,6 +49,8 @@ class CommitRequest:
     properties: Mapping[str, str] = field(default_factory=dict)
     expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
     check_conflicts: bool = False
+    index_base: str | None = ANY_INDEX
+    """The index manifest that this commit builds on, where that matters (dynamic buckets)."""
 
     @property
     def partitions(self) -> frozenset[bytes]:
@@ -118,6 +121,10 @@ class FileStoreCommit:
         check_expected(offsets, request.expected_offsets, table=self._table)
         if request.check_conflicts:
             self._check_conflicts(request, latest)
+        if request.index_base not in (ANY_INDEX, None if latest is None else latest.index_manifest):
+            raise CommitConflict(
+                f"table {self._table}: another writer has assigned dynamic buckets meanwhile; write again"
+            )
         before = [] if latest is None else self._live.manifest_metas(latest)
         base = self._manifests.merge(before)
         base_name, base_size = self._manifests.write_list(base)

@@ -18,7 +18,7 @@ from storage_engine.kernel.changelog import full_compaction_changelog, lookup_ch
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.lsm.levels import Levels, sections
 from storage_engine.lsm.universal_compaction import CompactUnit, pick
-from storage_engine.options import ChangelogProducer
+from storage_engine.options import ChangelogProducer, MergeEngine
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
@@ -83,6 +83,9 @@ class Compactor:
         self._keys = [GROUP, *schema.trimmed_primary_keys]
         self._columns = (*schema.column_names, SEQUENCE_NUMBER, VALUE_KIND)
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
+        self._merged_above_level0 = (
+            self._options.needs_lookup and self._options.merge_engine is not MergeEngine.FIRST_ROW
+        )
         self._lookup = PointLookup(schema, files)
 
     def compact(
@@ -154,7 +157,8 @@ class Compactor:
         return read_parts(self._files, parts, self._columns, frames=frames)
 
     def _plain_pass(self, groups: Sequence[_Group], rows: pl.DataFrame) -> _Merged:
-        merged = merge(rows.drop(LEVEL), self._plan, group=(GROUP,))
+        current = lowest_level_only(rows, self._keys) if self._merged_above_level0 else rows
+        merged = merge(current.drop(LEVEL), self._plan, group=(GROUP,))
         changes = merged.clear()
         if self._options.changelog_producer is ChangelogProducer.FULL_COMPACTION:
             top = pl.Series(
@@ -180,6 +184,8 @@ class Compactor:
         found = self._lookup.find(missing, beyond)
         if self._options.deletion_vectors:
             _mask(groups, found)
+        if self._options.merge_engine is MergeEngine.FIRST_ROW:
+            return self._first_rows(rows, level0.join(found.rows, on=self._keys, how="anti"), inside)
         below = pl.concat([inside.select(level0.columns), found.rows.select(level0.columns)])
         merged = merge(pl.concat([level0, below]), self._plan, group=(GROUP,), pass_through=False)
         changes = merged.clear()
@@ -187,6 +193,15 @@ class Compactor:
             before = below.join(fresh, on=self._keys, how="semi")
             after = merged.join(fresh, on=self._keys, how="semi", maintain_order="left")
             changes = lookup_changelog(before, after, self._plan, group=(GROUP,))
+        return _Merged(rows=rows, merged=merged, changes=changes)
+
+    def _first_rows(self, rows: pl.DataFrame, unseen: pl.DataFrame, inside: pl.DataFrame) -> _Merged:
+        """What is left of level 0 once the keys that lie beyond are gone: a reader of first-row merges no levels."""
+        merged = merge(pl.concat([unseen, inside.select(unseen.columns)]), self._plan, group=(GROUP,))
+        changes = merged.clear()
+        if self._options.changelog_producer is ChangelogProducer.LOOKUP:
+            came = merged.join(inside, on=self._keys, how="anti", maintain_order="left")
+            changes = lookup_changelog(changes, came, self._plan, group=(GROUP,))
         return _Merged(rows=rows, merged=merged, changes=changes)
 
     def _finish(self, groups: Sequence[_Group], done: _Merged) -> None:

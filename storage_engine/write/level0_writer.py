@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from storage_engine.errors import Unsupported
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
 from storage_engine.options import ChangelogProducer
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
@@ -21,8 +22,10 @@ from storage_engine.store.data_files import DataFiles, FileRole
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles, check_total_buckets
 from storage_engine.store.merge_frames import GROUP
 from storage_engine.write.bucket_router import RoutedFrame, by_group, route
+from storage_engine.write.dynamic_buckets import DynamicBuckets
 
 _WRITER_THREADS = 2
+_POSTPONE = -2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +40,23 @@ class WrittenBucket:
 class Level0Writer:
     """Writes frames as sorted runs of one table version."""
 
-    def __init__(self, schema: TableSchema, live: LiveFiles, files: DataFiles, *, table: str) -> None:
+    def __init__(
+        self,
+        schema: TableSchema,
+        live: LiveFiles,
+        files: DataFiles,
+        dynamic: DynamicBuckets | None,
+        *,
+        table: str,
+    ) -> None:
+        """``dynamic`` assigns buckets where the table does not fix them. Raises Unsupported for tables that cannot be written."""
+        if schema.table_options.bucket == _POSTPONE or (schema.is_cross_partition and dynamic is not None):
+            raise Unsupported(
+                f"table {table}: rows cannot be written to postponed buckets, nor with a primary key that lacks a partition"
+                " column; set 'bucket' to a positive number, or add the partition columns to the primary key"
+            )
         self._schema = schema
+        self._dynamic = dynamic
         self._live = live
         self._files = files
         self._table = table
@@ -51,7 +69,7 @@ class Level0Writer:
         """
         if frame.is_empty():
             return []
-        routed = route(frame, self._schema)
+        routed = route(frame, self._schema, self._dynamic, None if level else base)
         buckets = {} if level else self._touched_buckets(routed, base)
         first = max((bucket.max_sequence_number for bucket in buckets.values()), default=-1) + 1
         numbered = routed.frame.with_columns(
@@ -60,9 +78,7 @@ class Level0Writer:
         changelog: dict[int, pl.DataFrame] = {}
         if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
             changelog = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
-        merged = merge(numbered, self._plan, group=(GROUP,))
-        if level:
-            merged = drop_retracts(merged)
+        merged = self._merged(numbered, level)
         role = self._files.data_role(level, FileSource.APPEND)
         work = [
             (
@@ -74,7 +90,17 @@ class Level0Writer:
             for key in (routed.keys[group],)
         ]
         with ThreadPoolExecutor(_WRITER_THREADS) as pool:
-            return list(pool.map(lambda item: self._write_bucket(item[0], item[1], role, changelog.get(item[2])), work))
+            written = list(
+                pool.map(lambda item: self._write_bucket(item[0], item[1], role, changelog.get(item[2])), work)
+            )
+        return [_with_index(part, routed) for part in written]
+
+    def _merged(self, numbered: pl.DataFrame, level: int) -> pl.DataFrame:
+        """One row a key, sorted; the rows of an append table as they came, bucket by bucket."""
+        if not self._schema.primary_keys:
+            return numbered.sort(GROUP, maintain_order=True)
+        merged = merge(numbered, self._plan, group=(GROUP,))
+        return drop_retracts(merged) if level else merged
 
     def _touched_buckets(self, routed: RoutedFrame, base: Snapshot | None) -> dict[BucketKey, Bucket]:
         touched = [routed.keys[group] for group in routed.frame[GROUP].unique()]
@@ -99,3 +125,11 @@ class Level0Writer:
         )
         frames = {new_files[0].file_name: rows} if len(new_files) == 1 else {}
         return WrittenBucket(bucket=bucket, message=message, frames=frames)
+
+
+def _with_index(part: WrittenBucket, routed: RoutedFrame) -> WrittenBucket:
+    """The same with the hash index of its bucket, if that grew."""
+    index_file = routed.index_files.get(part.bucket.key)
+    if index_file is None:
+        return part
+    return replace(part, message=replace(part.message, new_index_files=(index_file,)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from storage_engine.errors import CommitConflict
+from storage_engine.errors import CommitConflict, OffsetConflict
 from storage_engine.spec.manifest import (
     CommitMessage,
     DataFileMeta,
@@ -26,12 +26,15 @@ from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
 from storage_engine.store.table_store import TableStore
-from storage_engine.write.commit import CommitRequest, FileStoreCommit, adds, index_entries
+from storage_engine.write.commit import ANY_INDEX, CommitRequest, FileStoreCommit, adds, index_entries
 from storage_engine.write.compactor import Compactor
-from storage_engine.write.level0_writer import Level0Writer
+from storage_engine.write.dynamic_buckets import DynamicBuckets
+from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
 
 _COMPACTION_ATTEMPTS = 5
+_APPEND_ATTEMPTS = 10
+_DYNAMIC = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,11 @@ class TableWrite:
         self._schema = schema
         self._live = LiveFiles(store, schema)
         self._files = DataFiles(store.io, schema, store.schemas)
-        self._level0 = Level0Writer(schema, self._live, self._files, table=table)
-        self._compactor = Compactor(schema, self._files, IndexFiles(store, schema))
+        index_files = IndexFiles(store, schema)
+        is_dynamic = bool(schema.primary_keys) and schema.table_options.bucket == _DYNAMIC
+        self._dynamic = DynamicBuckets(store, schema, self._live.manifests, index_files) if is_dynamic else None
+        self._level0 = Level0Writer(schema, self._live, self._files, self._dynamic, table=table)
+        self._compactor = Compactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
 
     def upsert(self, frame: pl.DataFrame, committer: Committer) -> Snapshot | None:
@@ -79,27 +85,44 @@ class TableWrite:
         interrupted writer left undone. An empty frame with an identifier commits the identifier alone. Raises
         OffsetConflict.
         """
-        latest = self._store.snapshots.latest()
-        if self._is_committed(committer, latest):
+        if self._is_committed(committer, self._store.snapshots.latest()):
             self.settle()
             return None
         if frame.is_empty() and committer.identifier is None:
             return None
-        written = self._level0.write(frame, latest)
-        delta = [entry for part in written for entry in _added(part.message, part.message.new_files)]
-        changelog = [entry for part in written for entry in _added(part.message, part.message.changelog_files)]
         named = committer.named()
-        request = replace(
-            named.request(CommitKind.APPEND, delta=delta),
-            changelog=tuple(changelog),
-            expected_offsets=committer.expected_offsets,
-        )
-        snapshot = self._commit.commit(request)
-        if self._schema.table_options.write_only or not written:
+        written, snapshot = self._appended(frame, named)
+        if self._schema.table_options.write_only or not written or not self._schema.primary_keys:
             return snapshot
         frames = {name: rows for part in written for name, rows in part.frames.items()}
         keys = [part.bucket.key for part in written]
         return self.compact(keys, committer=named, frames=frames) or snapshot
+
+    def _appended(self, frame: pl.DataFrame, committer: Committer) -> tuple[list[WrittenBucket], Snapshot]:
+        """Write level 0 and commit it; again from the start if another writer assigned dynamic buckets meanwhile."""
+        for attempt in range(_APPEND_ATTEMPTS):
+            latest = self._store.snapshots.latest()
+            written = self._level0.write(frame, latest)
+            index = [
+                entry
+                for part in written
+                for entry in index_entries(*part.bucket.key, added=part.message.new_index_files, removed=())
+            ]
+            request = replace(
+                committer.request(CommitKind.APPEND, delta=_new_files(written)),
+                changelog=tuple(_changelog_files(written)),
+                expected_offsets=committer.expected_offsets,
+                index=tuple(index),
+                index_base=(latest.index_manifest if latest else None) if self._dynamic else ANY_INDEX,
+            )
+            try:
+                return written, self._commit.commit(request)
+            except OffsetConflict:
+                raise
+            except CommitConflict:
+                if not self._dynamic or attempt == _APPEND_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def overwrite(
         self, frame: pl.DataFrame, partitions: Collection[bytes] | None, committer: Committer
@@ -115,11 +138,15 @@ class TableWrite:
         removed = self._live.entries(
             latest, keep_entry=lambda entry: partitions is None or entry.partition in partitions
         )
-        added = [entry for part in written for entry in _added(part.message, part.message.new_files)]
-        delta = [*(entry.as_delete() for entry in removed), *added]
+        delta = [*(entry.as_delete() for entry in removed), *_new_files(written)]
+        index = [
+            entry
+            for part in written
+            for entry in index_entries(*part.bucket.key, added=part.message.new_index_files, removed=())
+        ]
         request = replace(
             committer.named().request(CommitKind.OVERWRITE, delta=delta),
-            index=tuple(self._removed_index(latest, partitions)),
+            index=(*self._removed_index(latest, partitions), *index),
             expected_offsets=committer.expected_offsets,
             check_conflicts=True,
         )
@@ -138,6 +165,8 @@ class TableWrite:
         A compaction that another one overtook is thrown away and tried again on the new state. Raises CommitConflict
         if that happens every time.
         """
+        if not self._schema.primary_keys:
+            return None
         named = (committer or Committer()).named()
         for _ in range(_COMPACTION_ATTEMPTS):
             latest = self._store.snapshots.latest()
@@ -194,6 +223,14 @@ class TableWrite:
             for file in (*message.compact_after, *message.compact_changelog_files):
                 if file.file_name not in known:
                     self._store.io.delete(self._files.path_of(file, directory))
+
+
+def _new_files(written: Sequence[WrittenBucket]) -> list[ManifestEntry]:
+    return [entry for part in written for entry in _added(part.message, part.message.new_files)]
+
+
+def _changelog_files(written: Sequence[WrittenBucket]) -> list[ManifestEntry]:
+    return [entry for part in written for entry in _added(part.message, part.message.changelog_files)]
 
 
 def _added(message: CommitMessage, files: Sequence[DataFileMeta]) -> list[ManifestEntry]:

@@ -1,0 +1,104 @@
+"""Dynamic buckets: which bucket a key lives in is remembered by the key's hash, in an index file for each bucket.
+
+Spec: "Dynamic Bucket" of Apache Paimon: a known hash keeps its bucket; a new one goes to the first bucket that has room for it
+(``dynamic-bucket.target-row-num``), else to a new bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from storage_engine.codec.hash_index import decode_hash_index
+from storage_engine.kernel.row_hash import row_hash
+from storage_engine.spec.manifest import HASH_INDEX, IndexFileMeta
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.index_files import IndexFiles
+from storage_engine.store.live_files import BucketKey
+from storage_engine.store.manifests import ManifestStore
+from storage_engine.store.table_store import TableStore
+
+Hashes = npt.NDArray[np.int32]
+_PARTITION, _HASH, _BUCKET = "partition", "hash", "bucket"
+_SCHEMA = pl.Schema({_PARTITION: pl.Int32, _HASH: pl.Int32, _BUCKET: pl.Int32})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The bucket of each row (Int32), and the index files that remember new keys, by partition and bucket."""
+
+    buckets: pl.Series
+    index_files: dict[BucketKey, IndexFileMeta]
+
+
+class DynamicBuckets:
+    """Assigns rows to buckets. REQUIRES: one writer at a time; a commit checks that the index is still the one it read."""
+
+    def __init__(
+        self, store: TableStore, schema: TableSchema, manifests: ManifestStore, index_files: IndexFiles
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._manifests = manifests
+        self._index_files = index_files
+        self._keys = schema.trimmed_primary_keys
+        self._target_rows = schema.table_options.dynamic_bucket_target_row_num
+
+    def assign(
+        self, frame: pl.DataFrame, partitions: Sequence[bytes], partition_ids: pl.Series, base: Snapshot | None
+    ) -> Assignment:
+        """Assign each row of a frame; ``partition_ids`` are indexes into ``partitions``. Raises CorruptFile."""
+        hashes = row_hash(frame.select(self._keys), self._schema.types_of(self._keys))
+        rows = pl.DataFrame({_PARTITION: partition_ids, _HASH: hashes}, schema_overrides={_HASH: pl.Int32})
+        known = self._known(partitions, base)
+        fresh = rows.unique(maintain_order=True).join(known, on=[_PARTITION, _HASH], how="anti", maintain_order="left")
+        added = self._placed(fresh, known)
+        everything = pl.concat([known, added])
+        buckets = rows.join(everything, on=[_PARTITION, _HASH], how="left", maintain_order="left")[_BUCKET]
+        return Assignment(buckets=buckets, index_files=self._written(added, everything, partitions))
+
+    def _known(self, partitions: Sequence[bytes], base: Snapshot | None) -> pl.DataFrame:
+        """The hashes that the index of the touched partitions holds, with their buckets."""
+        numbers = {partition: number for number, partition in enumerate(partitions)}
+        parts = [pl.DataFrame(schema=_SCHEMA)]
+        if base is not None and base.index_manifest is not None:
+            for entry in self._manifests.read_index(base.index_manifest):
+                if entry.index_file.index_type == HASH_INDEX and entry.partition in numbers:
+                    path = self._store.paths.index_file(entry.index_file.file_name)
+                    hashes = decode_hash_index(self._store.io.read_bytes(path), path=path)
+                    parts.append(_frame(numbers[entry.partition], hashes, np.full(len(hashes), entry.bucket)))
+        return pl.concat(parts)
+
+    def _placed(self, fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+        """Buckets for hashes that are not known yet, partition by partition."""
+        parts = [pl.DataFrame(schema=_SCHEMA)]
+        for (partition,), rows in fresh.partition_by(_PARTITION, as_dict=True, maintain_order=True).items():
+            sizes = np.bincount(known.filter(pl.col(_PARTITION) == partition)[_BUCKET].to_numpy())
+            room = np.maximum(self._target_rows - sizes, 0)
+            more = -(-max(0, rows.height - int(room.sum())) // self._target_rows)
+            room = np.concatenate([room, np.full(more, self._target_rows)])
+            buckets = np.repeat(np.arange(len(room)), room)[: rows.height]
+            parts.append(_frame(int(str(partition)), rows[_HASH].to_numpy(), buckets))
+        return pl.concat(parts)
+
+    def _written(
+        self, added: pl.DataFrame, everything: pl.DataFrame, partitions: Sequence[bytes]
+    ) -> dict[BucketKey, IndexFileMeta]:
+        """Index files of the buckets that got new hashes: each holds all hashes of its bucket."""
+        found: dict[BucketKey, IndexFileMeta] = {}
+        grown = added.select(_PARTITION, _BUCKET).unique()
+        whole = everything.join(grown, on=[_PARTITION, _BUCKET], how="semi")
+        for (partition, bucket), rows in whole.partition_by([_PARTITION, _BUCKET], as_dict=True).items():
+            key = (partitions[int(str(partition))], int(str(bucket)))
+            found[key] = self._index_files.write_hashes(rows[_HASH].to_numpy())
+        return found
+
+
+def _frame(partition: int, hashes: Hashes, buckets: npt.NDArray[np.int64]) -> pl.DataFrame:
+    columns = {_PARTITION: np.full(len(hashes), partition), _HASH: hashes, _BUCKET: buckets}
+    return pl.DataFrame(columns).cast(_SCHEMA)
