@@ -83,7 +83,7 @@ class Ingester:
         for table in (*self.tables.values(), self.quarantine):
             table.settle()
         for _ in range(ATTEMPTS):
-            offsets = {target: Consumed.of(table, f"stream-{target}") for target, table in self.tables.items()}
+            offsets = {each.target: self._offsets(each) for each in self.ingestions}
             batches = self.source.read(
                 [(self._expected(each), _position(offsets[each.target])) for each in self.ingestions],
                 max_rows=self._max_rows,
@@ -97,6 +97,12 @@ class Ingester:
             except OffsetConflict:
                 continue
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
+
+    def waiting(self) -> list[str]:
+        """Targets for which the source has something new. Raises SourceError."""
+        asked = [(self._expected(each), _position(self._offsets(each))) for each in self.ingestions]
+        news = self.source.read(asked, max_rows=1)
+        return [each.target for each in self.ingestions if each.source_table in news]
 
     def reload(self, ingestion: Ingestion, predicate: pl.Expr | None = None) -> BatchResult | None:
         """Upsert all rows (or some) that the source has of a table, for repair; None if there are none.
@@ -135,6 +141,9 @@ class Ingester:
                 pl.lit(target).alias("target"), pl.lit(now).cast(pl.Datetime("ms")).alias("quarantined_at")
             ).select(self.quarantine.schema.column_names)
         )
+
+    def _offsets(self, ingestion: Ingestion) -> Consumed:
+        return Consumed.of(self.tables[ingestion.target], ingestion.name)
 
     def _expected(self, ingestion: Ingestion) -> SourceTable:
         return ingestion.expected(self.tables[ingestion.target].schema)

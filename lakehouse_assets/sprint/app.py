@@ -41,6 +41,7 @@ SPRINT_PERFORMANCE: Final = Stream(
     transform=sprint_figures,
     reads="changelog",
     repair=Repair(column="v_date", source=pl.col("v_date"), mode="overwrite"),
+    computed={"orders": ("id", "status", "complete"), "update_time": ("event_time",)},
     description="Orders, amount and score per sprint, day, team and agent.",
 )
 
@@ -50,5 +51,9 @@ MEMBER_GROWTH: Final = Stream(
     transform=growth,
     reads="changelog",
     repair=Repair(column="v_month", source=pl.col("v_month")),
+    computed={
+        "new_members": ("member_id", "order_type", "orders"),
+        "renewed_members": ("member_id", "order_type", "orders"),
+    },
     description="Distinct new and renewed members per month, city and product.",
 )

@@ -100,6 +100,10 @@ MEMBER_ORDER: Final = Stream(
         Lookup(table="dim.city", left_on="city_id", columns={"name": "city_name"}, deleted="deleted"),
     ),
     repair=Repair(column="v_date", source=pl.col("v_date")),
+    computed={
+        "score": ("score_weight", "quantity"),
+        "complete": ("agent_known", "product_known", "member_known"),
+    },
     description="Orders widened by lookup joins; a changed dimension row sends its orders through again.",
 )
 
@@ -109,5 +113,6 @@ MEMBER_MONTH: Final = Stream(
     transform=members_of_month,
     reads="changelog",
     repair=Repair(column="v_month", source=pl.col("v_date").str.head(7)),
+    computed={"v_month": ("v_date",), "orders": ("id", "status", "complete")},
     description="Paid orders by member and month.",
 )

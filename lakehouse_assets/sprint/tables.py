@@ -9,6 +9,8 @@ from lakehouse_assets.sprint.app import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_assets.sprint.dwd import MEMBER_MONTH, MEMBER_ORDER
 from lakehouse_assets.stream.declaration import Stream
 from storage_engine import Catalog
+from storage_engine.kernel.table_definition import normalized_options
+from storage_engine.spec.schema import TableSchema, create_schema
 from storage_engine.sql.parser import parse_statements
 from storage_engine.sql.statements import CreateTable
 
@@ -23,8 +25,19 @@ def ddl(layer: str) -> str:
     return (resources.files(__package__) / "ddl" / f"{layer}.sql").read_text(encoding="utf-8")
 
 
-TABLES: Final[dict[str, CreateTable]] = {
-    statement.name: statement
+def _schema_of(statement: CreateTable) -> TableSchema:
+    return create_schema(
+        statement.columns,
+        primary_keys=statement.primary_keys,
+        partition_keys=statement.partition_keys,
+        options=normalized_options(statement.options),
+        comment=statement.comment,
+        time_millis=0,
+    )
+
+
+TABLES: Final[dict[str, TableSchema]] = {
+    statement.name: _schema_of(statement)
     for layer in LAYERS
     for statement in parse_statements(ddl(layer))
     if isinstance(statement, CreateTable)

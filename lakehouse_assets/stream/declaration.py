@@ -6,7 +6,7 @@ for a repair of some partitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -80,6 +80,7 @@ class Stream:
 
     ``reads``: "latest" hands the last change of each key to the transformation, as the state that the key has now
     (for targets that keep the newest row); "changelog" hands all changes, retractions included (for aggregation).
+    ``computed``: column of the target → columns of the stream that it is computed from, for lineage.
     """
 
     source: str
@@ -89,6 +90,7 @@ class Stream:
     lookups: tuple[Lookup, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     repair: Repair | None = None
+    computed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
 
     @property
@@ -105,3 +107,16 @@ class Stream:
     def sources(self) -> tuple[str, ...]:
         """Every table that it reads: the driving one first, then the dimensions, each once."""
         return tuple(dict.fromkeys((self.source, *(lookup.table for lookup in self.lookups))))
+
+    def origins(self, column: str, source_columns: Collection[str]) -> tuple[tuple[str, str], ...]:
+        """Where a column of the target comes from, as (table, column)."""
+        looked_up = {alias: (lookup, name) for lookup in self.lookups for name, alias in lookup.columns.items()}
+        looked_up |= {lookup.found: (lookup, lookup.right_on) for lookup in self.lookups if lookup.found}
+        found: list[tuple[str, str]] = []
+        for name in self.computed.get(column, (column,)):
+            if name in source_columns:
+                found.append((self.source, name))
+            elif name in looked_up:
+                lookup, origin = looked_up[name]
+                found.append((lookup.table, origin))
+        return tuple(found)

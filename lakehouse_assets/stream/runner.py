@@ -22,6 +22,8 @@ from lakehouse_assets.stream.source import (
     ROW_KIND,
     Pending,
     complete_snapshot,
+    has_changelog,
+    is_complete,
     pending,
     read_changes,
     read_state,
@@ -125,6 +127,25 @@ class StreamRunner:
         """All that waits in the driving source. Raises ChangesExpired and SourceRewound."""
         after = self.consumed().snapshot(self.stream.source) or 0
         return pending(self.tables[self.stream.source], after, bounds=UNBOUNDED)
+
+    def waiting(self) -> dict[str, Pending]:
+        """Sources that have changes the target has not consumed. Raises ChangesExpired and SourceRewound."""
+        offsets = self.consumed()
+        if offsets.identifier is None:
+            source = self.tables[self.stream.source]
+            until = complete_snapshot(source)
+            return {source.name: Pending(after=0, until=until)} if until else {}
+        found = {
+            name: pending(table, offsets.snapshot(name) or 0, bounds=UNBOUNDED) for name, table in self.tables.items()
+        }
+        return {name: news for name, news in found.items() if news}
+
+    def is_unfinished(self) -> bool:
+        """Whether the stream's last commit was killed before its changelog was written."""
+        for snapshot in self.target.store.snapshots.backwards():
+            if snapshot.commit_user == self.stream.name:
+                return not is_complete(snapshot, changelog=has_changelog(self.target))
+        return False
 
     def expected_offsets(self, offsets: Consumed) -> dict[str, int | None]:
         """What must not have moved when a batch or a repair commits: both write the same keys."""

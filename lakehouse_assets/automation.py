@@ -1,0 +1,162 @@
+"""What starts the streams: level-triggered sensors, and the same as an automation condition.
+
+A sensor asks whether there *is* something to do, not whether something happened: the source is ahead of what the
+target's own snapshot says, and no run is on it. So no cursor and no run key can be lost or used up, a failed run is
+asked for again (ever later), and a commit of any other engine counts as well.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_assets.sources.errors import SourceUnavailable
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream_assets import stream_key
+
+STREAM_TAG: Final = "lakehouse/stream"
+SLICE_TAG: Final = "lakehouse/slice"
+ACTIVE: Final = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 600.0
+RUNS_LOOKED_AT: Final = 10
+INTERVAL_S: Final = 5
+
+
+def stream_sensor(
+    stream: Stream,
+    *,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    interval_seconds: int = INTERVAL_S,
+) -> dg.SensorDefinition:
+    """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed."""
+    key = stream_key(stream.target)
+
+    @dg.sensor(
+        name=f"{stream.target.replace('.', '_')}_stream",
+        asset_selection=[key],
+        default_status=status,
+        minimum_interval_seconds=interval_seconds,
+        description=f"Runs {key.to_user_string()} when {', '.join(stream.sources)} has changes that it has not read.",
+    )
+    def ahead(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.RunRequest | dg.SkipReason:
+        if (busy := hindrance(context.instance, stream.name)) is not None:
+            return dg.SkipReason(busy)
+        found = what_waits(lakehouse, stream)
+        if not found:
+            return dg.SkipReason(f"{stream.target} has consumed all changes of {', '.join(stream.sources)}")
+        return dg.RunRequest(asset_selection=[key], tags={STREAM_TAG: stream.name, SLICE_TAG: found})
+
+    return ahead
+
+
+def ingest_sensor(
+    name: str,
+    ingestions: Sequence[Ingestion],
+    *,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    interval_seconds: int = INTERVAL_S,
+) -> dg.SensorDefinition:
+    """Asks for a run of the ingestion whenever the source has something that its tables do not have."""
+    keys = [stream_key(each.target) for each in ingestions]
+
+    @dg.sensor(
+        name=f"{name}_ingestion",
+        asset_selection=keys,
+        default_status=status,
+        minimum_interval_seconds=interval_seconds,
+        description="Lands changes when the source has some that its tables do not have.",
+    )
+    def landed(
+        context: dg.SensorEvaluationContext, lakehouse: LakehouseResource, changes: ChangesResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        if (busy := hindrance(context.instance, name)) is not None:
+            return dg.SkipReason(busy)
+        ingester = changes.ingester(lakehouse, tuple(ingestions))
+        try:
+            waiting = ingester.waiting()
+        except SourceUnavailable as error:
+            return dg.SkipReason(f"{ingester.source.name} is away: {error}")
+        if not waiting:
+            return dg.SkipReason(f"{ingester.source.name} has nothing new")
+        return dg.RunRequest(
+            asset_selection=[stream_key(target) for target in waiting],
+            tags={STREAM_TAG: name, SLICE_TAG: ", ".join(waiting)},
+        )
+
+    return landed
+
+
+def what_waits(lakehouse: LakehouseResource, stream: Stream) -> str:
+    """What a stream has to do, in words; empty if nothing."""
+    runner = lakehouse.runner(stream)
+    slices = [f"{name} ({news.after},{news.until}]" for name, news in runner.waiting().items()]
+    if not slices and runner.is_unfinished():
+        return f"{stream.target} has a commit without a changelog"
+    return ", ".join(slices)
+
+
+def hindrance(instance: dg.DagsterInstance, name: str) -> str | None:
+    """Why no run of a stream should be asked for now: one is on it, or the last ones failed a moment ago."""
+    records = instance.get_run_records(dg.RunsFilter(tags={STREAM_TAG: name}), limit=RUNS_LOOKED_AT)
+    for record in records:
+        if record.dagster_run.status in ACTIVE:
+            return f"run {record.dagster_run.run_id[:8]} is {record.dagster_run.status.value.lower()}"
+    failures = 0
+    for record in records:
+        if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
+            break
+        failures += 1
+    if not failures:
+        return None
+    ended = records[0].end_time or records[0].update_timestamp.timestamp()
+    wait_s = ended + pause_s(failures) - time.time()
+    return f"{failures} runs failed; trying again in {wait_s:.0f} s" if wait_s > 0 else None
+
+
+def pause_s(failures: int) -> float:
+    """How long to wait after some runs have failed in a row."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
+
+
+@dataclass(frozen=True)
+class SourceAhead(dg.AutomationCondition[dg.AssetKey]):
+    """True while the sources of a stream are ahead of its target, whatever has happened between two evaluations.
+
+    For those who automate by conditions rather than by sensors. ``probe`` tells whether there is something to do; it
+    runs where the code is, so the automation sensor needs ``use_user_code_server=True``.
+    """
+
+    stream: str
+    probe: Callable[[], bool]
+
+    @property
+    def name(self) -> str:
+        """What the automation page calls it."""
+        return f"source_ahead({self.stream})"
+
+    def evaluate(self, context: Any) -> dg.AutomationResult[dg.AssetKey]:
+        """All of the asset, or nothing."""
+        subset = context.candidate_subset if self.probe() else context.get_empty_subset()
+        return dg.AutomationResult(context, subset)
+
+
+def source_ahead(stream: Stream, lakehouse: LakehouseResource) -> dg.AutomationCondition[dg.AssetKey]:
+    """``SourceAhead`` of a stream, unless it is running already."""
+    condition = SourceAhead(stream=stream.name, probe=lambda: bool(what_waits(lakehouse, stream)))
+    return condition & ~dg.AutomationCondition.in_progress()
+
+
+def sensors_of(streams: Sequence[Stream], **settings: Any) -> list[dg.SensorDefinition]:
+    """A sensor for each stream."""
+    return [stream_sensor(stream, **settings) for stream in streams]

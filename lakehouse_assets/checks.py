@@ -1,0 +1,128 @@
+"""What must hold of the tables, as facts about the warehouse: pure reading, no Dagster.
+
+Each check gives an ``Outcome``; Dagster's asset checks and the streams' runs report the same outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.quarantine import counts
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.runner import StreamRunner
+from storage_engine import Catalog
+
+LAG_ROWS_MAX: Final = 1_000_000
+ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Whether a check passed, why, and its numbers. ``warning``: not passing is worth a look, and no error."""
+
+    passed: bool
+    description: str
+    numbers: Mapping[str, int | float] = field(default_factory=dict)
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What must hold, in words, and the function that looks."""
+
+    description: str
+    run: Callable[[Catalog], Outcome]
+
+
+def key_unique(table: str) -> Check:
+    """No primary key stands twice in a table."""
+
+    def check(catalog: Catalog) -> Outcome:
+        opened = catalog.table(table)
+        keys = opened.scan().select(opened.schema.primary_keys).collect()
+        repeated = keys.height - keys.n_unique()
+        return Outcome(
+            passed=repeated == 0,
+            description=f"{keys.height} rows, {repeated} of them repeat a key",
+            numbers={"rows": keys.height, "repeated": repeated},
+        )
+
+    return Check(description="No primary key stands twice in a table.", run=check)
+
+
+def stream_lag(stream: Stream, *, rows_max: int = LAG_ROWS_MAX) -> Check:
+    """The target is not far behind the source that drives it."""
+
+    def check(catalog: Catalog) -> Outcome:
+        behind = StreamRunner(catalog, stream).pending().rows
+        return Outcome(
+            passed=behind <= rows_max,
+            description=f"{behind} changes wait in the source; {rows_max} may",
+            numbers={"rows_behind": behind},
+            warning=True,
+        )
+
+    return Check(description="The target is not far behind the source that drives it.", run=check)
+
+
+def quarantine_count(quarantine: str, table: str, *, rows_max: int) -> Check:
+    """Not too many lines that were meant for a table stand in quarantine."""
+
+    def check(catalog: Catalog) -> Outcome:
+        found = counts(catalog.table(quarantine)).get(table, 0)
+        return Outcome(
+            passed=found <= rows_max,
+            description=f"{found} lines in {quarantine}; replay them after a fix",
+            numbers={"quarantined": found},
+            warning=True,
+        )
+
+    return Check(description="Not too many lines that were meant for a table stand in quarantine.", run=check)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the rows of a table that a predicate keeps: name → expression."""
+
+    table: str
+    sums: Mapping[str, pl.Expr]
+    where: pl.Expr = field(default_factory=lambda: pl.lit(value=True))
+
+    def of(self, catalog: Catalog, snapshot: int | None = None) -> dict[str, object]:
+        """The sums at a snapshot (default: the latest)."""
+        rows = catalog.table(self.table).scan(snapshot=snapshot).filter(self.where)
+        return (
+            rows.select(expression.sum().alias(name) for name, expression in self.sums.items()).collect().to_dicts()[0]
+        )
+
+
+def layers_agree(upstream: Totals, downstream: Totals, stream: Stream) -> Check:
+    """A table's totals are those of its source, as of the snapshot that was consumed."""
+
+    def check(catalog: Catalog) -> Outcome:
+        runner = StreamRunner(catalog, stream)
+        for _ in range(ATTEMPTS):
+            latest, consumed = runner.target.latest_snapshot(), runner.consumed().snapshot(upstream.table)
+            if latest is None or not consumed:
+                return Outcome(passed=True, description=f"nothing of {upstream.table} was consumed yet")
+            expected, found = upstream.of(catalog, consumed), downstream.of(catalog, latest.id)
+            if runner.target.latest_snapshot() == latest:
+                break
+        wrong = [
+            f"{name} is {found[name]}, expected {value}" for name, value in expected.items() if found[name] != value
+        ]
+        return Outcome(
+            passed=not wrong,
+            description="; ".join(wrong) or f"{', '.join(expected)} are equal",
+            numbers={
+                f"{name}_difference": float(str(found[name])) - float(str(value)) for name, value in expected.items()
+            },
+        )
+
+    return Check(
+        description="A table's totals are those of its source, as of the snapshot that was consumed.", run=check
+    )

@@ -1,0 +1,199 @@
+"""What Dagster's pages show of a table and of a batch: standard keys, numbers that plot, and small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.repair import RepairResult
+from lakehouse_assets.stream.runner import BatchResult
+from storage_engine import Table
+from storage_engine.spec.schema import TableSchema
+from storage_engine.sql.show import create_table_text
+
+SHOWN_SNAPSHOTS: Final = 5
+SAMPLE_ROWS: Final = 5
+COUNTED_ROWS_MAX: Final = 2_000_000
+"""Physical rows up to which a table's rows are counted for its page."""
+
+Metadata = dict[str, Any]
+
+
+def column_schema(schema: TableSchema) -> dg.TableSchema:
+    """The Columns tab: types as SQL, keys, nullability, and the options that shape the table."""
+    key = schema.primary_keys
+    columns = [
+        dg.TableColumn(
+            name=field.name,
+            type=field.type.sql,
+            description=field.description,
+            constraints=dg.TableColumnConstraints(
+                nullable=field.type.nullable and field.name not in key,
+                unique=key == (field.name,),
+                other=["primary key"] if field.name in key else [],
+            ),
+        )
+        for field in schema.fields
+    ]
+    chips = [f"PRIMARY KEY ({', '.join(key)})", *(f"{name}={value}" for name, value in sorted(schema.options.items()))]
+    return dg.TableSchema(columns=columns, constraints=dg.TableConstraints(other=chips))
+
+
+def definition_metadata(table: str, schema: TableSchema, *, partition_column: str | None) -> Metadata:
+    """What is known of a table before it is materialized."""
+    metadata: Metadata = {
+        "dagster/table_name": table,
+        "dagster/storage_kind": "paimon",
+        "dagster/column_schema": column_schema(schema),
+        "definition": dg.MetadataValue.md(f"```sql\n{create_table_text(table, schema)}\n```"),
+    }
+    return metadata if partition_column is None else {**metadata, "partition_expr": partition_column}
+
+
+def column_lineage(stream: Stream, columns: Sequence[str], source_columns: Sequence[str]) -> dg.TableColumnLineage:
+    """Which columns each column of the target comes from: its own name, a lookup, or what the stream declares."""
+    return dg.TableColumnLineage(
+        {
+            column: [
+                dg.TableColumnDep(asset_key=asset_key(table), column_name=name)
+                for table, name in stream.origins(column, source_columns)
+            ]
+            for column in columns
+        }
+    )
+
+
+def lineage_markdown(stream: Stream, columns: Sequence[str], source_columns: Sequence[str]) -> str:
+    """Column lineage as text, for pages that do not draw it."""
+    lines = ["| column | from |", "|---|---|"]
+    for column in columns:
+        origins = ", ".join(f"`{table}.{name}`" for table, name in stream.origins(column, source_columns))
+        lines.append(f"| `{column}` | {origins or '-'} |")
+    return "\n".join(lines)
+
+
+def asset_key(table: str) -> dg.AssetKey:
+    """The asset of a table, ``layer.name``."""
+    return dg.AssetKey(table.split("."))
+
+
+def table_metadata(table: Table, *, warehouse: str) -> Metadata:
+    """The state of a table now: rows, files, last snapshots, a sample."""
+    latest = table.latest_snapshot()
+    files = table.files()
+    metadata: Metadata = {
+        "dagster/table_name": table.name,
+        "dagster/uri": f"{warehouse.rstrip('/')}/{table.name.replace('.', '.db/')}",
+        "dagster/column_schema": column_schema(table.schema),
+        "files": files.height,
+        "level0_files": int((files["level"] == 0).sum()),
+        "file_bytes": int(files["file_size_in_bytes"].sum()),
+        "physical_rows": int(files["record_count"].sum()),
+        "last_snapshots": dg.MetadataValue.md(_snapshots_markdown(table)),
+    }
+    if metadata["physical_rows"] <= COUNTED_ROWS_MAX:
+        metadata["dagster/row_count"] = row_count(table)
+        metadata["sample"] = dg.MetadataValue.md(markdown_table(table.scan().head(SAMPLE_ROWS).collect()))
+    if latest is not None:
+        metadata["snapshot"] = latest.id
+    return metadata
+
+
+def row_count(table: Table) -> int:
+    """Number of rows, merged."""
+    key = table.schema.primary_keys[:1] or table.schema.column_names[:1]
+    counted = table.scan().select(key).select(pl.len()).collect()
+    return int(counted.item())
+
+
+def partition_row_counts(table: Table, column: str) -> dict[str, int]:
+    """Number of rows by the values of a column."""
+    counted = table.scan().group_by(column).len().collect()
+    return dict(zip(counted[column].cast(pl.String).to_list(), counted["len"].to_list(), strict=True))
+
+
+def batch_metadata(result: BatchResult) -> Metadata:
+    """One batch, as numbers that plot."""
+    written = result.rows_written
+    metadata: Metadata = {
+        "snapshot": result.snapshot.id,
+        "commit_identifier": result.snapshot.commit_identifier,
+        "rows_read": result.rows_read,
+        "rows_written": sum(written.values()),
+        "rows_deleted": written.get("-D", 0) + written.get("-U", 0),
+        "rows_reemitted": result.rows_reemitted,
+        "rows_rejected": result.rows_rejected,
+        "rows_behind": result.rows_behind,
+        "duration_ms": result.duration_ms,
+        "commit_ms": result.commit_ms,
+        "partitions_touched": len(result.partitions),
+        "consumed": dg.MetadataValue.md(_consumed_markdown(result)),
+    }
+    if result.latency_ms is not None:
+        metadata["latency_ms"] = result.latency_ms
+    if result.lookups:
+        metadata["lookups"] = dg.MetadataValue.md(_lookups_markdown(result))
+        metadata["lookup_hit_rate"] = min(stats.hit_rate for stats in result.lookups.values())
+        metadata["lookup_cache_bytes"] = sum(stats.cached_bytes for stats in result.lookups.values())
+    return metadata
+
+
+def repair_metadata(result: RepairResult) -> Metadata:
+    """One repair: what it found, and what it changed."""
+    metadata: Metadata = {
+        "rows_checked": result.rows,
+        "rows_written": sum(result.rows_written.values()),
+        "partitions_changed": len(result.partitions),
+        "attempts": result.attempts,
+    }
+    return metadata if result.snapshot is None else {**metadata, "snapshot": result.snapshot.id}
+
+
+def markdown_table(rows: pl.DataFrame) -> str:
+    """A small frame as a Markdown table."""
+    with pl.Config(
+        tbl_formatting="MARKDOWN",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_rows=50,
+        tbl_cols=50,
+        tbl_width_chars=10_000,
+        fmt_str_lengths=60,
+    ):
+        return str(rows)
+
+
+def _snapshots_markdown(table: Table) -> str:
+    newest = [
+        {
+            "snapshot": snapshot.id,
+            "kind": snapshot.commit_kind.value,
+            "user": snapshot.commit_user,
+            "identifier": snapshot.commit_identifier,
+            "rows": snapshot.delta_record_count,
+            "changelog": snapshot.changelog_record_count,
+        }
+        for snapshot, _ in zip(table.store.snapshots.backwards(), range(SHOWN_SNAPSHOTS), strict=False)
+    ]
+    return markdown_table(pl.DataFrame(newest)) if newest else "none yet"
+
+
+def _consumed_markdown(result: BatchResult) -> str:
+    rows = [
+        f"| {source} | {'start' if old is None else old} | {new} |" for source, (old, new) in result.consumed.items()
+    ]
+    return "\n".join(["| source | after | until |", "|---|---|---|", *rows])
+
+
+def _lookups_markdown(result: BatchResult) -> str:
+    rows = [
+        f"| {name} | {stats.strategy} | {stats.reason} | {stats.hit_rate:.2%} | {stats.rows - stats.matched}"
+        f" | {stats.cached_rows} | {stats.cached_bytes} |"
+        for name, stats in result.lookups.items()
+    ]
+    head = ["| lookup | strategy | why | hits | misses | rows held | bytes held |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])

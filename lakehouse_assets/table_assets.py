@@ -1,0 +1,130 @@
+"""Table assets: ``<layer>/<table>`` is the table itself; materializing it is a repair.
+
+The stream's runs report to it which partitions they touched. Materializing some of its partitions recomputes them, in
+one run and one commit, while the stream goes on.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from lakehouse_assets.checks import Check
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.metadata import (
+    Metadata,
+    asset_key,
+    batch_metadata,
+    column_lineage,
+    definition_metadata,
+    lineage_markdown,
+    repair_metadata,
+)
+from lakehouse_assets.reporting import TableAsset, check_result, data_version, report_table
+from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.repair import repair
+from storage_engine import Snapshot
+
+KINDS: Final = {"paimon", "polars"}
+OWNERS: Final = ("team:lakehouse",)
+
+
+def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
+    """A table that a stream fills."""
+    table = tables[stream.target]
+    source_columns, columns = tables[stream.source].schema.column_names, table.schema.column_names
+
+    @dg.asset(
+        key=table.key,
+        deps=[asset_key(source) for source in stream.sources],
+        group_name=table.layer,
+        kinds=KINDS,
+        owners=OWNERS,
+        pool=table.name,
+        partitions_def=table.partitions,
+        backfill_policy=_single_run(table),
+        description=(
+            f"{table.schema.comment}. {stream.description}\n\nFilled by `stream/{table.name.replace('.', '/')}`."
+            f" Materializing recomputes it from `{stream.source}`, in one commit and while the stream goes on."
+        ),
+        metadata={
+            **definition_metadata(table.name, table.schema, partition_column=table.partition_column),
+            "dagster/column_lineage": column_lineage(stream, columns, source_columns),
+            "lineage": dg.MetadataValue.md(lineage_markdown(stream, columns, source_columns)),
+        },
+    )
+    def repaired(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        values = list(context.partition_keys) if table.partitions is not None else None
+        result = repair(lakehouse.catalog(), stream, values)
+        yield from _materialized(context, lakehouse, table, result.snapshot, repair_metadata(result))
+
+    return repaired
+
+
+def landed_table_asset(ingestion: Ingestion, tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
+    """A table that mirrors one of the source."""
+    table = tables[ingestion.target]
+
+    @dg.asset(
+        key=table.key,
+        group_name=table.layer,
+        kinds=KINDS,
+        owners=OWNERS,
+        pool=table.name,
+        partitions_def=table.partitions,
+        backfill_policy=_single_run(table),
+        description=(
+            f"{table.schema.comment}.\n\nFilled by `stream/{table.name.replace('.', '/')}`. Materializing upserts all that"
+            " the source still has; the order of events decides which row of a key stays."
+        ),
+        metadata=definition_metadata(table.name, table.schema, partition_column=table.partition_column),
+    )
+    def reloaded(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource, changes: ChangesResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        ingester = changes.ingester(lakehouse, (ingestion,))
+        predicate = None
+        if table.partitions is not None and table.partition_column is not None:
+            predicate = pl.col(table.partition_column).is_in(list(context.partition_keys))
+        ingester.run_batch()
+        result = ingester.reload(ingestion, predicate)
+        numbers = {} if result is None else batch_metadata(result)
+        yield from _materialized(context, lakehouse, table, None if result is None else result.snapshot, numbers)
+
+    return reloaded
+
+
+def table_check(table: TableAsset, name: str, check: Check) -> dg.AssetChecksDefinition:
+    """A check of a table, to be run from its page or by a schedule; the streams' runs evaluate the same."""
+
+    @dg.asset_check(asset=table.key, name=name, description=check.description)
+    def checked(lakehouse: LakehouseResource) -> dg.AssetCheckResult:
+        return check_result(check.run(lakehouse.catalog()))
+
+    return checked
+
+
+def _single_run(table: TableAsset) -> dg.BackfillPolicy | None:
+    return None if table.partitions is None else dg.BackfillPolicy.single_run()
+
+
+def _materialized(
+    context: dg.AssetExecutionContext,
+    lakehouse: LakehouseResource,
+    table: TableAsset,
+    snapshot: Snapshot | None,
+    numbers: Metadata,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """The run's result first, then each partition's own numbers: the last event of a partition counts."""
+    latest = snapshot or lakehouse.table(table.name).latest_snapshot()
+    if latest is None:
+        yield dg.MaterializeResult(asset_key=table.key, metadata=numbers)
+        return
+    yield dg.MaterializeResult(asset_key=table.key, metadata=numbers, tags=data_version(latest))
+    keys = context.partition_keys if table.partitions is not None else ()
+    touched = tuple({table.partition_column or "": key} for key in keys)
+    report_table(context, lakehouse, table, snapshot=latest, touched=touched, numbers=numbers)
