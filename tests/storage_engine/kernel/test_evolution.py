@@ -141,6 +141,7 @@ def test_types_are_cast_as_paimon_casts_them(values: pl.Series, old: str, new: s
         (pl.Series([NOON]), "TIMESTAMP(6) WITH LOCAL TIME ZONE"),
         (pl.Series([{"a": 1}], dtype=pl.Struct({"a": pl.Int64})), "ROW<a INT>"),
         (pl.Series([1], dtype=pl.Int32), "TINYINT"),
+        (pl.Series([{"a": 1}], dtype=pl.Map(pl.String, pl.Int32)), "MAP<STRING, INT>"),
         (pl.Series([Decimal("1.50")], dtype=pl.Decimal(38, 2)), "DECIMAL(9, 2)"),
     ],
     ids=lambda value: str(value).replace("\n", " ")[:40],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from datetime import date
+from decimal import Decimal, localcontext
 from typing import Any
 
 import polars as pl
@@ -366,6 +367,50 @@ def test_sums_of_short_decimals_go_beyond_their_precision_and_of_long_ones_becom
     assert merged.schema == frame.schema
     assert merged["short"][0] == Decimal("1000.00")
     assert merged["long"][0] is None
+
+
+def test_sums_beyond_what_128_bits_hold_are_null_too() -> None:
+    options = {"merge-engine": "aggregation", "fields.default-aggregate-function": "sum"}
+    schema = schema_of({"k": "INT", "v": "DECIMAL(38, 0)"}, options)
+    most = Decimal("9" * 38)
+    values: dict[int, list[Decimal | None]] = {1: [most, Decimal(1)], 2: [], 3: [most] * 6, 4: [None, None]}
+    with localcontext(prec=50):
+        values[2] = [most - 9, Decimal(9)]
+    rows = [(key, value) for key, group in values.items() for value in group]
+    records = [{"k": key, "v": value, SEQUENCE: at, KIND: INSERT} for at, (key, value) in enumerate(rows)]
+    assert merge(frame_of(records, schema), MergePlan.of(schema))["v"].to_list() == [None, most, None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "low", "high"),
+    [
+        ("DOUBLE", [1.5, float("nan"), -2.0], -2.0, float("nan")),
+        ("FLOAT", [float("nan"), None, float("nan")], float("nan"), float("nan")),
+        ("DATE", [date(2024, 1, 1), None, date(1960, 1, 1)], date(1960, 1, 1), date(2024, 1, 1)),
+        ("DECIMAL(30, 2)", [Decimal("1.50"), Decimal("-7.25"), None], Decimal("-7.25"), Decimal("1.50")),
+        ("BYTES", [b"\x7f", b"\x80", b""], b"", b"\x80"),
+        ("INT", [None, None, None], None, None),
+    ],
+)
+def test_extremes_of_each_kind_of_column(text: str, values: list[Any], low: Any, high: Any) -> None:
+    options = {
+        "merge-engine": "aggregation",
+        "fields.a.aggregate-function": "min",
+        "fields.b.aggregate-function": "max",
+    }
+    schema = schema_of({"k": "INT", "a": text, "b": text}, options)
+    records = [{"k": 1, "a": value, "b": value, SEQUENCE: at, KIND: INSERT} for at, value in enumerate(values)]
+    merged = merge(frame_of(records, schema), MergePlan.of(schema)).select("a", "b")
+    expected = pl.DataFrame({"a": [low], "b": [high]}, schema=merged.schema)
+    assert merged.equals(expected)
+
+
+def test_floats_are_summed_and_taken_back() -> None:
+    options = {"merge-engine": "aggregation", "fields.v.aggregate-function": "sum"}
+    schema = schema_of({"k": "INT", "v": "FLOAT"}, options)
+    records = [(1, 1.5, INSERT), (1, 2.25, INSERT), (1, 0.75, DELETE), (2, None, INSERT), (2, None, INSERT)]
+    rows = [{"k": key, "v": value, SEQUENCE: at, KIND: kind} for at, (key, value, kind) in enumerate(records)]
+    assert merge(frame_of(rows, schema), MergePlan.of(schema))["v"].to_list() == [3.0, None]
 
 
 def test_an_empty_frame_stays_empty() -> None:
