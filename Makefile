@@ -11,6 +11,7 @@ SOURCE ?= files
 WAREHOUSE ?= warehouse
 LANDING ?= landing
 PORT ?= 3000
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -39,8 +40,8 @@ ui: $(RUN_READY) ## Open Dagster's UI with the sensors on [PORT=3000 WAREHOUSE=U
 
 test: lint typecheck contracts definitions pytest ## Run all checks and all tests
 
-pytest: $(DEV_READY) ## Run the tests [PYTEST_ARGS=…]
-	@$(BIN)/pytest $(PYTEST_ARGS)
+pytest: $(DEV_READY) ## Run the tests [WORKERS=2 PYTEST_ARGS=…]
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(DEV_READY) ## Check style and format
 	@$(BIN)/ruff check

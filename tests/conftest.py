@@ -1,0 +1,20 @@
+"""What all tests share: how hypothesis searches, and which tests stay together when they run side by side."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+# A busy machine must not fail a property; what was found is printed so that it can be repeated anywhere.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the tests of a module that starts a MariaDB server on one worker, so that it starts once."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if item.get_closest_marker("mariadb"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
