@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, datetime
 
 import polars as pl
 
-from storage_engine import Catalog, Table
+from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import InvalidInput, StorageEngineError
 
+SUMMARY_TYPES = pl.Schema(
+    {
+        "table": pl.String(),
+        "snapshot": pl.Int64(),
+        "kind": pl.String(),
+        "committed": pl.Datetime("ms", "UTC"),
+        "records": pl.Int64(),
+        "primary_key": pl.String(),
+        "partitioned_by": pl.String(),
+    }
+)
+COLUMN_TYPES = pl.Schema(
+    {
+        "column": pl.String(),
+        "type": pl.String(),
+        "nullable": pl.Boolean(),
+        "key": pl.String(),
+        "description": pl.String(),
+    }
+)
 
-def catalog(warehouse: str) -> Catalog:
+
+def open_catalog(warehouse: str) -> Catalog:
     """The catalog of a warehouse."""
     return Catalog(warehouse)
+
+
+def open_table(warehouse: str, name: str, branch: str | None = None) -> Table:
+    """A table, or a branch of it."""
+    return open_catalog(warehouse).table(name, branch=branch)
 
 
 def is_engine_error(error: BaseException) -> bool:
@@ -23,22 +49,10 @@ def is_engine_error(error: BaseException) -> bool:
 
 
 def tables_frame(catalog: Catalog, database: str | None) -> pl.DataFrame:
-    """One row a table: name, newest snapshot, its kind and time, physical records."""
+    """One row a table: newest snapshot, its kind and time, physical records, keys."""
     databases = catalog.list_databases() if database is None else [database]
     names = [f"{name}.{table}" for name in databases for table in catalog.list_tables(name)]
-    return pl.DataFrame(
-        [_summary(catalog.table(name)) for name in names],
-        schema={
-            "table": pl.String,
-            "snapshot": pl.Int64,
-            "kind": pl.String,
-            "committed": pl.Datetime("ms", "UTC"),
-            "records": pl.Int64,
-            "primary_key": pl.String,
-            "partitioned_by": pl.String,
-        },
-        orient="row",
-    )
+    return pl.DataFrame([_summary(catalog.table(name)) for name in names], schema=SUMMARY_TYPES, orient="row")
 
 
 def _summary(table: Table) -> tuple[object, ...]:
@@ -46,12 +60,12 @@ def _summary(table: Table) -> tuple[object, ...]:
     keys = ", ".join(table.schema.primary_keys), ", ".join(table.schema.partition_keys)
     if snapshot is None:
         return (table.name, None, None, None, 0, *keys)
-    time = pl.Series([snapshot.time_millis]).cast(pl.Datetime("ms", "UTC"))[0]
-    return (table.name, snapshot.id, snapshot.commit_kind.value, time, snapshot.total_record_count, *keys)
+    committed = datetime.fromtimestamp(snapshot.time_millis / 1000, UTC)
+    return (table.name, snapshot.id, snapshot.commit_kind.value, committed, snapshot.total_record_count, *keys)
 
 
 def describe_frame(table: Table) -> pl.DataFrame:
-    """One row a column: name, type, nullability, role, description."""
+    """One row a column: name, type, nullability, role in the keys, description."""
     schema = table.schema
     rows = [
         (
@@ -63,7 +77,7 @@ def describe_frame(table: Table) -> pl.DataFrame:
         )
         for field in schema.fields
     ]
-    return pl.DataFrame(rows, schema=["column", "type", "nullable", "key", "description"], orient="row")
+    return pl.DataFrame(rows, schema=COLUMN_TYPES, orient="row")
 
 
 def _role(name: str, primary: tuple[str, ...], partition: tuple[str, ...]) -> str:
@@ -72,59 +86,71 @@ def _role(name: str, primary: tuple[str, ...], partition: tuple[str, ...]) -> st
 
 
 def scan(
-    catalog: Catalog,
-    table: str,
+    table: Table,
     *,
     columns: str | None,
     where: str | None,
     limit: int,
     snapshot: int | None,
     tag: str | None,
-    timestamp: int | None,
-    branch: str | None,
+    timestamp: str | None,
+    read_optimized: bool,
 ) -> pl.DataFrame:
-    """Rows of a table; ``where`` is a SQL condition over its columns."""
-    lazy = catalog.table(table, branch=branch).scan(snapshot=snapshot, tag=tag, timestamp=timestamp)
-    if where:
-        lazy = lazy.filter(_condition(where))
-    if columns:
-        lazy = lazy.select(_columns(columns, lazy))
-    return (lazy.head(limit) if limit else lazy).collect()
-
-
-def _condition(where: str) -> pl.Expr:
+    """Rows of a table; ``where`` is a SQL condition over its columns, ``limit`` 0 means all."""
+    lazy = table.scan(snapshot=snapshot, tag=tag, timestamp=_moment(timestamp), read_optimized=read_optimized)
+    names = None if columns is None else _columns(columns, lazy)
     try:
-        return pl.sql_expr(where)
-    except pl.exceptions.PolarsError as cause:
-        raise InvalidInput(f"condition {where!r} cannot be understood: {cause}") from cause
+        chosen = lazy if where is None else lazy.filter(pl.sql_expr(where))
+        chosen = chosen if names is None else chosen.select(names)
+        return (chosen.head(limit) if limit else chosen).collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as cause:
+        reason = str(cause).partition("\n")[0]
+        raise InvalidInput(f"--where {where!r} cannot be used: {reason}") from cause
 
 
 def _columns(columns: str, lazy: pl.LazyFrame) -> list[str]:
     names = [name.strip() for name in columns.split(",") if name.strip()]
     known = lazy.collect_schema().names()
     unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InvalidInput(f"no column {unknown[0]!r}; columns: {', '.join(known)}")
-    return names
+    if unknown or not names:
+        raise InvalidInput(f"--columns {columns!r}: expected names of {', '.join(known)}")
+    return list(dict.fromkeys(names))
 
 
-def changes(catalog: Catalog, table: str, *, after: str, until: str | None, mode: str, limit: int) -> pl.DataFrame:
-    """Rows with kinds between two snapshots."""
+def _moment(text: str | None) -> int | datetime | None:
+    """Epoch milliseconds, or a time such as ``2026-11-23 12:00:00``, in UTC unless it has an offset."""
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as cause:
+        raise InvalidInput(f"--timestamp {text!r}: expected '2026-11-23 12:00:00' or epoch milliseconds") from cause
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def changes(table: Table, *, after: str, until: str | None, mode: str, limit: int) -> pl.DataFrame:
+    """Rows with kinds between two snapshots, given as ids or tags; ``limit`` 0 means all."""
     last = None if until is None else _snapshot_or_tag(until)
-    lazy = catalog.table(table).changes(_snapshot_or_tag(after), last, mode=mode)
+    lazy = table.changes(_snapshot_or_tag(after), last, mode=mode)
     return (lazy.head(limit) if limit else lazy).collect()
 
 
 def _snapshot_or_tag(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isdecimal() else text
 
 
-def run_sql(catalog: Catalog, statement: str | None, path: str | None) -> Iterator[pl.DataFrame]:
-    """Run statements in order; yields what those that answer with rows answer."""
-    text = Path(path).read_text(encoding="utf-8") if path else statement or ""
-    for frame in catalog.execute_script(text):
-        if frame is not None:
-            yield frame
+def compact(table: Table, *, full: bool) -> str:
+    """Compact a table; says what came of it."""
+    return _said(table.compact(full=full), "nothing to compact")
+
+
+def _said(snapshot: Snapshot | None, nothing: str) -> str:
+    return nothing if snapshot is None else f"snapshot {snapshot.id}"
+
+
+def run_sql(catalog: Catalog, text: str) -> Iterator[pl.DataFrame | None]:
+    """Run statements in order; yields the result of each, None where there is none."""
+    return catalog.execute_script(text)
 
 
 def run_demo(*, events: int, seed: int, source: str, landing: str, warehouse: str) -> int:
