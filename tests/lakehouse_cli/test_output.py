@@ -89,7 +89,7 @@ def on_terminal(frame: pl.DataFrame, width: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_table_wider_than_the_terminal_is_folded(monkeypatch: pytest.MonkeyPatch):
-    frame = pl.DataFrame({"id": [1], "text": ["x" * 70]})
+    frame = pl.DataFrame({"id": [1], "folded": ["x" * 70]})
     printed = on_terminal(frame, 40, monkeypatch)
     assert max(map(len, printed.splitlines())) <= 40
     assert printed.count("x") == 70
