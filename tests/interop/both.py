@@ -48,20 +48,23 @@ class Shared:
         return self.both.ours.table(self.name)
 
     def write(self, frame: pl.DataFrame, *, by: str) -> None:
-        """Upserts a frame, which may have ``_row_kind``, as one commit of an engine."""
+        """Upserts a frame, which may have ``_row_kind``: "ours", by a "flink" job, or by "paimon" without a job."""
         if by == "ours":
             self.table.write(frame)
             return
         kinds = pl.lit("+I").alias("_row_kind")
-        changes = frame if "_row_kind" in frame.columns else frame.with_columns(kinds)
-        self.both.flink.write(self.name, canon_changes(changes))
+        changes = canon_changes(frame if "_row_kind" in frame.columns else frame.with_columns(kinds))
+        flink = self.both.flink
+        (flink.write if by == "flink" else flink.write_core)(self.name, changes)
 
     def compact(self, *, by: str, full: bool = True) -> None:
-        """Compacts the table by an engine."""
+        """Compacts the table: "ours", by a "flink" job, or by "paimon" without a job."""
         if by == "ours":
             self.table.compact(full=full)
-        else:
+        elif by == "flink":
             self.both.flink.compact(self.name, full=full)
+        else:
+            self.both.flink.compact_core(self.name, full=full)
 
     def rows(self) -> list[Row]:
         """The rows, sorted, after comparing what the two engines read."""

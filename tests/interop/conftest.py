@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from storage_engine import Catalog
+from tests.interop.both import Both
 from tests.interop.flink.server import Flink
 from tests.interop.flink.toolchain import find_java
 
@@ -17,6 +20,14 @@ def flink() -> Iterator[Flink]:
         pytest.skip("java is absent: the tests against real Flink do not run here")
     with Flink() as flink:
         yield flink
+
+
+@pytest.fixture
+def both(flink: Flink, tmp_path: Path) -> Both:
+    """A new warehouse with the database `db`, open in this engine and in Flink."""
+    ours = Catalog(str(tmp_path))
+    ours.create_database("db")
+    return Both(ours=ours, flink=flink.open(tmp_path))
 
 
 @pytest.hookimpl(tryfirst=True)
