@@ -13,7 +13,7 @@ from storage_engine import system_tables
 from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import InvalidInput, SnapshotNotFound, Unsupported
 from storage_engine.kernel.conform import conform
-from storage_engine.maintenance import branches, expire, orphans, rollback
+from storage_engine.maintenance import branches, expire, orphans, rollback, tags
 from storage_engine.options import MergeEngine
 from storage_engine.read.changes import ROW_KIND, ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
@@ -231,14 +231,11 @@ class Table:
 
     def create_tag(self, name: str, snapshot: int | None = None) -> None:
         """Tag a snapshot (default: the latest), which keeps it readable. Raises AlreadyExists, SnapshotNotFound."""
-        chosen = self._chosen_snapshot(snapshot, None, None)
-        if chosen is None:
-            raise SnapshotNotFound(f"table {self.name} has no snapshot to tag")
-        self.store.tags.create(name, chosen)
+        tags.create_tag(self.store, name, snapshot)
 
     def delete_tag(self, name: str) -> None:
-        """Delete a tag. Raises TagNotFound."""
-        self.store.tags.delete(name)
+        """Delete a tag, and the files that nothing else keeps. Raises TagNotFound."""
+        tags.delete_tag(self.store, self.schema, name)
 
     def rollback_to(self, snapshot_or_tag: int | str) -> None:
         """Make an older snapshot the latest; everything after it is gone."""
@@ -264,7 +261,10 @@ class Table:
         older_than_millis: int | None = None,
         max_deletes: int | None = None,
     ) -> int:
-        """Expire old snapshots by the table's options, or by these instead; returns how many went."""
+        """Expire old snapshots by the table's options, or by these instead; returns how many went.
+
+        ``older_than_millis`` is a moment, epoch milliseconds.
+        """
         return expire.expire_snapshots(
             self.store,
             self.schema,
@@ -275,7 +275,10 @@ class Table:
         )
 
     def remove_orphan_files(self, *, older_than_millis: int | None = None, dry_run: bool = False) -> list[str]:
-        """Remove files that nothing refers to and that are older than a day (or the given age); returns their paths."""
+        """Remove files that nothing refers to and that were written more than a day ago; returns their paths.
+
+        ``older_than_millis`` is the moment to go by instead, epoch milliseconds.
+        """
         return orphans.remove_orphan_files(self.store, older_than_millis=older_than_millis, dry_run=dry_run)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
