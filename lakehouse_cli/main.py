@@ -41,6 +41,7 @@ _BRANCH = click.option("--branch", help="Work on a branch instead of main.")
 _LIMIT = click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Rows to print; 0 for all."
 )
+_MANIFEST_LISTS = ["base_manifest_list", "delta_manifest_list", "changelog_manifest_list"]
 _DEBUG = "LAKEHOUSE_DEBUG"
 
 
@@ -112,7 +113,8 @@ def tables(database: str | None, warehouse: str, output_format: Any) -> None:
 def snapshots(table: str, warehouse: str, branch: str | None, output_format: Any, limit: int) -> None:
     """List a table's snapshots, newest last."""
     frame = actions.open_table(warehouse, table, branch).snapshots()
-    output.show(frame.tail(limit) if limit else frame, output_format=output_format)
+    frame = frame.tail(limit) if limit else frame
+    output.show(frame.drop(_MANIFEST_LISTS) if output_format == "table" else frame, output_format=output_format)
 
 
 @_table_command(formatted=True)

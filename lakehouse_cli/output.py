@@ -26,12 +26,13 @@ LEAST_COLUMN_WIDTH = 8
 _PADDING = 3
 _HEIGHT = 25  # of no meaning here, but rich takes a given width only together with it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_NANOSECONDS = "%Y-%m-%dT%H:%M:%S%.9f"
+_TIMESTAMP = "%Y-%m-%dT%H:%M:%S"
+_FRACTIONS = {"ms": "%.3f", "us": "%.6f", "ns": "%.9f"}
 
 
 def show(frame: pl.DataFrame, *, output_format: Format) -> None:
     """Print a frame to stdout; JSON is one array of objects, CSV has a header."""
-    exact = frame.with_columns(_with_nanoseconds(frame))
+    exact = frame.with_columns(_timestamps(frame))
     match output_format:
         case "json":
             sys.stdout.write(_json_array(exact))
@@ -41,12 +42,12 @@ def show(frame: pl.DataFrame, *, output_format: Format) -> None:
             _show_table(exact)
 
 
-def _with_nanoseconds(frame: pl.DataFrame) -> list[pl.Expr]:
-    """Nanosecond timestamps as text: Python's own have microseconds."""
+def _timestamps(frame: pl.DataFrame) -> list[pl.Expr]:
+    """Timestamps as text with the digits of their unit; Python's own have no nanoseconds."""
     return [
-        pl.col(name).dt.strftime(_NANOSECONDS + ("%:z" if dtype.time_zone else ""))
+        pl.col(name).dt.strftime(_TIMESTAMP + _FRACTIONS[dtype.time_unit] + ("%:z" if dtype.time_zone else ""))
         for name, dtype in frame.schema.items()
-        if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+        if isinstance(dtype, pl.Datetime)
     ]
 
 
