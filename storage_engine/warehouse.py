@@ -277,6 +277,8 @@ def _column(position: int, name: str, type_text: str) -> DataField:
         return DataField(id=position, name=name, type=parse_type(type_text))
     except InvalidSchema as cause:
         raise InvalidSchema(f"column {name!r}: {cause}") from cause
+    except RecursionError as cause:
+        raise InvalidSchema(f"column {name!r}: its type is nested too deep") from cause
 
 
 def _checked_options(options: Mapping[str, str]) -> Mapping[str, str]:

@@ -160,6 +160,7 @@ def test_names_cannot_leave_the_warehouse(ods: Catalog, name: str):
 def test_what_is_refused_leaves_nothing_behind(ods: Catalog):
     for schema, arguments, error in [
         ({"id": "STRINGG"}, {}, InvalidSchema),
+        ({"id": "ARRAY<" * 2000 + "INT" + ">" * 2000}, {}, InvalidSchema),
         (COLUMNS, {"primary_key": ["x"]}, InvalidSchema),
         (COLUMNS, {"options": {"bucket": "0"}}, InvalidOption),
         (COLUMNS, {"options": {"path": "/tmp/elsewhere"}}, InvalidOption),
