@@ -20,6 +20,8 @@ from lakehouse_assets.stream_assets import stream_key
 
 STREAM_TAG: Final = "lakehouse/stream"
 SLICE_TAG: Final = "lakehouse/slice"
+RUN_TAGS: Final = {"dagster/max_runtime": "900"}
+"""Run monitoring ends runs whose process has died, so that the next one can start."""
 ACTIVE: Final = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -55,7 +57,7 @@ def stream_sensor(
         found = what_waits(lakehouse, stream)
         if not found:
             return dg.SkipReason(f"{stream.target} has consumed all changes of {', '.join(stream.sources)}")
-        return dg.RunRequest(asset_selection=[key], tags={STREAM_TAG: stream.name, SLICE_TAG: found})
+        return dg.RunRequest(asset_selection=[key], tags={STREAM_TAG: stream.name, SLICE_TAG: found, **RUN_TAGS})
 
     return ahead
 
@@ -91,7 +93,7 @@ def ingest_sensor(
             return dg.SkipReason(f"{ingester.source.name} has nothing new")
         return dg.RunRequest(
             asset_selection=[stream_key(target) for target in waiting],
-            tags={STREAM_TAG: name, SLICE_TAG: ", ".join(waiting)},
+            tags={STREAM_TAG: name, SLICE_TAG: ", ".join(waiting), **RUN_TAGS},
         )
 
     return landed

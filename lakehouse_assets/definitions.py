@@ -19,13 +19,33 @@ import dagster as dg
 from lakehouse_assets.automation import ingest_sensor, sensors_of
 from lakehouse_assets.io_manager import LakehouseIOManager
 from lakehouse_assets.maintenance import UPKEEP, upkeep_asset, upkeep_schedule
-from lakehouse_assets.resources import ChangesResource, LandingResource, MariaDbResource
+from lakehouse_assets.resources import ChangesResource, LakehouseResource, LandingResource, MariaDbResource
 from lakehouse_assets.schedules import audit_schedule, repair_schedule
 from lakehouse_assets.sprint.assets import ASSET_CHECKS, ASSETS, DAYS, SprintLakehouse
 from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.sprint.tables import STREAMS, TABLES
 
 _ENV = os.environ
+
+
+def build_definitions(lakehouse: LakehouseResource, changes: ChangesResource) -> dg.Definitions:
+    """All assets, sensors and schedules on a warehouse and a source of changes."""
+    return dg.Definitions(
+        assets=[*ASSETS, *(upkeep_asset(upkeep, list(TABLES)) for upkeep in UPKEEP)],
+        asset_checks=ASSET_CHECKS,
+        sensors=[ingest_sensor("sales", INGESTIONS), *sensors_of(STREAMS)],
+        schedules=[
+            *(upkeep_schedule(upkeep) for upkeep in UPKEEP),
+            repair_schedule(["dwd.member_order", "app.sprint_performance"], DAYS),
+            audit_schedule(list(TABLES)),
+        ],
+        resources={
+            "lakehouse": lakehouse,
+            "changes": changes,
+            "io_manager": LakehouseIOManager(lakehouse=lakehouse),
+        },
+        executor=dg.in_process_executor,
+    )
 
 
 def _changes() -> ChangesResource:
@@ -39,21 +59,4 @@ def _changes() -> ChangesResource:
     return LandingResource(folder=_ENV.get("LAKEHOUSE_LANDING", "./landing"))
 
 
-_lakehouse = SprintLakehouse(warehouse=_ENV.get("LAKEHOUSE_WAREHOUSE", "./warehouse"))
-
-defs = dg.Definitions(
-    assets=[*ASSETS, *(upkeep_asset(upkeep, list(TABLES)) for upkeep in UPKEEP)],
-    asset_checks=ASSET_CHECKS,
-    sensors=[ingest_sensor("sales", INGESTIONS), *sensors_of(STREAMS)],
-    schedules=[
-        *(upkeep_schedule(upkeep) for upkeep in UPKEEP),
-        repair_schedule(["dwd.member_order", "app.sprint_performance"], DAYS),
-        audit_schedule(list(TABLES)),
-    ],
-    resources={
-        "lakehouse": _lakehouse,
-        "changes": _changes(),
-        "io_manager": LakehouseIOManager(lakehouse=_lakehouse),
-    },
-    executor=dg.in_process_executor,
-)
+defs = build_definitions(SprintLakehouse(warehouse=_ENV.get("LAKEHOUSE_WAREHOUSE", "./warehouse")), _changes())
