@@ -17,7 +17,6 @@ def repair_schedule(tables: Sequence[str], days: dg.DailyPartitionsDefinition) -
     job = dg.define_asset_job(
         "repair_day",
         selection=dg.AssetSelection.assets(*(asset_key(table) for table in tables)),
-        partitions_def=days,
         description="Recomputes a day of the partitioned tables.",
     )
 
