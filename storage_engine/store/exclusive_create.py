@@ -136,6 +136,8 @@ def create_conditionally(
         filesystem.pipe_file(path, data, mode="create")
     except (NotImplementedError, TypeError) as cause:
         raise Unsupported(f"{path}: this store has no conditional PUT: {cause}") from cause
+    except PermissionError:
+        raise  # a refusal is an answer: nothing was created
     except errors as cause:
         if http_status(cause) == _HTTP_NOT_IMPLEMENTED:
             raise Unsupported(f"{path}: this store has no conditional PUT: {cause}") from cause

@@ -211,3 +211,10 @@ def test_a_store_without_conditional_put_is_refused(error: Exception) -> None:
     store.before = error
     with pytest.raises(Unsupported, match="conditional PUT"):
         create(store)
+
+
+def test_a_refusal_is_an_answer() -> None:
+    store = ObjectStore()
+    store.before = PermissionError("Forbidden")
+    with pytest.raises(PermissionError):
+        create(store)
