@@ -15,21 +15,19 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import fastavro
-import pyarrow as pa
-import zstandard
 from fastavro.schema import SchemaParseException
 
-from storage_engine.errors import CorruptFile, Unsupported
+from storage_engine.codec.avro_blocks import PACK, UNPACK, UNPACK_ERRORS, codec_of
+from storage_engine.errors import CorruptFile
 
 MAX_UNPACKED_BYTES = 256 << 20
-_ZSTD_LEVEL = 1
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -49,18 +47,10 @@ _DECODE_ERRORS = (
     struct.error,
     MemoryError,
     AttributeError,
+    RecursionError,
+    SchemaParseException,
+    *UNPACK_ERRORS,
 )
-_CODEC_NAMES = {
-    "zstd": "zstandard",
-    "zstandard": "zstandard",
-    "deflate": "deflate",
-    "zlib": "deflate",
-    "gzip": "deflate",
-    "snappy": "snappy",
-    "null": "null",
-    "none": "null",
-    "uncompressed": "null",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +64,6 @@ class AvroSchema:
     def of(document: Mapping[str, Any]) -> AvroSchema:
         """The schema of files to be written."""
         return AvroSchema(text=json.dumps(document, separators=(",", ":")), parsed=_parse(document))
-
-
-def codec_of(compression: str) -> str:
-    """Avro's name of a compression option's value. Raises Unsupported for one that Avro does not have."""
-    try:
-        return _CODEC_NAMES[compression.lower()]
-    except KeyError as cause:
-        raise Unsupported(
-            f"compression {compression!r} does not exist in Avro; use zstd, deflate, snappy or null"
-        ) from cause
 
 
 def write_container(schema: AvroSchema, records: Iterable[Mapping[str, Any]], *, compression: str = "zstd") -> bytes:
@@ -111,7 +91,7 @@ def write_container(schema: AvroSchema, records: Iterable[Mapping[str, Any]], *,
 
 
 def _write_block(out: BytesIO, block: BytesIO, count: int, codec: str, sync: bytes) -> None:
-    packed = _PACK[codec](block.getvalue())
+    packed = PACK[codec](block.getvalue())
     out.write(_varint(count) + _varint(len(packed)) + packed + sync)
 
 
@@ -128,7 +108,7 @@ def read_container(
         yield from _read_container(_Cursor(data), like, max_bytes)
     except CorruptFile as cause:
         raise CorruptFile(f"{path}: {cause}") from cause
-    except (*_DECODE_ERRORS, SchemaParseException, zstandard.ZstdError, zlib.error, RecursionError) as cause:
+    except _DECODE_ERRORS as cause:
         raise CorruptFile(f"{path}: not a readable Avro file: {cause!r}") from cause
 
 
@@ -171,15 +151,15 @@ def _read_container(cursor: _Cursor, like: AvroSchema | None, max_bytes: int) ->
     if like is not None:
         _check_likeness(like.parsed, schema, "the record")
     codec = metadata.get(_CODEC, b"null").decode("ascii")
-    if codec not in _UNPACK:
-        raise CorruptFile(f"its codec {codec!r} is not known; known: {', '.join(_UNPACK)}")
+    if codec not in UNPACK:
+        raise CorruptFile(f"its codec {codec!r} is not known; known: {', '.join(UNPACK)}")
     unpacked_bytes = 0
     while not cursor.at_end:
         count, size = cursor.varint(), cursor.varint()
         packed = cursor.take(size)
         if cursor.take(_SYNC_BYTES) != sync:
             raise CorruptFile(f"the sync marker before {cursor.position} is wrong")
-        content = _UNPACK[codec](packed, max_bytes - unpacked_bytes)
+        content = UNPACK[codec](packed, max_bytes - unpacked_bytes)
         unpacked_bytes += len(content)
         yield from _read_records(content, count, schema)
 
@@ -335,84 +315,3 @@ def _varint(value: int) -> bytes:
         zigzag >>= 7
     out.append(zigzag)
     return bytes(out)
-
-
-# Codecs: pack(content) and unpack(packed, limit in bytes).
-
-
-def _too_large(limit: int) -> CorruptFile:
-    return CorruptFile(f"a block unpacks to more than the {limit} bytes that are left of the limit")
-
-
-def _pack_zstandard(content: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True).compress(content)
-
-
-def _unpack_zstandard(packed: bytes, limit: int) -> bytes:
-    source = BytesIO(packed)
-    with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as reader:
-        content = reader.read(limit + 1)
-    if len(content) > limit:
-        raise _too_large(limit)
-    # A cut frame ends without an error: what was said to be in it is compared.
-    said = zstandard.frame_content_size(packed)
-    if len(content) < said:
-        raise CorruptFile(f"a block unpacks to {len(content)} of the {said} bytes it says")
-    return content
-
-
-def _unpack_deflate(packed: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = stream.decompress(packed, limit + 1)
-    if len(content) > limit:
-        raise _too_large(limit)
-    # Some writers leave a part of zlib's trailer behind the stream.
-    if not stream.eof:
-        raise CorruptFile("a deflated block is cut")
-    return content
-
-
-def _pack_deflate(content: bytes) -> bytes:
-    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return stream.compress(content) + stream.flush()
-
-
-def _pack_snappy(content: bytes) -> bytes:
-    packed = pa.compress(content, codec="snappy", asbytes=True)
-    return bytes(packed) + struct.pack(">I", zlib.crc32(content))
-
-
-def _unpack_snappy(packed: bytes, limit: int) -> bytes:
-    body, checksum = packed[:-4], packed[-4:]
-    size = shift = 0
-    for byte in body[:5]:
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    if size > limit:
-        raise _too_large(limit)
-    content = bytes(pa.decompress(body, decompressed_size=size, codec="snappy", asbytes=True))
-    if struct.pack(">I", zlib.crc32(content)) != checksum:
-        raise CorruptFile("the checksum of a block is wrong")
-    return content
-
-
-def _unpack_null(packed: bytes, limit: int) -> bytes:
-    if len(packed) > limit:
-        raise _too_large(limit)
-    return packed
-
-
-_PACK: Mapping[str, Callable[[bytes], bytes]] = {
-    "zstandard": _pack_zstandard,
-    "deflate": _pack_deflate,
-    "snappy": _pack_snappy,
-    "null": bytes,
-}
-_UNPACK: Mapping[str, Callable[[bytes, int], bytes]] = {
-    "zstandard": _unpack_zstandard,
-    "deflate": _unpack_deflate,
-    "snappy": _unpack_snappy,
-    "null": _unpack_null,
-}
