@@ -37,7 +37,7 @@ _MAX_SCHEMA_DEPTH = 32
 _MAX_SCHEMA_PARTS = 10_000
 _SCHEMA, _CODEC, _CHECKSUM = "avro.schema", "avro.codec", "lakehouse.schema.crc32"
 _SAME_KIND = {"int": "a number", "long": "a number"}
-_DECODE_ERRORS = (
+_DECODE_ERRORS: tuple[type[Exception], ...] = (
     EOFError,
     ValueError,
     IndexError,

@@ -10,6 +10,7 @@ below an unchanged snapshot can have been rolled back.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.paths import EARLIEST, LATEST, TablePaths, changelog_ids_in, snapshot_ids_in
 
+_log = logging.getLogger(__name__)
 _CACHED_SNAPSHOTS = 512
 _LONGEST_HINT = 20
 _LOOKS = 10
@@ -172,11 +174,15 @@ class SnapshotStore:
         if cached is None:
             return
         try:
-            unchanged = cached.id <= latest_id and self._read(cached.id) == cached
+            standing = self._read(cached.id) if cached.id <= latest_id else None
         except FileMissing:
-            unchanged = False
-        if not unchanged:
-            self.forget()
+            standing = None
+        if standing == cached:
+            return
+        if standing is not None:
+            where = self._paths.snapshot_file(cached.id)
+            _log.warning("%s changed: the table was rolled back, or a writer without exclusive creation ran", where)
+        self.forget()
 
     def _missing(self, snapshot_id: int) -> SnapshotNotFound:
         ids = self.ids()

@@ -120,6 +120,18 @@ def test_a_rollback_by_others_is_noticed(place: tuple[FileIO, TablePaths]) -> No
     assert [found.commit_user for found in ours.range(0, 8)] == ["u"] * 3 + ["after"] * 5
 
 
+def test_a_snapshot_that_was_overwritten_is_told(
+    place: tuple[FileIO, TablePaths], caplog: pytest.LogCaptureFixture
+) -> None:
+    io, paths = place
+    ours = with_snapshots(place, 2)
+    ours.latest()
+    assert caplog.text == ""
+    io.overwrite(paths.snapshot_file(2), snapshot(2, "without a lock").to_json().encode())
+    assert ours.latest().commit_user == "without a lock"  # type: ignore[union-attr]
+    assert "snapshot-2 changed" in caplog.text
+
+
 def test_a_rollback_to_nothing_new_is_noticed(place: tuple[FileIO, TablePaths]) -> None:
     ours, theirs = with_snapshots(place, 6), SnapshotStore(*place)
     for snapshot_id in (6, 5):
