@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -309,6 +310,7 @@ _MAX_PRECISION = {
 _WITH_LENGTH = STRING_ROOTS | BINARY_ROOTS
 
 
+@lru_cache(maxsize=1024)
 def parse_type(text: str) -> DataType:
     """Parse one type in SQL text, atomic or nested (``MAP<STRING, ARRAY<INT>>``, ``ROW<a INT, b STRING>``).
 
