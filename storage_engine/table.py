@@ -75,10 +75,10 @@ class Table:
         Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown.
         """
         committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
-        conformed = conform(frame, self.schema, table=self.name)
-        snapshot = self._table_write().upsert(conformed, committer)
-        if snapshot is not None and not self.schema.table_options.write_only:
-            expire.expire_after_commit(self.store, self.schema)
+        schema = self.schema
+        snapshot = self._table_write(schema).upsert(conform(frame, schema, table=self.name), committer)
+        if snapshot is not None and not schema.table_options.write_only:
+            expire.expire_after_commit(self.store, schema)
         return snapshot
 
     def overwrite(
@@ -97,14 +97,16 @@ class Table:
         Streaming readers skip an overwrite, as in Paimon. Raises what ``write`` raises.
         """
         committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
-        conformed = conform(frame, self.schema, table=self.name)
-        targets = self._overwritten(conformed, partitions)
-        return self._table_write().overwrite(conformed, targets, committer)
+        schema = self.schema
+        conformed = conform(frame, schema, table=self.name)
+        targets = self._overwritten(conformed, schema, partitions)
+        return self._table_write(schema).overwrite(conformed, targets, committer)
 
     def delete(self, predicate: pl.Expr) -> Snapshot | None:
         """Delete the rows that a predicate selects; None if there are none."""
-        engine = self.schema.table_options.merge_engine
-        if engine is not MergeEngine.DEDUPLICATE or not self.schema.primary_keys:
+        schema = self.schema
+        engine = schema.table_options.merge_engine
+        if engine is not MergeEngine.DEDUPLICATE or not schema.primary_keys:
             raise Unsupported(
                 f"table {self.name}: delete() needs merge-engine 'deduplicate', this one has {engine.value!r}"
             )
@@ -115,16 +117,17 @@ class Table:
         self, *, full: bool = False, partitions: Iterable[Mapping[str, object]] | None = None
     ) -> Snapshot | None:
         """Compact where the shape of the tree asks for it, or everything (``full``); None if nothing was to be done."""
+        schema = self.schema
         keys = None
         if partitions is not None:
-            wanted = {self._partition_bytes(spec) for spec in partitions}
-            live = LiveFiles(self.store, self.schema)
+            wanted = {self._partition_bytes(spec, schema) for spec in partitions}
+            live = LiveFiles(self.store, schema)
             keys = [key for key in live.buckets(self.latest_snapshot()) if key[0] in wanted]
-        return self._table_write().compact(keys, full=full)
+        return self._table_write(schema).compact(keys, full=full)
 
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""
-        return self._table_write().settle()
+        return self._table_write(self.schema).settle()
 
     def last_committed(self, commit_user: str) -> int | None:
         """The highest identifier committed by a user, however long ago."""
@@ -283,8 +286,7 @@ class Table:
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _table_write(self) -> TableWrite:
-        schema = self.schema
+    def _table_write(self, schema: TableSchema) -> TableWrite:
         if self._writer is None:
             self._writer = TableWrite(self.store, schema, table=self.name)
         return self._writer
@@ -319,23 +321,23 @@ class Table:
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id
 
-    def _partition_bytes(self, spec: Mapping[str, object]) -> bytes:
-        keys = self.schema.partition_keys
+    def _partition_bytes(self, spec: Mapping[str, object], schema: TableSchema) -> bytes:
+        keys = schema.partition_keys
         if set(spec) != set(keys):
             raise InvalidInput(f"table {self.name}: a partition is given by {list(keys)}, not {sorted(spec)}")
-        return serialize_row(self.schema.types_of(keys), [spec[key] for key in keys])
+        return serialize_row(schema.types_of(keys), [spec[key] for key in keys])
 
     def _overwritten(
-        self, frame: pl.DataFrame, partitions: Iterable[Mapping[str, object]] | None
+        self, frame: pl.DataFrame, schema: TableSchema, partitions: Iterable[Mapping[str, object]] | None
     ) -> frozenset[bytes] | None:
-        keys = list(self.schema.partition_keys)
+        keys = list(schema.partition_keys)
         if not keys:
             return None
-        types = self.schema.types_of(keys)
+        types = schema.types_of(keys)
         present = frozenset(serialize_row(types, row) for row in frame.select(keys).unique().iter_rows())
         if partitions is None:
             return present
-        named = frozenset(self._partition_bytes(spec) for spec in partitions)
+        named = frozenset(self._partition_bytes(spec, schema) for spec in partitions)
         if not present <= named:
             raise InvalidInput(f"table {self.name}: the frame has rows outside the partitions to overwrite")
         return named

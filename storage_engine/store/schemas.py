@@ -20,6 +20,7 @@ class SchemaStore:
         self._io = io
         self._paths = paths
         self._cache: dict[int, TableSchema] = {}
+        self._contents: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     def latest(self) -> TableSchema | None:
@@ -82,7 +83,14 @@ class SchemaStore:
 
     def _read(self, schema_id: int) -> TableSchema:
         path = self._paths.schema_file(schema_id)
-        schema = TableSchema.from_json(self._io.read_bytes(path), path=path)
+        content = self._io.read_bytes(path)
+        with self._lock:
+            known = self._cache.get(schema_id)
+            if known is not None and self._contents.get(schema_id) == content:
+                return known
+        schema = TableSchema.from_json(content, path=path)
+        with self._lock:
+            self._contents[schema_id] = content
         if schema.id != schema_id:
             raise CorruptFile(f"{path}: holds the schema {schema.id}, not {schema_id}")
         return schema
