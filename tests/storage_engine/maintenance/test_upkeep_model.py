@@ -14,7 +14,7 @@ from storage_engine.store.table_store import TableStore
 from tests.storage_engine.maintenance.metadata_table import FIRST_MILLIS, SCHEMA, MetadataTable
 
 FAR_FUTURE = 4_000_000_000_000
-SETTINGS = settings(max_examples=20, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate])
+SETTINGS = settings(max_examples=15, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate])
 
 
 class LinearHistory(RuleBasedStateMachine):

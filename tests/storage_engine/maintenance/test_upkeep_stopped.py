@@ -79,7 +79,7 @@ OPERATIONS: dict[str, tuple[Operation, Operation]] = {
     "roll back to the tag of an expired snapshot": (expire_all, lambda store: rollback.rollback_to(store, "early")),
     "remove orphans": (delete_branch, remove_orphans),
 }
-MOST_STOPS = 20
+MOST_STOPS = 12
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
