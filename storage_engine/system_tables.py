@@ -7,13 +7,13 @@ reads metadata alone. Frames have one row a thing, so that their size is that of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
-from storage_engine.spec.manifest import EMPTY_ROW, DataFileMeta, FileSource
+from storage_engine.spec.manifest import EMPTY_ROW, DataFileMeta, FileSource, ManifestFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.spec.types import DataType
@@ -94,9 +94,10 @@ _FILES = pl.Schema(
         "file_source": pl.String(),
     }
 )
-_PARTITIONS = pl.Schema(
+_BUCKETS = pl.Schema(
     {
         "partition": pl.String(),
+        "bucket": pl.Int32(),
         "record_count": pl.Int64(),
         "file_size_in_bytes": pl.Int64(),
         "file_count": pl.Int64(),
@@ -171,12 +172,12 @@ def tags_frame(store: TableStore) -> pl.DataFrame:
 
 
 def branches_frame(store: TableStore) -> pl.DataFrame:
-    """``t$branches``: all branches but main, by name; ``create_time`` is that of the branch's first schema."""
+    """``t$branches``: all branches but main, by name; ``create_time`` is when the branch's first schema was put there."""
     rows = []
     for name in store.branch_names():
-        schemas = store.of_branch(name).schemas
-        ids = schemas.ids()
-        rows.append((name, _utc(schemas.get(ids[0]).time_millis) if ids else None))
+        files = store.io.list_files(store.paths.of_branch(name).schemas)
+        created = min((file.modified_millis for file in files), default=0)
+        rows.append((name, _utc(created) if created else None))
     return _frame(rows, pl.Schema({"branch_name": pl.String(), "create_time": _TIME}))
 
 
@@ -187,9 +188,9 @@ def consumers_frame(store: TableStore) -> pl.DataFrame:
 
 
 def manifests_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
-    """``t$manifests``: the manifests of a snapshot; no rows for None."""
-    live, types = LiveFiles(store, schema), schema.types_of(schema.partition_keys)
-    metas = [] if snapshot is None else live.manifest_metas(snapshot)
+    """``t$manifests``: the manifests of a snapshot, those of its changelog last; no rows for None."""
+    types = schema.types_of(schema.partition_keys)
+    metas = [] if snapshot is None else _all_manifests(LiveFiles(store, schema), snapshot)
     return _frame(
         (
             (
@@ -198,8 +199,8 @@ def manifests_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot |
                 meta.num_added_files,
                 meta.num_deleted_files,
                 meta.schema_id,
-                _row_text(types, meta.partition_stats.min_values),
-                _row_text(types, meta.partition_stats.max_values),
+                _row_text(deserialize_row(types, meta.partition_stats.min_values)),
+                _row_text(deserialize_row(types, meta.partition_stats.max_values)),
             )
             for meta in metas
         ),
@@ -207,10 +208,17 @@ def manifests_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot |
     )
 
 
+def _all_manifests(live: LiveFiles, snapshot: Snapshot) -> list[ManifestFileMeta]:
+    changelog = snapshot.changelog_manifest_list
+    if changelog is None:
+        return live.manifest_metas(snapshot)
+    return [*live.manifest_metas(snapshot), *live.manifests.read_list(changelog, snapshot.changelog_manifest_list_size)]
+
+
 def files_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
     """``t$files``: the live data files of a snapshot, by partition, bucket, level and name; no rows for None.
 
-    Keys and statistics are text; those of an older schema are shown by its own columns.
+    Keys and statistics are text.
     """
     return _frame(
         (
@@ -223,14 +231,10 @@ def files_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | Non
 
 
 def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: DataFileMeta) -> tuple[object, ...]:
-    written = schema if file.schema_id == schema.id else store.schemas.get(file.schema_id)
-    names = written.column_names if file.value_stats_cols is None else file.value_stats_cols
-    stats = file.value_stats
-    has_stats = stats.min_values != EMPTY_ROW
     key_types = schema.types_of(schema.trimmed_primary_keys)
-    types = written.types_of(names) if has_stats else ()
+    nulls, lows, highs = _value_statistics(store, schema, file)
     return (
-        _partition_text(bucket.partition_values),
+        _row_text(bucket.partition_values),
         bucket.bucket,
         file.external_path or f"{bucket.directory}/{file.file_name}",
         file.file_name.rpartition(".")[2],
@@ -238,11 +242,11 @@ def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: Data
         file.level,
         file.row_count,
         file.file_size,
-        _row_text(key_types, file.min_key),
-        _row_text(key_types, file.max_key),
-        _named_text(names, stats.null_counts) if has_stats else "{}",
-        _named_text(names, deserialize_row(types, stats.min_values)) if has_stats else "{}",
-        _named_text(names, deserialize_row(types, stats.max_values)) if has_stats else "{}",
+        _key_text(key_types, file.min_key),
+        _key_text(key_types, file.max_key),
+        _named_text(nulls),
+        _named_text(lows),
+        _named_text(highs),
         file.min_sequence_number,
         file.max_sequence_number,
         None if file.creation_time_millis is None else _utc(file.creation_time_millis),
@@ -251,31 +255,53 @@ def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: Data
     )
 
 
-def partitions_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
-    """``t$partitions``: what the live files of each partition add up to; records are physical rows. No rows for None."""
-    files = [
-        (_partition_text(bucket.partition_values), file.row_count, file.file_size, file.creation_time_millis)
-        for bucket in _sorted_buckets(store, schema, snapshot)
-        for file in bucket.files
-    ]
-    listed = pl.DataFrame(files, schema=["partition", "rows", "size", "created"], orient="row") if files else None
-    if listed is None:
-        return pl.DataFrame(schema=_PARTITIONS)
+Named = dict[str, object]
+
+
+def _value_statistics(store: TableStore, schema: TableSchema, file: DataFileMeta) -> tuple[Named, Named, Named]:
+    """Null counts, minima and maxima by today's column names; a column that the file did not have is all null."""
+    written = schema if file.schema_id == schema.id else store.schemas.get(file.schema_id)
+    names = written.column_names if file.value_stats_cols is None else file.value_stats_cols
+    stats = file.value_stats
+    if len(stats.null_counts) != len(names):
+        names = ()
+    types = written.types_of(names)
+    lows = deserialize_row(types, stats.min_values) if names else ()
+    highs = deserialize_row(types, stats.max_values) if names else ()
+    places = {written.by_name[name].id: place for place, name in enumerate(names)}
+    known = {field.id for field in written.fields}
+    nulls: Named = {field.name: None if field.id in known else file.row_count for field in schema.fields}
+    found = {field.name: places[field.id] for field in schema.fields if field.id in places}
+    nulls |= {name: stats.null_counts[place] for name, place in found.items()}
+    unknown: Named = dict.fromkeys(schema.column_names)
     return (
-        listed.group_by("partition", maintain_order=True)
-        .agg(
-            pl.col("rows").sum().alias("record_count"),
-            pl.col("size").sum().alias("file_size_in_bytes"),
-            pl.len().alias("file_count"),
-            pl.col("created").max().alias("last_update_time"),
-        )
-        .cast(_PARTITIONS)
+        nulls,
+        unknown | {name: lows[place] for name, place in found.items()},
+        unknown | {name: highs[place] for name, place in found.items()},
     )
 
 
-def _sorted_buckets(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[Bucket]:
-    buckets = LiveFiles(store, schema).buckets(snapshot).values()
-    return sorted(buckets, key=lambda bucket: (_partition_text(bucket.partition_values), bucket.bucket))
+def buckets_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
+    """``t$buckets``: what the live files of each bucket add up to; records are physical rows. No rows for None."""
+    rows = [
+        (
+            _row_text(bucket.partition_values),
+            bucket.bucket,
+            sum(file.row_count for file in bucket.files),
+            sum(file.file_size for file in bucket.files),
+            len(bucket.files),
+            max((_utc(file.creation_time_millis) for file in bucket.files if file.creation_time_millis), default=None),
+        )
+        for bucket in _sorted_buckets(store, schema, snapshot)
+    ]
+    return _frame(rows, _BUCKETS)
+
+
+def partitions_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
+    """``t$partitions``: what the live files of each partition add up to; records are physical rows. No rows for None."""
+    totals = pl.col("record_count", "file_size_in_bytes", "file_count").sum()
+    buckets = buckets_frame(store, schema, snapshot)
+    return buckets.group_by("partition", maintain_order=True).agg(totals, pl.col("last_update_time").max())
 
 
 def partition_paths(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[str]:
@@ -285,20 +311,26 @@ def partition_paths(store: TableStore, schema: TableSchema, snapshot: Snapshot |
     return sorted(partition_path(types, schema.partition_keys, each, schema.table_options) for each in values)
 
 
-def _partition_text(values: Sequence[object]) -> str:
+def _sorted_buckets(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[Bucket]:
+    buckets = LiveFiles(store, schema).buckets(snapshot).values()
+    return sorted(buckets, key=lambda bucket: (_row_text(bucket.partition_values), bucket.bucket))
+
+
+def _row_text(values: Iterable[object]) -> str:
     """``{2024-01-01, 7}``."""
     return "{" + ", ".join(map(_text, values)) + "}"
 
 
-def _row_text(types: Sequence[DataType], row: bytes) -> str | None:
-    """A serialized row as ``[a, b]``; None if it has no such columns."""
+def _key_text(types: Sequence[DataType], row: bytes) -> str | None:
+    """A serialized key as ``[a, b]``; None for a table without key."""
     if not types or row == EMPTY_ROW:
         return None
     return "[" + ", ".join(map(_text, deserialize_row(types, row))) + "]"
 
 
-def _named_text(names: Sequence[str], values: Iterable[object]) -> str:
-    return "{" + ", ".join(f"{name}={_text(value)}" for name, value in zip(names, values, strict=True)) + "}"
+def _named_text(values: Mapping[str, object]) -> str:
+    """``{a=1, b=null}``, by name."""
+    return "{" + ", ".join(f"{name}={_text(value)}" for name, value in sorted(values.items())) + "}"
 
 
 def _text(value: object) -> str:
@@ -309,12 +341,14 @@ def _text(value: object) -> str:
             return str(value).lower()
         case bytes():
             return value.hex()
+        case datetime():
+            return value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
         case _:
             return str(value)
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _utc(millis: int) -> datetime:

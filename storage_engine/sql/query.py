@@ -15,7 +15,7 @@ from storage_engine.spec.identifier import Identifier
 from storage_engine.sql.lexer import Source, TokenKind, tokenize
 from storage_engine.sql.statements import Query
 from storage_engine.sql.table_references import TableReference, find_table_references
-from storage_engine.system_tables import manifests_frame
+from storage_engine.system_tables import buckets_frame, manifests_frame
 from storage_engine.table import Table
 from storage_engine.warehouse import View, Warehouse
 
@@ -198,6 +198,7 @@ SYSTEM_TABLES: Mapping[str, Callable[[Table], pl.DataFrame | pl.LazyFrame]] = {
     "files": Table.files,
     "manifests": lambda table: manifests_frame(table.store, table.schema, table.latest_snapshot()),
     "partitions": Table.partitions,
+    "buckets": lambda table: buckets_frame(table.store, table.schema, table.latest_snapshot()),
     "tags": Table.tags,
     "branches": Table.branches,
     "consumers": Table.consumers,

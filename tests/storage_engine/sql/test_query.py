@@ -122,7 +122,7 @@ def test_system_tables_are_tables(catalog: Catalog):
     assert rows(catalog.execute("SELECT value FROM db.`orders$options` WHERE `key` = 'bucket'")) == [("2",)]
     assert rows(catalog.execute("SELECT SUM(f.record_count) FROM orders$files f")) == [(4,)]
     assert rows(catalog.execute("SELECT rowkind, COUNT(*) FROM orders$audit_log GROUP BY rowkind")) == [("+I", 3)]
-    for name in ("schemas", "manifests", "partitions", "tags", "branches", "consumers", "ro"):
+    for name in ("schemas", "manifests", "partitions", "buckets", "tags", "branches", "consumers", "ro"):
         assert catalog.execute(f"SELECT * FROM orders${name}") is not None
     with pytest.raises(SqlError, match="no system table \\$nope; known: snapshots"):
         catalog.execute("SELECT * FROM orders$nope")
