@@ -81,8 +81,8 @@ def asset_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(table.split("."))
 
 
-def table_metadata(table: Table, *, warehouse: str) -> Metadata:
-    """The state of a table now: rows, files, last snapshots, a sample."""
+def table_metadata(table: Table, *, warehouse: str, rows: int | None = None) -> Metadata:
+    """The state of a table now: rows (counted, unless they are known), files, last snapshots, a sample."""
     latest = table.latest_snapshot()
     files = table.files()
     metadata: Metadata = {
@@ -96,7 +96,7 @@ def table_metadata(table: Table, *, warehouse: str) -> Metadata:
         "last_snapshots": dg.MetadataValue.md(_snapshots_markdown(table)),
     }
     if metadata["physical_rows"] <= COUNTED_ROWS_MAX:
-        metadata["dagster/row_count"] = row_count(table)
+        metadata["dagster/row_count"] = row_count(table) if rows is None else rows
         metadata["sample"] = dg.MetadataValue.md(markdown_table(table.scan().head(SAMPLE_ROWS).collect()))
     if latest is not None:
         metadata["snapshot"] = latest.id

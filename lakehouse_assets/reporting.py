@@ -59,9 +59,10 @@ def report_table(
 ) -> None:
     """Write a materialization of a table's asset for each partition that a commit touched."""
     opened = lakehouse.table(table.name)
-    metadata = {**table_metadata(opened, warehouse=lakehouse.warehouse), **numbers}
     keys = _partition_keys(table, touched)
     counts = partition_row_counts(opened, table.partition_column) if keys and table.partition_column else {}
+    rows = sum(counts.values()) if counts else None
+    metadata = {**table_metadata(opened, warehouse=lakehouse.warehouse, rows=rows), **numbers}
     for key in keys or (None,):
         own = {} if key is None else {"dagster/partition_row_count": counts.get(key, 0)}
         context.log_event(

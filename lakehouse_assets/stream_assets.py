@@ -148,13 +148,6 @@ def _batches(runner: StreamRunner, config: StreamConfig) -> Iterator[BatchResult
 def _report(
     context: dg.AssetExecutionContext, lakehouse: LakehouseResource, table: TableAsset, result: BatchResult
 ) -> None:
-    context.log.info(
-        "%s: %d rows read, %s written, snapshot %d",
-        table.name,
-        result.rows_read,
-        dict(result.rows_written),
-        result.snapshot.id,
-    )
     numbers = {"rows_read": result.rows_read, "rows_rejected": result.rows_rejected, "commit_ms": result.commit_ms}
     report_table(context, lakehouse, table, snapshot=result.snapshot, touched=result.partitions, numbers=numbers)
 

@@ -24,7 +24,7 @@ from storage_engine.errors import StorageEngineError
 EQUAL: Final = 0
 NOT_EQUAL: Final = 1
 _TROUBLE: Final = (StorageEngineError, MicroBatchFailed, MariaDbMissing, MariaDbFailed, ValueError)
-_STORIES: Final[dict[str, type[FileStory] | type[MariaDbStory]]] = {"files": FileStory, "mariadb": MariaDbStory}
+_STORIES: Final[dict[str, type[FileStory | MariaDbStory]]] = {"files": FileStory, "mariadb": MariaDbStory}
 
 
 def run(
