@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,9 +56,9 @@ class Warehouse:
     ``storage_options`` go to fsspec; they and a URL's credentials are in no repr and no message.
     """
 
-    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self._io, self._root = FileIO.from_url(url, storage_options)
-        self._shown = _without_credentials(url)
+    def __init__(self, url: str | PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
+        self._io, self._root = FileIO.from_url(fspath(url), storage_options)
+        self._shown = _without_credentials(fspath(url))
         self._stores: dict[tuple[str, str], TableStore] = {}
         self._lock = threading.Lock()
         self.current_database = DEFAULT_DATABASE

@@ -203,3 +203,24 @@ def test_arguments_that_are_not_done_are_refused(orders: Catalog):
         orders.execute("CALL sys.compact('ods.orders', order_by => 'id')")
     with pytest.raises(StorageEngineError):
         orders.execute("CALL sys.compact('ods.nope')")
+
+
+def test_the_case_studys_tables_are_created_as_they_stand(catalog: Catalog):
+    catalog.execute("""
+        CREATE TABLE ods_member (                       -- deduplication with late events
+            v_date STRING, id STRING, member_id BIGINT, amount DECIMAL(20,4), status STRING, event_time TIMESTAMP,
+            PRIMARY KEY (v_date, id) NOT ENFORCED
+        ) PARTITIONED BY (v_date) WITH (
+            'merge-engine'='deduplicate', 'bucket'='4', 'sequence.field'='event_time', 'deletion-vectors.enabled'='true',
+            'async-file-write'='true', 'sort-spill-threshold'='10', 'lookup-wait'='false',
+            'snapshot.num-retained.max'='10000');
+        CREATE TABLE agg_table (                        -- the short name last_non_null is used as it stands
+            v_date STRING, agent_id STRING, score DECIMAL(20,4), update_time TIMESTAMP(3),
+            PRIMARY KEY (v_date, agent_id) NOT ENFORCED
+        ) PARTITIONED BY (v_date) WITH (
+            'merge-engine'='aggregation', 'fields.score.aggregate-function'='sum',
+            'fields.update_time.aggregate-function'='last_non_null');
+        CREATE VIEW view_ods_changelog AS SELECT * FROM ods_member""")
+    assert catalog.list_tables("default") == ["agg_table", "ods_member"]
+    assert catalog.table("agg_table").schema.options["fields.update_time.aggregate-function"] == "last_non_null_value"
+    assert catalog.table("ods_member").schema.table_options.deletion_vectors

@@ -222,7 +222,7 @@ def test_the_directory_layout_is_paimons(tmp_path: Path):
 
 
 def test_stray_files_are_no_databases_and_no_tables(tmp_path: Path):
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(tmp_path)
     catalog.create_database("ods")
     (tmp_path / "runs.db").write_text("a SQLite file")
     (tmp_path / "ods.db/notes.txt").write_text("x")
