@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from storage_engine.codec.deletion_vector import DeletionVector
+from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.store.data_files import DataFiles
 
@@ -60,7 +61,7 @@ def read_parts(
                 pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(POSITION),
             ]
         frame = frame.hstack(tags)
-        return frame.filter(_visible(part.vector, frame.height)) if part.vector else frame
+        return frame.filter(_visible(part, frame.height)) if part.vector else frame
 
     if len(parts) == 1:
         return read((0, parts[0]))
@@ -68,10 +69,16 @@ def read_parts(
         return pl.concat(list(pool.map(read, enumerate(parts))))
 
 
-def _visible(vector: DeletionVector, rows: int) -> pl.Series:
-    """For each row of a whole file, whether its deletion vector leaves it visible."""
+def _visible(part: FilePart, rows: int) -> pl.Series:
+    """For each row of a whole file, whether its deletion vector leaves it visible. Raises CorruptFile."""
     visible = np.ones(rows, dtype=np.bool_)
-    visible[vector.positions()] = False
+    positions = (part.vector or DeletionVector()).positions()
+    if positions.size and positions[-1] >= rows:
+        raise CorruptFile(
+            f"{part.directory}/{part.meta.file_name}: its deletion vector hides row {positions[-1]}, but the file has {rows}"
+            " rows: one of the two is foreign or damaged"
+        )
+    visible[positions] = False
     return pl.Series(visible)
 
 
