@@ -179,6 +179,8 @@ class Table:
         """
         first = self._snapshot_id(after)
         latest = self.store.snapshots.latest_id() or 0
+        if first > latest:
+            raise SnapshotNotFound(f"table {self.name} has no snapshot {first} yet; the latest is {latest}")
         last = latest if until is None else self._snapshot_id(until)
         if isinstance(after, str) and isinstance(until, str) and mode == "auto":
             mode = "diff"
