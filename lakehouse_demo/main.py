@@ -1,84 +1,98 @@
 """The bounded main job: a whole stream through ODS, DWD and APP, and a check of the figures it ends with.
 
-The stream comes piece by piece (files that land, or transactions on a MariaDB server), and after each piece Dagster runs
-one micro-batch of every stream. At the end the APP tables are compared with an independent recomputation: of the raw
-files in plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on where
-it stopped, since the positions stand in the tables.
+The stream comes step by step (files that land, or transactions on a MariaDB server), and after each step Dagster runs one
+micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the raw files in
+plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on from there,
+since the positions stand in the tables.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Final, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
+import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
 
 from lakehouse_assets.sprint.assets import SprintLakehouse
+from lakehouse_demo.claims import claim_warehouse
+from lakehouse_demo.errors import DemoError
+from lakehouse_demo.feeds import Feed
+from lakehouse_demo.file_feed import FileFeed, embedded_stream
 from lakehouse_demo.mariadb import MariaDbFailed, MariaDbMissing
-from lakehouse_demo.orchestration import DEMO_TAG, MicroBatches, MicroBatchFailed, end_abandoned_runs, open_instance
+from lakehouse_demo.mariadb_feed import MariaDbFeed, workload
+from lakehouse_demo.orchestration import MicroBatches, end_abandoned_runs, open_instance
+from lakehouse_demo.progress import ProgressBoard
 from lakehouse_demo.report import print_app_tables, print_findings
-from lakehouse_demo.stories import FileStory, MariaDbStory, Story
-from storage_engine.errors import StorageEngineError
 
 EQUAL: Final = 0
 NOT_EQUAL: Final = 1
-_TROUBLE: Final = (StorageEngineError, MicroBatchFailed, MariaDbMissing, MariaDbFailed, ValueError)
-_STORIES: Final[dict[str, type[FileStory | MariaDbStory]]] = {"files": FileStory, "mariadb": MariaDbStory}
+INTERRUPTED: Final = 130
+SERVERS: Final = ".mariadb"
+_TROUBLE: Final = (DemoError, MariaDbMissing, MariaDbFailed, ValueError)
 
 
-def run(
-    events: int = 200_000,
-    seed: int = 7,
-    *,
-    warehouse: str = "warehouse",
-    landing: str = "landing",
-    source: Literal["files", "mariadb"] = "files",
-    console: Console | None = None,
-) -> int:
-    """Run the job to its end, or on from where it was stopped; 0 if all figures are right, else 1."""
-    shown = console or Console()
-    started = time.perf_counter()
+def run(*, events: int, seed: int, source: str, landing: str, warehouse: str) -> int:
+    """Run the job to its end, or on from where it was stopped; 0 if all figures are right, else 1.
+
+    ``source``: "files" or "mariadb". Raises what the engine raises.
+    """
+    console = Console()
     try:
-        with _STORIES[source](events, seed, landing) as story, open_instance() as instance:
-            end_abandoned_runs(instance, tags={DEMO_TAG: story.name})
-            lakehouse = SprintLakehouse(warehouse=warehouse)
-            shown.print(f"Warehouse [bold]{warehouse}[/], {story.description}", highlight=False)
-            _drive(story, MicroBatches(instance, lakehouse, story.changes(), label=story.name), shown)
-            shown.print(f"Done in {time.perf_counter() - started:.0f} s", highlight=False)
-            print_app_tables(shown, lakehouse.catalog())
-            findings = story.compare(lakehouse.catalog())
-            print_findings(shown, findings)
-            return NOT_EQUAL if any(finding.differences for finding in findings) else EQUAL
+        with _FEEDS[source](events, seed, landing, warehouse) as feed:
+            return run_feed(feed, warehouse, console)
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        console.print("Stopped. The same command goes on from here.")
+        return INTERRUPTED
     except _TROUBLE as error:
-        shown.print(f"[bold red]The job stopped:[/] {error}", highlight=False, markup=True)
+        console.print(f"[bold red]The job stopped:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return NOT_EQUAL
 
 
-def _drive(story: Story, batches: MicroBatches, console: Console) -> None:
-    """Piece after piece, a micro-batch after each; then all that is left, and the tables' checks."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[news]}"),
+def run_feed(feed: Feed, warehouse: str, console: Console) -> int:
+    """Take all of an entered feed into a warehouse and judge it: 0 if all figures are right, else 1.
+
+    Raises DemoError, and what feed and engine raise.
+    """
+    claim_warehouse(warehouse, feed.facts.identity)
+    lakehouse = SprintLakehouse(warehouse=warehouse)
+    console.print(f"{escape(feed.facts.description)}\n→ warehouse {escape(warehouse)}", highlight=False, soft_wrap=True)
+    with open_instance() as instance:
+        end_abandoned_runs(instance, feed.facts.name)
+        with ProgressBoard(console, steps=feed.facts.steps) as board:
+            _drive(feed, MicroBatches(instance, lakehouse, feed.changes(), label=feed.facts.name), board)
+    console.print(
+        f"{board.events:,} events in {board.batches} micro-batches, {board.duration_s:.0f} s", highlight=False
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("micro-batches", total=story.steps, news="")
-        for done in story.advance():
-            read = batches.run(evaluate_checks=False)
-            progress.update(task, completed=done, news=_news(read))
-        while left := sum(batches.run(evaluate_checks=True).values()):
-            progress.update(task, news=f"{left:,} rows left over")
-        progress.update(task, completed=story.steps)
+    print_app_tables(console, lakehouse.catalog())
+    console.print()
+    started = time.perf_counter()
+    findings = feed.compare(lakehouse.catalog())
+    print_findings(console, findings, truth=feed.facts.truth)
+    console.print(f"compared in {time.perf_counter() - started:.0f} s", style="dim", highlight=False)
+    return NOT_EQUAL if any(finding.differences for finding in findings) else EQUAL
 
 
-def _news(read: dict[str, int]) -> str:
-    """Rows that each layer read in a micro-batch."""
-    layers: dict[str, int] = {}
-    for table, rows in read.items():
-        layer = table.partition("/")[0]
-        layers[layer] = layers.get(layer, 0) + rows
-    return " → ".join(f"{layer} {layers.get(layer, 0):,}" for layer in ("ods", "dwd", "app"))
+def _drive(feed: Feed, batches: MicroBatches, board: ProgressBoard) -> None:
+    """Step after step, a micro-batch after each; then all that a killed run left over."""
+    for step in feed.advance():
+        board.landed(step)
+        board.moved(step, batches.run(evaluate_checks=step == feed.facts.steps))
+    while (batch := batches.run(evaluate_checks=True)).tables:
+        board.moved(feed.facts.steps, batch)
+
+
+def _file_feed(events: int, seed: int, landing: str, _warehouse: str) -> Feed:
+    return FileFeed(embedded_stream(events, seed), Path(landing))
+
+
+def _mariadb_feed(events: int, seed: int, _landing: str, warehouse: str) -> Feed:
+    """The warehouse's own server, beside it; beside this folder if the warehouse is no local one."""
+    place = Path() if "://" in warehouse else Path(warehouse).absolute().parent
+    return MariaDbFeed(workload(events, seed), place / SERVERS / warehouse.rstrip("/").rpartition("/")[2])
+
+
+_FEEDS: Final[dict[str, Callable[[int, int, str, str], Feed]]] = {"files": _file_feed, "mariadb": _mariadb_feed}

@@ -1,20 +1,24 @@
-"""Runs the project's streams through Dagster in this process, as the runs of an instance that remembers them."""
+"""Runs the project's streams through Dagster in this process, as runs of an instance that remembers them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_demo.errors import MicroBatchFailed
 
+CONFIGURATION: Final = "dagster.yaml"
 STATE_FOLDER: Final = ".dagster"
 DEMO_TAG: Final = "lakehouse/demo"
+STREAMS: Final = "stream"
 ACTIVE: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -22,37 +26,72 @@ ACTIVE: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-
-
 QUIET: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
 """The runs' events stand in the instance; on the terminal they would hide the progress."""
+RUN_MAX_S: Final = 900
 
 
-class MicroBatchFailed(RuntimeError):
-    """A run failed; the message names its step and its error."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableNews:
+    """What one run did to a table; ``rows_behind``: changes that still wait in its source."""
+
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_rejected: int = 0
+    rows_behind: int = 0
+    snapshot: int = 0
+
+    def then(self, later: TableNews) -> TableNews:
+        """Both together: what was done since the first began."""
+        return TableNews(
+            rows_read=self.rows_read + later.rows_read,
+            rows_written=self.rows_written + later.rows_written,
+            rows_rejected=self.rows_rejected + later.rows_rejected,
+            rows_behind=later.rows_behind,
+            snapshot=later.snapshot,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """What one run did, by table (``layer.name``) with news."""
+
+    tables: Mapping[str, TableNews]
+    duration_s: float
+
+    @property
+    def events(self) -> int:
+        """Changes of the source that were read."""
+        return self.rows_read("ods") + self.rows_read("dim")
+
+    @property
+    def rows_behind(self) -> int:
+        """Changes that still wait anywhere."""
+        return sum(news.rows_behind for news in self.tables.values())
+
+    def rows_read(self, layer: str) -> int:
+        """Changes that the tables of a layer have read."""
+        return sum(news.rows_read for name, news in self.tables.items() if name.startswith(f"{layer}."))
 
 
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance that ``dagster dev`` uses when it is started in this folder: ``DAGSTER_HOME``, else ``./dagster.yaml``.
+    """The instance that ``make ui`` opens in this folder, so that its pages show these runs.
 
-    Without either, its state stands in ``./.dagster``.
+    It is that of ``dagster.yaml`` here; where there is none, its state stands in ``.dagster``.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or ("." if Path("dagster.yaml").exists() else STATE_FOLDER)).absolute()
+    home = Path() if Path(CONFIGURATION).exists() else Path(STATE_FOLDER)
     home.mkdir(parents=True, exist_ok=True)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with dg.DagsterInstance.from_config(str(home.absolute())) as instance:
         yield instance
 
 
-def end_abandoned_runs(instance: dg.DagsterInstance, *, tags: dict[str, str] | None = None) -> int:
-    """Tell the instance that runs whose process was killed have ended; how many there were.
-
-    REQUIRES: no other process runs such runs.
-    """
-    runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE, tags=tags or {}))
-    for run in runs:
-        instance.report_run_canceled(run, message="The process of this run was killed.")
-    return len(runs)
+def end_abandoned_runs(instance: dg.DagsterInstance, label: str) -> None:
+    """Tell the instance that runs whose process was killed have ended. REQUIRES: no other process runs such runs."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE, tags={DEMO_TAG: label})):
+        instance.report_run_canceled(
+            run, message="The process of this run was killed; the next run goes on from there."
+        )
 
 
 class MicroBatches:
@@ -63,17 +102,18 @@ class MicroBatches:
     ) -> None:
         """``label``: value of the tag that marks the runs."""
         definitions = build_definitions(lakehouse, changes)
-        self._instance = instance
-        self._tags = {DEMO_TAG: label, "dagster/max_runtime": "900"}
-        self._job = definitions.resolve_implicit_global_asset_job_def()
-        keys = definitions.resolve_asset_graph().get_all_asset_keys()
-        self._streams = sorted((key for key in keys if key.path[0] == "stream"), key=str)
-        steps = {"ingest", *("__".join(key.path) for key in self._streams if key.path[1] in ("dwd", "app"))}
-        # Steps below run in the same run even if a table above had no news.
+        graph = definitions.resolve_asset_graph()
+        self._streams = sorted((key for key in graph.get_all_asset_keys() if key.path[0] == STREAMS), key=str)
+        steps = {graph.get(key).assets_def.node_def.name for key in self._streams}
         self._steps = sorted(steps)
+        self._instance = instance
+        self._tags = {DEMO_TAG: label, "dagster/max_runtime": str(RUN_MAX_S)}
+        self._job = definitions.resolve_implicit_global_asset_job_def()
 
-    def run(self, *, evaluate_checks: bool) -> dict[str, int]:
-        """Run one micro-batch; rows read by table. Raises MicroBatchFailed."""
+    def run(self, *, evaluate_checks: bool) -> MicroBatch:
+        """Take all changes that are there through all layers. Raises MicroBatchFailed."""
+        started = time.perf_counter()
+        # A step that reports nothing would keep those below it from running.
         config = {"report_idle": True, "evaluate_checks": evaluate_checks}
         result = self._job.execute_in_process(
             run_config={"ops": {step: {"config": config} for step in self._steps}, "loggers": QUIET},
@@ -84,19 +124,30 @@ class MicroBatches:
         )
         if not result.success:
             raise MicroBatchFailed(_failure(result))
-        return {
-            "/".join(event.asset_key.path[1:]): int(str(event.materialization.metadata["rows_read"].value))
-            for event in result.get_asset_materialization_events()
-            if event.asset_key is not None
-            and event.asset_key.path[0] == "stream"
-            and "rows_read" in event.materialization.metadata
-        }
+        return MicroBatch(tables=_news(result), duration_s=time.perf_counter() - started)
+
+
+def _news(result: dg.ExecuteInProcessResult) -> dict[str, TableNews]:
+    tables: dict[str, TableNews] = {}
+    for event in result.get_asset_materialization_events():
+        key, metadata = event.asset_key, event.materialization.metadata
+        if key is not None and key.path[0] == STREAMS and "rows_read" in metadata:
+            table = ".".join(key.path[1:])
+            tables[table] = tables.get(table, TableNews()).then(_one_news(metadata))
+    return tables
+
+
+def _one_news(metadata: Mapping[str, dg.MetadataValue[Any]]) -> TableNews:
+    return TableNews(
+        **{name: int(str(metadata[name].value)) for name in TableNews.__dataclass_fields__ if name in metadata}
+    )
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
+    """The first error of a run, without the frames around it."""
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
         while error is not None and error.cause is not None:
             error = error.cause
         return f"step {event.step_key}: {'' if error is None else error.message.strip()}"
-    return "the run failed before its first step"
+    return f"run {result.run_id} failed before its first step"

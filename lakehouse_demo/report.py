@@ -1,4 +1,4 @@
-"""What the main job prints: the APP tables, and the verdict."""
+"""What the main job prints in the end: the APP tables, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
-from lakehouse_demo.stories import Finding
+from lakehouse_demo.app_tables import MEMBER_GROWTH, SPRINT_PERFORMANCE, AppTable
+from lakehouse_demo.feeds import Finding
 from storage_engine import Catalog
 
-SHOWN_ROWS: Final = 12
+SHOWN_ROWS: Final = 10
 
 
 def print_app_tables(console: Console, catalog: Catalog) -> None:
-    """Print the APP tables: the best of each, and what they add up to."""
-    performance = catalog.table("app.sprint_performance").scan().filter(pl.col("orders") != 0).collect()
-    _print(
-        console,
-        f"app.sprint_performance: {performance.height:,} rows, the {SHOWN_ROWS} highest scores",
-        performance.sort("score", "v_date", "agent_id", descending=[True, False, False]).head(SHOWN_ROWS),
-    )
-    growth = catalog.table("app.member_growth").scan().filter(pl.col("new_members") + pl.col("renewed_members") > 0)
-    rows = growth.collect()
-    _print(
-        console,
-        f"app.member_growth: {rows.height:,} rows, the {SHOWN_ROWS} with most new members",
-        rows.sort("new_members", "v_month", "city_id", "product_id", descending=[True, False, False, False]).head(
-            SHOWN_ROWS
-        ),
-    )
+    """Print the best rows of the APP tables."""
+    _print_best(console, catalog, SPRINT_PERFORMANCE, by="score", in_words="the highest scores")
+    _print_best(console, catalog, MEMBER_GROWTH, by="new_members", in_words="the most new members")
 
 
-def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """Print what is equal, and what is not."""
+def print_findings(console: Console, findings: Sequence[Finding], *, truth: str) -> None:
+    """Print what is equal to the truth, and what is not."""
     for finding in findings:
         if not finding.differences:
-            console.print(f"[bold green]✓[/] {finding.name} equals the independent recomputation", highlight=False)
+            console.print(f"[bold green]✓[/] {finding.name} equals {truth}", highlight=False)
             continue
-        console.print(f"[bold red]✗[/] {finding.name} differs:", highlight=False)
+        console.print(f"[bold red]✗[/] {finding.name} differs from {truth}:", highlight=False)
         for difference in finding.differences:
-            console.print(f"    {difference}", highlight=False)
+            console.print(f"    {escape(difference)}", highlight=False)
 
 
-def _print(console: Console, title: str, rows: pl.DataFrame) -> None:
-    grid = Grid(title=title, title_justify="left")
-    for name, dtype in rows.schema.items():
-        grid.add_column(name, justify="right" if dtype.is_numeric() else "left")
-    for row in rows.cast(pl.String).iter_rows():
+def _print_best(console: Console, catalog: Catalog, table: AppTable, *, by: str, in_words: str) -> None:
+    rows: pl.DataFrame = (
+        catalog.table(table.name).scan().filter(pl.any_horizontal(pl.col(table.measures) != 0)).collect()
+    )
+    order = [by, *table.key]
+    best = rows.sort(order, descending=[name == by for name in order]).head(SHOWN_ROWS)
+    console.print(f"\n[bold]{table.name}[/]: {rows.height:,} rows, {in_words}", highlight=False)
+    grid = Grid(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for name, dtype in best.schema.items():
+        grid.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
+    for row in best.select(_text(name, dtype) for name, dtype in best.schema.items()).iter_rows():
         grid.add_row(*(value or "" for value in row))
     console.print(grid)
+
+
+def _text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as it is printed, times to the minute."""
+    if isinstance(dtype, pl.Datetime):
+        return pl.col(name).dt.strftime("%m-%d %H:%M")
+    return pl.col(name).cast(pl.String)

@@ -1,0 +1,114 @@
+"""A real database as a feed: transactions on a private MariaDB server, read from its binary log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Self
+
+from lakehouse_assets.resources import ChangesResource
+from lakehouse_assets.sources.change_source import ChangeSource
+from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
+from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_demo import mariadb_workload
+from lakehouse_demo.app_tables import MEMBER_GROWTH, SPRINT_PERFORMANCE
+from lakehouse_demo.feeds import FeedFacts, Finding, app_finding
+from lakehouse_demo.mariadb import MariaDbServer, install
+from lakehouse_demo.mariadb_truth import expected_app
+from lakehouse_demo.mariadb_workload import WorkloadConfig
+from storage_engine import Catalog
+
+MARIADB: Final = "mariadb"
+DATABASE: Final = "sales"
+STEPS: Final = 12
+RESTART_AFTER: Final = STEPS // 2
+EVENTS_PER_TRANSACTION: Final = 10
+TRANSACTIONS_MIN: Final = 2 * STEPS
+
+
+class PrivateServer(ChangesResource):
+    """A private server's binary log; who may read it, and where, stands in the server's folder."""
+
+    folder: str
+
+    def source(self) -> ChangeSource:
+        """The server as a source."""
+        login = MariaDbServer(self.folder).reader
+        return MariaDbChanges(
+            MariaDbConnection(
+                host=login.host, port=login.port, user=login.user, password=login.password, database=DATABASE
+            )
+        )
+
+
+def workload(events: int, seed: int) -> WorkloadConfig:
+    """A workload with about so many changed rows."""
+    return WorkloadConfig(seed=seed, transactions=max(TRANSACTIONS_MIN, events // EVENTS_PER_TRANSACTION))
+
+
+class MariaDbFeed:
+    """A workload on the server of a folder, which is stopped and started again in the middle."""
+
+    def __init__(self, config: WorkloadConfig, folder: Path) -> None:
+        self._config = config
+        self._server = MariaDbServer(folder)
+
+    @property
+    def facts(self) -> FeedFacts:
+        """The workload in words."""
+        config = self._config
+        transactions = f"{config.transactions:,} transactions (seed {config.seed})"
+        return FeedFacts(
+            name=MARIADB,
+            description=f"{transactions} on a MariaDB server in {self._server.folder}",
+            truth="plain SQL on the source database",
+            steps=STEPS,
+            identity={"source": MARIADB, **asdict(config)},
+        )
+
+    def __enter__(self) -> Self:
+        """Install the server where it is absent, start it, fill it. Raises MariaDbMissing and MariaDbFailed."""
+        install()
+        self._server.start()
+        with self._server.app.connect() as connection:
+            mariadb_workload.prepare(connection, self._config)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def changes(self) -> ChangesResource:
+        """The server as a source."""
+        return PrivateServer(folder=str(self._server.folder))
+
+    def advance(self) -> Iterator[int]:
+        """Read what stands there, then run part after part of the workload.
+
+        In the middle the server goes and comes back while a part that nobody has read yet is in its log alone.
+        """
+        if self._done() == 0:
+            yield 0
+        for step in range(1, STEPS + 1):
+            missing = self._config.transactions * step // STEPS - self._done()
+            if missing <= 0:
+                continue
+            with self._server.app.connect() as connection:
+                mariadb_workload.run(connection, self._config, transactions=missing)
+            if step == RESTART_AFTER:
+                self._server.stop()
+                self._server.start()
+            yield step
+
+    def compare(self, catalog: Catalog) -> list[Finding]:
+        """The APP tables, held against plain SQL on the source database."""
+        with self._server.app.connect() as connection:
+            expected = expected_app(connection)
+        return [
+            app_finding(catalog, SPRINT_PERFORMANCE, expected.sprint_performance),
+            app_finding(catalog, MEMBER_GROWTH, expected.member_growth),
+        ]
+
+    def _done(self) -> int:
+        with self._server.app.connect() as connection:
+            return mariadb_workload.progress_of(connection).transactions
