@@ -18,6 +18,7 @@ from lakehouse_assets.sources.change_source import DELETED, EVENT_TIME, OP, Chan
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.runner import BatchResult, kind_counts, touched_partitions
+from lakehouse_assets.stream.source import settle
 from storage_engine import Catalog, Table
 from storage_engine.errors import OffsetConflict
 from storage_engine.spec.schema import TableSchema
@@ -81,7 +82,7 @@ class Ingester:
         Raises SourceError, StreamBusy, and what the engine raises.
         """
         for table in (*self.tables.values(), self.quarantine):
-            table.settle()
+            settle(table)
         for _ in range(ATTEMPTS):
             offsets = {each.target: self._offsets(each) for each in self.ingestions}
             batches = self.source.read(

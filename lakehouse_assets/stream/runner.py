@@ -21,12 +21,13 @@ from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.source import (
     ROW_KIND,
     Pending,
+    compaction_brings_changelog,
     complete_snapshot,
-    has_changelog,
     is_complete,
     pending,
     read_changes,
     read_state,
+    settle,
     starting_snapshot,
 )
 from lakehouse_assets.stream.widening import Widening, concerned
@@ -116,8 +117,7 @@ class StreamRunner:
         """Finish what a killed run left half done in the target (rows that have no changelog yet)."""
         latest = self.target.latest_snapshot()
         if latest is not None and latest.id != self._settled:
-            settled = self.target.settle() or latest
-            self._settled = settled.id
+            self._settled = (settle(self.target) or latest).id
 
     def consumed(self) -> Consumed:
         """What the stream has consumed, by the target's newest snapshot."""
@@ -142,10 +142,13 @@ class StreamRunner:
 
     def is_unfinished(self) -> bool:
         """Whether the stream's last commit was killed before its changelog was written."""
-        for snapshot in self.target.store.snapshots.backwards():
-            if snapshot.commit_user == self.stream.name:
-                return not is_complete(snapshot, changelog=has_changelog(self.target))
-        return False
+        if not compaction_brings_changelog(self.target):
+            return False
+        own = (found for found in self.target.store.snapshots.backwards() if found.commit_user == self.stream.name)
+        last = next(own, None)
+        if last is None or is_complete(last, by_compaction=True):
+            return False
+        return bool((self.target.files()["level"] == 0).any())
 
     def expected_offsets(self, offsets: Consumed) -> dict[str, int | None]:
         """What must not have moved when a batch or a repair commits: both write the same keys."""

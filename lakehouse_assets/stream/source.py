@@ -15,7 +15,7 @@ import polars as pl
 from lakehouse_assets.stream.declaration import Bounds
 from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound, StreamError
 from storage_engine import Snapshot, Table
-from storage_engine.errors import SnapshotExpired, SnapshotNotFound
+from storage_engine.errors import CommitConflict, SnapshotExpired, SnapshotNotFound
 from storage_engine.options import ChangelogProducer
 from storage_engine.spec.snapshot import CommitKind
 
@@ -47,9 +47,15 @@ def has_changelog(table: Table) -> bool:
     return table.schema.table_options.changelog_producer is not ChangelogProducer.NONE
 
 
-def is_complete(snapshot: Snapshot, *, changelog: bool) -> bool:
+def compaction_brings_changelog(table: Table) -> bool:
+    """Whether new rows get their changelog only when they are compacted."""
+    producer = table.schema.table_options.changelog_producer
+    return producer in (ChangelogProducer.LOOKUP, ChangelogProducer.FULL_COMPACTION)
+
+
+def is_complete(snapshot: Snapshot, *, by_compaction: bool) -> bool:
     """Whether nothing of the snapshot waits for its changelog."""
-    return not changelog or snapshot.commit_kind is not CommitKind.APPEND or snapshot.delta_record_count == 0
+    return not by_compaction or snapshot.commit_kind is not CommitKind.APPEND or snapshot.delta_record_count == 0
 
 
 def changed_rows(snapshot: Snapshot, *, changelog: bool) -> int:
@@ -73,14 +79,14 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
         )
     if upto is not None:
         last = min(last, upto)
-    changelog = has_changelog(table)
+    changelog, by_compaction = has_changelog(table), compaction_brings_changelog(table)
     found = Pending(after=after, until=after)
     rows, overwritten = 0, False
     with _expiry_told(table, after):
         for snapshot in table.store.snapshots.range(after, last):
             rows += changed_rows(snapshot, changelog=changelog)
             overwritten |= snapshot.commit_kind is CommitKind.OVERWRITE
-            if is_complete(snapshot, changelog=changelog):
+            if is_complete(snapshot, by_compaction=by_compaction):
                 found = Pending(
                     after=after,
                     until=snapshot.id,
@@ -111,8 +117,8 @@ def read_state(table: Table, snapshot: int, predicate: pl.Expr | None = None) ->
 
 def complete_snapshot(table: Table) -> int:
     """The newest complete snapshot; 0 if there is none."""
-    changelog = has_changelog(table)
-    complete = (found.id for found in table.store.snapshots.backwards() if is_complete(found, changelog=changelog))
+    waits = compaction_brings_changelog(table)
+    complete = (found.id for found in table.store.snapshots.backwards() if is_complete(found, by_compaction=waits))
     return next(complete, 0)
 
 
@@ -121,18 +127,34 @@ def starting_snapshot(table: Table) -> int | None:
 
     None if the table has no rows yet.
     """
-    if not has_changelog(table):
+    if not compaction_brings_changelog(table):
         latest = table.latest_snapshot()
         return None if latest is None else latest.id
-    table.settle()
+    settle(table)
     for snapshot in table.store.snapshots.backwards():
-        if not (table.files(snapshot.id)["level"] == 0).any():
+        if table.files(snapshot.id).filter(pl.col("level") < _lowest_covered_level(table)).is_empty():
             return snapshot.id
     if table.latest_snapshot() is None:
         return None
     raise StreamError(
-        f"table {table.name}: every snapshot has rows without a changelog; run table.compact() and start again"
+        f"table {table.name}: every snapshot has rows without a changelog; run table.compact(full=True) and start again"
     )
+
+
+def settle(table: Table) -> Snapshot | None:
+    """Finish what a killed writer left half done; None if there is nothing, or somebody is at it."""
+    try:
+        return table.settle()
+    except CommitConflict:
+        return None
+
+
+def _lowest_covered_level(table: Table) -> int:
+    """The lowest level whose rows all have had their changelog."""
+    options = table.schema.table_options
+    if options.changelog_producer is ChangelogProducer.LOOKUP:
+        return 1
+    return (options.num_levels or options.compaction_trigger + 1) - 1
 
 
 def _difference(table: Table, found: Pending) -> pl.DataFrame:

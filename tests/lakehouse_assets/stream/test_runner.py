@@ -1,0 +1,422 @@
+"""A small stream of orders: widened by a dimension, then counted by city. Truth is plain Polars over the sources."""
+
+from __future__ import annotations
+
+import threading
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
+from lakehouse_assets.stream.errors import ChangesExpired, InvalidStream, SourceRewound
+from lakehouse_assets.stream.runner import StreamRunner, run_batch
+from storage_engine import Catalog, Table
+
+LOOKUP_OPTIONS = {"bucket": "2", "changelog-producer": "lookup"}
+
+
+def widened(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.select("_row_kind", "id", "member", "amount", "city", "region")
+
+
+def counted(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.filter(pl.col("city").is_not_null()).select(
+        "_row_kind", "city", pl.lit(1, pl.Int64).alias("orders"), "amount"
+    )
+
+
+WIDEN = Stream(
+    source="db.orders",
+    target="db.wide",
+    transform=widened,
+    lookups=(
+        Lookup(table="db.members", left_on="member", columns={"city": "city"}),
+        Lookup(table="db.cities", left_on="city", columns={"region": "region"}, deleted="gone"),
+    ),
+)
+COUNT = Stream(source="db.wide", target="db.by_city", transform=counted, reads="changelog")
+
+
+@pytest.fixture
+def tables(catalog: Catalog) -> Catalog:
+    catalog.create_database("db")
+    text, number = "STRING", "BIGINT"
+    for name, columns in {
+        "db.orders": {"id": text, "member": text, "amount": number},
+        "db.members": {"id": text, "city": text, "phone": text},
+        "db.cities": {"id": text, "region": text, "gone": "BOOLEAN"},
+        "db.wide": {"id": text, "member": text, "amount": number, "city": text, "region": text},
+    }.items():
+        catalog.create_table(name, columns, primary_key=["id"], options=LOOKUP_OPTIONS)
+    catalog.create_table(
+        "db.by_city",
+        {"city": text, "orders": number, "amount": number},
+        primary_key=["city"],
+        options={
+            **LOOKUP_OPTIONS,
+            "merge-engine": "aggregation",
+            "fields.orders.aggregate-function": "sum",
+            "fields.amount.aggregate-function": "sum",
+        },
+    )
+    return catalog
+
+
+def put(catalog: Catalog, table: str, *rows: tuple[object, ...], kind: str = "+I") -> None:
+    opened = catalog.table(table)
+    frame = pl.DataFrame(rows, schema=opened.schema.polars_schema, orient="row")
+    opened.write(frame.with_columns(pl.lit(kind).alias("_row_kind")))
+
+
+def run_all(catalog: Catalog) -> None:
+    for stream in (WIDEN, COUNT):
+        runner = StreamRunner(catalog, stream)
+        while runner.run_batch() is not None:
+            pass
+
+
+def rows_of(catalog: Catalog, table: str) -> list[tuple[object, ...]]:
+    return catalog.table(table).scan().collect().sort("*").rows()
+
+
+def assert_right(catalog: Catalog) -> None:
+    """Both targets equal plain joins and sums over the sources as they are now."""
+    members = catalog.table("db.members").scan().select("id", "city")
+    cities = catalog.table("db.cities").scan().filter(~pl.col("gone")).select("id", "region")
+    wide = (
+        catalog.table("db.orders")
+        .scan()
+        .join(members, left_on="member", right_on="id", how="left")
+        .join(cities, left_on="city", right_on="id", how="left")
+        .select("id", "member", "amount", "city", "region")
+        .collect()
+        .sort("*")
+    )
+    assert rows_of(catalog, "db.wide") == wide.rows()
+    sums = wide.drop_nulls("city").group_by("city").agg(pl.len().cast(pl.Int64), pl.col("amount").sum()).sort("*")
+    found = catalog.table("db.by_city").scan().filter(pl.col("orders") != 0).collect().sort("*")
+    assert found.rows() == sums.rows()
+
+
+def test_nothing_to_do_is_none(tables: Catalog) -> None:
+    assert run_batch(tables, WIDEN) is None
+    put(tables, "db.members", ("m1", "c1", "1"))
+    assert run_batch(tables, WIDEN) is None
+    put(tables, "db.orders", ("o1", "m1", 10))
+    assert run_batch(tables, WIDEN) is not None
+    before = tables.table("db.wide").latest_snapshot()
+    assert run_batch(tables, WIDEN) is None
+    assert tables.table("db.wide").latest_snapshot() == before
+
+
+def test_inserts_updates_and_deletes_reach_the_sums(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c2", "2"))
+    put(tables, "db.orders", ("o1", "m1", 10), ("o2", "m1", 20), ("o3", "m2", 40))
+    run_all(tables)
+    assert rows_of(tables, "db.by_city") == [("c1", 2, 30), ("c2", 1, 40)]
+    put(tables, "db.orders", ("o1", "m2", 11))
+    put(tables, "db.orders", ("o2", "m1", 20), kind="-D")
+    run_all(tables)
+    assert rows_of(tables, "db.by_city") == [("c1", 0, 0), ("c2", 2, 51)]
+    assert_right(tables)
+
+
+def test_a_table_with_history_is_read_as_a_whole_first(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    for number in range(5):
+        put(tables, "db.orders", (f"o{number}", "m1", number))
+    put(tables, "db.orders", ("o0", "m1", 0), kind="-D")
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert (result.rows_read, result.rows_written) == (4, {"+I": 4})
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_a_dimension_that_arrives_late_or_changes_sends_its_rows_again(tables: Catalog) -> None:
+    put(tables, "db.orders", ("o1", "m1", 10), ("o2", "m2", 20))
+    run_all(tables)
+    assert rows_of(tables, "db.wide") == [("o1", "m1", 10, None, None), ("o2", "m2", 20, None, None)]
+    put(tables, "db.members", ("m1", "c1", "1"))
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert (result.rows_read, result.rows_reemitted) == (0, 1)
+    put(tables, "db.members", ("m1", "c2", "1"), ("m2", "c2", "2"))
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_a_change_reaches_the_rows_through_a_chain_of_lookups(tables: Catalog) -> None:
+    put(tables, "db.cities", ("c1", "north", False), ("c2", "south", False))
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c2", "2"))
+    put(tables, "db.orders", ("o1", "m1", 10), ("o2", "m2", 20))
+    run_all(tables)
+    put(tables, "db.cities", ("c1", "east", False))
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert result.rows_reemitted == 1
+    assert_right_wide_only(tables)
+    put(tables, "db.cities", ("c1", "east", True))
+    run_all(tables)
+    assert rows_of(tables, "db.wide")[0] == ("o1", "m1", 10, "c1", None)
+
+
+def assert_right_wide_only(catalog: Catalog) -> None:
+    run_all(catalog)
+    assert_right(catalog)
+
+
+def test_a_change_of_a_column_that_is_not_taken_sends_nothing(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 10))
+    run_all(tables)
+    put(tables, "db.members", ("m1", "c1", "another phone"))
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert (result.rows_reemitted, sum(result.rows_written.values())) == (0, 0)
+    assert run_batch(tables, WIDEN) is None
+
+
+def test_a_member_and_an_order_that_change_together_count_once(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c1", "2"))
+    put(tables, "db.orders", ("o1", "m1", 10), ("o2", "m2", 20))
+    run_all(tables)
+    put(tables, "db.orders", ("o1", "m1", 15))
+    put(tables, "db.members", ("m1", "c2", "1"))
+    put(tables, "db.orders", ("o1", "m2", 16))
+    run_all(tables)
+    assert_right(tables)
+
+
+@pytest.mark.parametrize("max_snapshots", [1, 2, 3, 100])
+def test_any_size_of_batches_ends_in_the_same_figures(tables: Catalog, max_snapshots: int) -> None:
+    bounded = Stream(
+        source=WIDEN.source,
+        target=WIDEN.target,
+        transform=WIDEN.transform,
+        lookups=WIDEN.lookups,
+        bounds=Bounds(max_snapshots=max_snapshots),
+    )
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c2", "2"))
+    put(tables, "db.orders", ("o0", "m1", 1))
+    run_all(tables)
+    for number in range(1, 6):
+        put(tables, "db.orders", (f"o{number % 3}", f"m{number % 2 + 1}", number))
+        put(tables, "db.members", ("m1", f"c{number % 3}", str(number)))
+    runner = StreamRunner(tables, bounded)
+    batches = 0
+    while runner.run_batch() is not None:
+        batches += 1
+    assert batches >= (3 if max_snapshots == 1 else 1)
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_a_batch_that_failed_after_its_commit_is_not_repeated(tables: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 10))
+    run_all(tables)
+    put(tables, "db.orders", ("o2", "m1", 20))
+    fail_after_write(monkeypatch, tables)
+    with pytest.raises(Killed):
+        run_batch(tables, WIDEN)
+    with pytest.raises(Killed):
+        run_batch(tables, COUNT)
+    monkeypatch.undo()
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_a_batch_that_failed_before_its_commit_is_done_again(tables: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 10))
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Table, "write", killed)
+    with pytest.raises(Killed):
+        run_batch(tables, WIDEN)
+    monkeypatch.undo()
+    run_all(tables)
+    assert_right(tables)
+
+
+class Killed(BaseException):
+    """Stands for a process that dies."""
+
+
+def fail_after_write(monkeypatch: pytest.MonkeyPatch, _: Catalog) -> None:
+    write = Table.write
+
+    def and_die(table: Table, *args: object, **settings: object) -> None:
+        write(table, *args, **settings)  # type: ignore[arg-type]
+        raise Killed
+
+    monkeypatch.setattr(Table, "write", and_die)
+
+
+def test_a_commit_that_was_killed_before_its_changelog_is_finished_by_the_next_run(
+    tables: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 10))
+    run_all(tables)
+    put(tables, "db.orders", ("o1", "m1", 20), ("o2", "m1", 30))
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("storage_engine.write.table_write.TableWrite.compact", killed)
+    with pytest.raises(Killed):
+        run_batch(tables, WIDEN)
+    monkeypatch.undo()
+    assert StreamRunner(tables, WIDEN).is_unfinished()
+    assert run_batch(tables, COUNT) is None
+    assert run_batch(tables, WIDEN) is None
+    assert not StreamRunner(tables, WIDEN).is_unfinished()
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_overlapping_runs_count_each_change_once(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    for number in range(8):
+        put(tables, "db.orders", (f"o{number}", "m1", 1))
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_all(tables)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(8, 12):
+        put(tables, "db.orders", (f"o{number}", "m1", 1))
+    for thread in threads:
+        thread.join()
+    assert not errors
+    run_all(tables)
+    assert_right(tables)
+    users = tables.table("db.by_city").snapshots().filter(pl.col("commit_kind") == "APPEND")
+    own = users.filter(pl.col("commit_user") == COUNT.name)["commit_identifier"]
+    assert own.is_unique().all()
+
+
+def test_upto_bounds_what_is_read(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 1))
+    run_all(tables)
+    put(tables, "db.orders", ("o2", "m1", 2))
+    upto = tables.table("db.orders").latest_snapshot()
+    put(tables, "db.orders", ("o3", "m1", 3))
+    assert upto is not None
+    result = run_batch(tables, WIDEN, upto=upto.id)
+    assert result is not None
+    assert (result.rows_read, result.rows_behind) == (1, 1)
+    assert run_batch(tables, WIDEN, upto=upto.id) is None
+
+
+def test_expired_changes_are_told_with_the_way_out(tables: Catalog) -> None:
+    put(tables, "db.orders", ("o1", "m1", 1))
+    run_all(tables)
+    tables.table("db.orders").store.consumers.delete(WIDEN.name)
+    for number in range(4):
+        put(tables, "db.orders", ("o1", "m1", number))
+    tables.table("db.orders").expire_snapshots(retain_max=1, retain_min=1)
+    with pytest.raises(ChangesExpired, match="repair the whole target"):
+        run_batch(tables, WIDEN)
+
+
+def test_expiry_waits_for_a_stream(tables: Catalog) -> None:
+    put(tables, "db.orders", ("o1", "m1", 1))
+    run_all(tables)
+    for number in range(4):
+        put(tables, "db.orders", ("o1", "m1", number))
+    tables.table("db.orders").expire_snapshots(retain_max=1, retain_min=1)
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_a_source_that_was_rolled_back_is_told(tables: Catalog) -> None:
+    put(tables, "db.orders", ("o1", "m1", 1))
+    put(tables, "db.orders", ("o2", "m1", 1))
+    run_all(tables)
+    tables.table("db.orders").rollback_to(2)
+    with pytest.raises(SourceRewound, match="repair the whole target"):
+        run_batch(tables, WIDEN)
+
+
+def test_an_overwritten_source_is_compared_since_it_has_no_changelog(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c2", "1"))
+    put(tables, "db.orders", ("o1", "m1", 1), ("o2", "m2", 2))
+    run_all(tables)
+    orders = tables.table("db.orders")
+    orders.overwrite(pl.DataFrame({"id": ["o2", "o3"], "member": ["m1", "m2"], "amount": [5, 6]}))
+    put(tables, "db.orders", ("o4", "m1", 7))
+    run_all(tables)
+    assert_right(tables)
+
+
+def test_offsets_survive_expiry_of_the_target(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 1))
+    run_all(tables)
+    target = tables.table("db.wide")
+    for _ in range(3):
+        target.compact(full=True)
+        target.write(target.scan().collect())
+    target.store.consumers.delete(COUNT.name)
+    target.expire_snapshots(retain_max=1, retain_min=1)
+    assert run_batch(tables, WIDEN) is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (Stream(source="db.wide", target="db.by_city", transform=counted), "must read the source's changelog"),
+        (Stream(source="db.orders", target="db.by_city", transform=counted, reads="changelog", lookups=WIDEN.lookups), "sent again"),
+        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=WIDEN.lookups[1:]), r"no such columns: \['city'\]"),
+        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=(Lookup(table="db.members", left_on="member", columns={"town": "city"}),)), r"no such columns: \['town'\]"),
+        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=(Lookup(table="db.members", left_on="member", columns={"city": "amount"}),)), "twice"),
+    ],
+)  # fmt: skip
+def test_declarations_that_could_not_be_kept_are_refused(tables: Catalog, stream: Stream, message: str) -> None:
+    with pytest.raises(InvalidStream, match=message):
+        StreamRunner(tables, stream)
+
+
+def test_a_source_without_changelog_is_read_by_its_new_rows(tables: Catalog) -> None:
+    tables.create_table(
+        "db.plain",
+        {"id": "STRING", "member": "STRING", "amount": "BIGINT"},
+        primary_key=["id"],
+        options={"bucket": "1"},
+    )
+    stream = Stream(source="db.plain", target="db.wide", transform=widened, lookups=WIDEN.lookups)
+    put(tables, "db.plain", ("o1", "m1", 1))
+    assert run_batch(tables, stream) is not None
+    put(tables, "db.plain", ("o1", "m1", 2), ("o2", "m1", 3))
+    assert run_batch(tables, stream) is not None
+    assert [row[:3] for row in rows_of(tables, "db.wide")] == [("o1", "m1", 2), ("o2", "m1", 3)]
+
+
+def test_results_tell_what_was_done(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.orders", ("o1", "m1", 1), ("o2", "m9", 1))
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert result.target == "db.wide"
+    assert result.consumed["db.orders"] == (None, 2)
+    stats = result.lookups["db.members by member"]
+    assert (stats.rows, stats.matched, stats.strategy) == (2, 1, "full-cache")
+    assert result.rows_behind == 0
+    put(tables, "db.orders", ("o3", "m1", 1))
+    result = run_batch(tables, WIDEN)
+    assert result is not None
+    assert result.consumed["db.orders"] == (2, 4)
+    assert result.latency_ms is not None
+    assert result.latency_ms >= 0
