@@ -101,12 +101,14 @@ class DataFiles:
         file_format = format_of(file.file_name)
         if file.schema_id == self._schema.id:
             stored = [*system, *wanted]
-            frame = file_format.read(self._io, path, stored or [self._physical[0].name], predicate)
+            dtypes = self._schema.polars_schema
+            frame = file_format.read(self._io, path, stored or [self._physical[0].name], predicate, dtypes=dtypes)
             return read_as(frame, self._schema, self._schema, wanted).select(columns)
         old = self._schemas.get(file.schema_id)
         by_id = {field.id: field.name for field in old.fields}
         stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
-        frame = file_format.read(self._io, path, [*system, *(stored or [old.fields[0].name])])
+        stored = [*system, *(stored or [old.fields[0].name])]
+        frame = file_format.read(self._io, path, stored, dtypes=old.polars_schema)
         return read_as(frame, old, self._schema, wanted).select(columns)
 
     def path_of(self, file: DataFileMeta, directory: str) -> str:

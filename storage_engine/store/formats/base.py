@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
 
 from storage_engine.store.file_io import FileIO
+
+NO_DTYPES: Mapping[str, pl.DataType] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +31,17 @@ class FileFormat(Protocol):
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write a frame whose columns are those of the schema, in order; returns the file's size in bytes."""
 
-    def read(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None) -> pl.DataFrame:
+    def read(
+        self,
+        io: FileIO,
+        path: str,
+        columns: Sequence[str],
+        predicate: pl.Expr | None = None,
+        *,
+        dtypes: Mapping[str, pl.DataType] = NO_DTYPES,
+    ) -> pl.DataFrame:
         """Read the columns that the file has among ``columns``; ``predicate`` may be used to skip rows.
 
-        Raises CorruptFile for a damaged file.
+        ``dtypes`` is what the columns were written as; it matters where the file itself does not tell. Raises CorruptFile
+        for a damaged file.
         """

@@ -6,17 +6,19 @@ are written, and checked wherever pyarrow reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.datatypes import DataTypeClass
 from polars.exceptions import PolarsError
 
 from storage_engine.errors import CorruptFile
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
-from storage_engine.store.formats.base import FrameFile
+from storage_engine.store.formats.base import NO_DTYPES, FrameFile
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
 _ROW_GROUP_ROWS = 1 << 20
@@ -45,26 +47,66 @@ class ParquetFormat:
             )
         return io.size(target.path)
 
-    def read(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None = None) -> pl.DataFrame:
+    def read(
+        self,
+        io: FileIO,
+        path: str,
+        columns: Sequence[str],
+        predicate: pl.Expr | None = None,
+        *,
+        dtypes: Mapping[str, pl.DataType] = NO_DTYPES,
+    ) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
         local = io.local_path(path)
         try:
             if local is None:
-                return self._read_remote(io, path, columns, predicate)
-            lazy = pl.scan_parquet(local, glob=False, hive_partitioning=False)
-            present = [name for name in columns if name in lazy.collect_schema()]
-            if predicate is not None:
-                lazy = lazy.filter(predicate)
-            return lazy.select(present).collect()
+                return self._read_remote(io, path, columns, predicate, dtypes)
+            return _scanned(local, columns, predicate, dtypes)
         except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
             raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
-    def _read_remote(self, io: FileIO, path: str, columns: Sequence[str], predicate: pl.Expr | None) -> pl.DataFrame:
+    def _read_remote(
+        self,
+        io: FileIO,
+        path: str,
+        columns: Sequence[str],
+        predicate: pl.Expr | None,
+        dtypes: Mapping[str, pl.DataType],
+    ) -> pl.DataFrame:
         with io.open_input(path) as source:
             file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+            if any(file.schema.column(i).physical_type == "INT96" for i in range(len(file.schema))):
+                return _scanned(BytesIO(io.read_bytes(path)), columns, predicate, dtypes)
             present = [name for name in columns if name in file.schema_arrow.names]
             frame = from_arrow(file.read(columns=present))
         return frame if predicate is None else frame.filter(predicate)
+
+
+def _scanned(
+    source: str | BytesIO, columns: Sequence[str], predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
+) -> pl.DataFrame:
+    """The columns by Polars' reader. INT96 does not tell its unit, and years beyond 2262 are no nanoseconds."""
+    lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False)
+    stored = lazy.collect_schema()
+    declared = {name: dtypes[name] for name, dtype in stored.items() if name in dtypes and _is_int96(dtype)}
+    if declared:
+        lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False, schema={**stored, **declared})
+    if predicate is not None:
+        lazy = lazy.filter(predicate)
+    return lazy.select(name for name in columns if name in stored).collect()
+
+
+def _is_int96(dtype: pl.DataType | DataTypeClass) -> bool:
+    """Whether a dtype that Polars infers for a column comes from INT96, at any depth."""
+    match dtype:
+        case pl.Datetime():
+            return dtype.time_unit == "ns"
+        case pl.List():
+            return _is_int96(dtype.inner)
+        case pl.Struct():
+            return any(_is_int96(field.dtype) for field in dtype.fields)
+        case _:
+            return False
 
 
 def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
