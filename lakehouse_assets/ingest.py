@@ -133,14 +133,14 @@ class Ingester:
         )
 
     def quarantine_rows(self, target: str, rejected: pl.DataFrame) -> None:
-        """Keep refused lines of a table; the same line again replaces itself."""
+        """Keep refused lines of a table; the same line again replaces itself, and one that was replayed stays so."""
         if rejected.is_empty():
             return
         now = datetime.now(UTC).replace(tzinfo=None)
         self.quarantine.write(
             rejected.with_columns(
                 pl.lit(target).alias("target"), pl.lit(now).cast(pl.Datetime("ms")).alias("quarantined_at")
-            ).select(self.quarantine.schema.column_names)
+            )
         )
 
     def _offsets(self, ingestion: Ingestion) -> Consumed:

@@ -12,7 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from lakehouse_cli.choices import BRANCH, FORMAT, LIMIT, WAREHOUSE
 from lakehouse_cli.lazy import lazy_module
+from lakehouse_cli.quarantine import quarantine
 
 if TYPE_CHECKING:
     from lakehouse_cli import actions, output
@@ -20,27 +22,6 @@ else:
     actions = lazy_module("lakehouse_cli.actions")
     output = lazy_module("lakehouse_cli.output")
 
-_WAREHOUSE = click.option(
-    "--warehouse",
-    "-w",
-    envvar="LAKEHOUSE_WAREHOUSE",
-    default="warehouse",
-    show_default=True,
-    show_envvar=True,
-    help="URL or path of the warehouse.",
-)
-_FORMAT = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    help="How rows are printed.",
-)
-_BRANCH = click.option("--branch", help="Work on a branch instead of main.")
-_LIMIT = click.option(
-    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Rows to print; 0 for all."
-)
 _MANIFEST_LISTS = ["base_manifest_list", "delta_manifest_list", "changelog_manifest_list"]
 _DEBUG = "LAKEHOUSE_DEBUG"
 
@@ -80,8 +61,8 @@ def _table_command(
     """A command on one table ``db.t`` or on a branch of it."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        decorated = click.argument("table", metavar="DB.TABLE")(_WAREHOUSE(_BRANCH(function)))
-        return main.command(name)(_FORMAT(decorated) if formatted else decorated)
+        decorated = click.argument("table", metavar="DB.TABLE")(WAREHOUSE(BRANCH(function)))
+        return main.command(name)(FORMAT(decorated) if formatted else decorated)
 
     return decorate
 
@@ -96,8 +77,8 @@ def _show_some(frame: Any, limit: int, output_format: Any) -> None:
 
 @main.command()
 @click.argument("database", required=False)
-@_WAREHOUSE
-@_FORMAT
+@WAREHOUSE
+@FORMAT
 def tables(database: str | None, warehouse: str, output_format: Any) -> None:
     """List tables with their newest snapshot and size."""
     frame = actions.tables_frame(actions.open_catalog(warehouse), database)
@@ -120,7 +101,7 @@ def snapshots(table: str, warehouse: str, branch: str | None, output_format: Any
 @_table_command(formatted=True)
 @click.option("--columns", help="Columns to print, separated by commas.")
 @click.option("--where", help="SQL condition, such as \"v_date = '2024-01-01' AND amount > 10\".")
-@_LIMIT
+@LIMIT
 @click.option("--snapshot", type=int, help="Read as of a snapshot id.")
 @click.option("--tag", help="Read as of a tag.")
 @click.option("--timestamp", help="Read as of a time ('2026-11-23 12:00:00', UTC) or epoch milliseconds.")
@@ -135,7 +116,7 @@ def scan(table: str, warehouse: str, branch: str | None, output_format: Any, lim
 @click.option("--after", required=True, help="Snapshot id or tag: changes after it; 0 for all.")
 @click.option("--until", help="Snapshot id or tag: changes up to it. Default: the newest.")
 @click.option("--mode", type=click.Choice(["auto", "changelog", "delta", "diff"]), default="auto", show_default=True)
-@_LIMIT
+@LIMIT
 def changes(table: str, warehouse: str, branch: str | None, output_format: Any, limit: int, **choices: Any) -> None:
     """Print what happened between two snapshots, with row kinds."""
     opened = actions.open_table(warehouse, table, branch)
@@ -212,8 +193,8 @@ def orphans(table: str, warehouse: str, branch: str | None, dry_run: bool) -> No
 @main.command()
 @click.argument("statement", required=False)
 @click.option("--file", "script", type=click.File(encoding="utf-8"), help="Run the statements of a file; - for stdin.")
-@_WAREHOUSE
-@_FORMAT
+@WAREHOUSE
+@FORMAT
 def sql(statement: str | None, script: IO[str] | None, warehouse: str, output_format: Any) -> None:
     """Run Flink/Paimon SQL: DDL, CALL, INSERT, SELECT; several statements are separated by semicolons."""
     if (statement is None) == (script is None):
@@ -231,10 +212,13 @@ def sql(statement: str | None, script: IO[str] | None, warehouse: str, output_fo
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same stream.")
 @click.option("--source", type=click.Choice(["files", "mariadb"]), default="files", show_default=True)
 @click.option("--landing", default="landing", show_default=True, help="Folder where change events land.")
-@_WAREHOUSE
+@WAREHOUSE
 def demo(events: int, seed: int, source: str, landing: str, warehouse: str) -> None:
     """Run the main job end to end on an embedded stream, and check its figures."""
     sys.exit(actions.run_demo(events=events, seed=seed, source=source, landing=landing, warehouse=warehouse))
+
+
+main.add_command(quarantine)
 
 
 if __name__ == "__main__":
