@@ -114,7 +114,7 @@ class BinlogReader:
         """
         stream = self._open(after)
         try:
-            yield from _EventGroups(self._database, self._tables, after).transactions(iter(stream))
+            yield from _EventGroups(self._database, self._tables, after).transactions(_events(stream))
         except pymysql.err.Error as error:
             raise _source_error(error, after) from error
         finally:
@@ -156,6 +156,18 @@ class BinlogReader:
             pymysql_wrapper=connect,
             enable_logging=False,
         )
+
+
+def _events(stream: BinLogStreamReader) -> Iterator[BinLogEvent]:
+    """The events of a log, the tables' numbers forgotten at the end of each file.
+
+    A server that starts numbers its tables anew. The stream forgets the old numbers only where a file ends with a
+    rotation, which one that was shut down or crashed did not write.
+    """
+    for event in stream:
+        if isinstance(event, RotateEvent):
+            stream.table_map = {}
+        yield event
 
 
 class _EventGroups:

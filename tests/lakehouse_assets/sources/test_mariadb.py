@@ -440,6 +440,32 @@ def test_a_server_that_is_away_is_told_and_reading_goes_on_when_it_is_back(
     assert source.changes(batch.position, max_rows=10).rows == 0
 
 
+def insert_one(server: MariaDbServer, database: str, tables: list[str]) -> None:
+    """One row into each table, so that the server numbers them in this order if it has just started."""
+    with server.admin.connect() as connection, connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"INSERT INTO {database}.{table} VALUES (1, 'of {table}')")
+            connection.commit()
+
+
+@pytest.mark.parametrize("end", [MariaDbServer.stop, MariaDbServer.kill])
+def test_after_a_restart_other_tables_have_the_numbers_of_a_table(
+    running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql, end: Callable[[MariaDbServer], None]
+) -> None:
+    others = [f"other_{number}" for number in range(12)]
+    for other in others:
+        sql(f"CREATE TABLE {other} (id INT PRIMARY KEY, text VARCHAR(50))")
+    running.stop()
+    running.start()
+    start = source_of(running, database, "item").position()
+    insert_one(running, database, ["item"])
+    end(running)
+    running.start()
+    insert_one(running, database, others)
+    changes = source_of(running, database, "item").changes(start, max_rows=100)
+    assert ops(changes) == [("c", 1, "of item")]
+
+
 def test_committed_changes_survive_a_crash_of_the_server(
     running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql
 ) -> None:
