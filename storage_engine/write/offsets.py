@@ -75,8 +75,11 @@ def _parse(properties: Mapping[str, str]) -> tuple[dict[str, int], dict[str, Map
 
 
 def carried_properties(offsets: Offsets, user: str, identifier: int, properties: Mapping[str, str]) -> dict[str, str]:
-    """A snapshot's properties: the caller's own, and everybody's offsets including this commit's."""
-    if identifier == BATCH_COMMIT_IDENTIFIER:
+    """A snapshot's properties: the caller's own, and everybody's offsets including this commit's.
+
+    The compaction of a commit may come after the user's next commit; it never takes the offset back.
+    """
+    if identifier == BATCH_COMMIT_IDENTIFIER or identifier < offsets.identifiers.get(user, identifier):
         return {**properties, **offsets.properties}
     advanced = Offsets(
         identifiers={**offsets.identifiers, user: identifier},
