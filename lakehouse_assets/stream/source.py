@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lakehouse_assets.stream.declaration import Bounds
-from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound, StreamError
+from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound
 from storage_engine import Snapshot, Table
 from storage_engine.errors import CommitConflict, SnapshotExpired, SnapshotNotFound
 from storage_engine.options import ChangelogProducer
@@ -125,7 +125,7 @@ def complete_snapshot(table: Table) -> int:
 def starting_snapshot(table: Table) -> int | None:
     """The newest snapshot whose rows are all covered by changelogs up to it: where a new reader may start.
 
-    None if the table has no rows yet.
+    None if there is none yet: the table has no rows, or its writer has not compacted them.
     """
     if not compaction_brings_changelog(table):
         latest = table.latest_snapshot()
@@ -134,11 +134,7 @@ def starting_snapshot(table: Table) -> int | None:
     for snapshot in table.store.snapshots.backwards():
         if table.files(snapshot.id).filter(pl.col("level") < _lowest_covered_level(table)).is_empty():
             return snapshot.id
-    if table.latest_snapshot() is None:
-        return None
-    raise StreamError(
-        f"table {table.name}: every snapshot has rows without a changelog; run table.compact(full=True) and start again"
-    )
+    return None
 
 
 def settle(table: Table) -> Snapshot | None:

@@ -11,6 +11,7 @@ from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
 from lakehouse_assets.stream.errors import ChangesExpired, InvalidStream, SourceRewound
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog, Table
+from storage_engine.errors import StorageEngineError
 
 LOOKUP_OPTIONS = {"bucket": "2", "changelog-producer": "lookup"}
 
@@ -288,7 +289,7 @@ def test_overlapping_runs_count_each_change_once(tables: Catalog) -> None:
     def run() -> None:
         try:
             run_all(tables)
-        except Exception as error:
+        except StorageEngineError as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -374,16 +375,24 @@ def test_offsets_survive_expiry_of_the_target(tables: Catalog) -> None:
     assert run_batch(tables, WIDEN) is None
 
 
+def declared(target: str = "db.wide", **settings: object) -> Stream:
+    return Stream(source="db.orders", target=target, transform=widened, **settings)  # type: ignore[arg-type]
+
+
+def member_lookup(**columns: str) -> tuple[Lookup, ...]:
+    return (Lookup(table="db.members", left_on="member", columns=columns),)
+
+
 @pytest.mark.parametrize(
     ("stream", "message"),
     [
-        (Stream(source="db.wide", target="db.by_city", transform=counted), "must read the source's changelog"),
-        (Stream(source="db.orders", target="db.by_city", transform=counted, reads="changelog", lookups=WIDEN.lookups), "sent again"),
-        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=WIDEN.lookups[1:]), r"no such columns: \['city'\]"),
-        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=(Lookup(table="db.members", left_on="member", columns={"town": "city"}),)), r"no such columns: \['town'\]"),
-        (Stream(source="db.orders", target="db.wide", transform=widened, lookups=(Lookup(table="db.members", left_on="member", columns={"city": "amount"}),)), "twice"),
+        (declared("db.by_city"), "must read the source's changelog"),
+        (declared("db.by_city", reads="changelog", lookups=WIDEN.lookups), "sent again"),
+        (declared(lookups=WIDEN.lookups[1:]), r"no such columns: \['city'\]"),
+        (declared(lookups=member_lookup(town="city")), r"no such columns: \['town'\]"),
+        (declared(lookups=member_lookup(city="amount")), "twice"),
     ],
-)  # fmt: skip
+)
 def test_declarations_that_could_not_be_kept_are_refused(tables: Catalog, stream: Stream, message: str) -> None:
     with pytest.raises(InvalidStream, match=message):
         StreamRunner(tables, stream)
