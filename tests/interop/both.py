@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -70,7 +71,7 @@ class Shared:
         """The rows, sorted, after comparing what the two engines read."""
         ours = canon(self.table.scan().collect())
         theirs = in_order(self.both.flink.read(self.name).rows)
-        assert ours == theirs
+        _check_same(ours, theirs, f"{self.name}: rows")
         return ours
 
     def new_changes(self) -> Changes:
@@ -83,7 +84,15 @@ class Shared:
         found: Changes = []
         for snapshot in range(self.compared + 1, last + 1):
             ours = canon_changes(self.table.changes(snapshot - 1, snapshot).collect())
-            assert in_order(ours) == in_order(theirs[snapshot]), f"snapshot {snapshot}"
+            _check_same(in_order(ours), in_order(theirs[snapshot]), f"{self.name}: changes of snapshot {snapshot}")
             found += ours
         self.compared = last
         return in_order(found)
+
+
+def _check_same(ours: list[Any], theirs: list[Any], what: str) -> None:
+    if ours != theirs:
+        here = [row for row in ours if row not in theirs]
+        there = [row for row in theirs if row not in ours]
+        counts = f"{len(ours)} rows here, {len(theirs)} in Paimon"
+        raise AssertionError(f"{what} differ ({counts}):\n  here alone: {here}\n  in Paimon alone: {there}")

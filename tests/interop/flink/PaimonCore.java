@@ -1,4 +1,5 @@
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -43,7 +44,10 @@ final class PaimonCore {
     private final Catalog catalog;
 
     PaimonCore(Map<String, String> catalogOptions) {
-        catalog = CatalogFactory.createCatalog(CatalogContext.create(Options.fromMap(catalogOptions)));
+        // other engines alter the same tables
+        Map<String, String> options = new HashMap<>(Map.of("cache-enabled", "false"));
+        options.putAll(catalogOptions);
+        catalog = CatalogFactory.createCatalog(CatalogContext.create(Options.fromMap(options)));
     }
 
     /** REQUIRES: {@code name} is "database.table", also with a suffix such as "$ro" or "$branch_b". */
