@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 EVENTS ?= 200000
 SOURCE ?= files
-WAREHOUSE ?= warehouse
-LANDING ?= landing
+WAREHOUSE ?= $(PLACE)warehouse
+LANDING ?= $(PLACE)landing
 PORT ?= 3000
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -33,10 +33,10 @@ help: ## List the commands
 demo: $(RUN_READY) ## Run the main job to its end and check its figures [EVENTS=N SOURCE=files|mariadb WAREHOUSE=URL LANDING=DIR]
 	@$(BIN)/lakehouse demo --events $(EVENTS) --source $(SOURCE) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
-ui: $(RUN_READY) ## Open Dagster's UI with the sensors on [PORT=3000 WAREHOUSE=URL LANDING=DIR]
-	@mkdir -p .dagster
-	env -u DAGSTER_HOME LAKEHOUSE_WAREHOUSE="$(WAREHOUSE)" LAKEHOUSE_LANDING="$(LANDING)" \
-		$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT)
+ui: PLACE := live/
+ui: $(RUN_READY) ## Open Dagster's UI with the sensors on and the stream flowing [PORT=3000 EVENTS=N WAREHOUSE=… LANDING=…]
+	@$(BIN)/python -m lakehouse_demo.live --events $(EVENTS) --port $(PORT) \
+		--warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
 test: lint typecheck contracts definitions pytest ## Run all checks and all tests
 
