@@ -83,20 +83,21 @@ class Ingester:
         """
         for table in (*self.tables.values(), self.quarantine):
             settle(table)
+        done: list[BatchResult] = []
         for _ in range(ATTEMPTS):
-            offsets = {each.target: self._offsets(each) for each in self.ingestions}
+            left = [each for each in self.ingestions if each.target not in {result.target for result in done}]
+            offsets = {each.target: self._offsets(each) for each in left}
             batches = self.source.read(
-                [(self._expected(each), _position(offsets[each.target])) for each in self.ingestions],
-                max_rows=self._max_rows,
+                [(self._expected(each), _position(offsets[each.target])) for each in left], max_rows=self._max_rows
             )
             try:
-                return [
-                    self._commit(each, batches[each.source_table], offsets[each.target])
-                    for each in self.ingestions
-                    if each.source_table in batches
-                ]
+                for each in left:
+                    if each.source_table in batches:
+                        batch = batches[each.source_table]
+                        done.append(self._commit(each, batch, offsets[each.target]))
             except OffsetConflict:
                 continue
+            return done
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
 
     def waiting(self) -> list[str]:

@@ -219,9 +219,13 @@ def _columns_reason(table: SourceTable) -> pl.Expr:
         pl.when(pl.col(f"_text.{name}").is_null()).then(pl.lit(name)) for name in names
     ).list.drop_nulls()
     members = pl.col("_row").str.extract_all(rf"{_ANY_STRING}{_SPACE}:")
-    unknown = members.list.eval(
-        pl.element().str.extract(rf"^({_ANY_STRING})").str.strip_chars('"').str.slice(0, SHOWN_CHARACTERS)
-    ).list.set_difference(pl.lit(pl.Series([names])).first())
+    unknown = (
+        members.list.eval(
+            pl.element().str.extract(rf"^({_ANY_STRING})").str.strip_chars('"').str.slice(0, SHOWN_CHARACTERS)
+        )
+        .list.set_difference(pl.lit(pl.Series([names])).first())
+        .list.sort()
+    )
     count = pl.col("_row").str.count_matches(rf"{_ANY_STRING}{_SPACE}:")
     return (
         pl.when(missing.list.len() > 0)

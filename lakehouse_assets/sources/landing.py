@@ -71,7 +71,7 @@ class LandingSource:
             content: bytes = self._files.cat_file(f"{self._folder}/{table.name}/{name}")
         except OSError as error:
             raise SourceUnavailable(f"{self._folder}/{table.name}/{name} cannot be read: {error}") from error
-        texts = content.decode("utf-8", errors="backslashreplace").split("\n")
+        texts = content.decode("utf-8", errors="backslashreplace").removesuffix("\n").split("\n")
         return pl.DataFrame({RAW: texts}, schema={RAW: pl.String()}).select(
             pl.lit(f"{table.name}/{name}").alias("source_file"),
             pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
