@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 EVENTS ?= 200000
 SOURCE ?= files
-WAREHOUSE ?= $(PLACE)warehouse
-LANDING ?= $(PLACE)landing
+WAREHOUSE ?= warehouse
+LANDING ?= landing
 PORT ?= 3000
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -20,6 +20,8 @@ CREATED := $(VENV)/created
 RUN_READY := $(VENV)/run-ready
 DEV_READY := $(VENV)/dev-ready
 BENCH_READY := $(VENV)/bench-ready
+PEER_VENV := .venv-pypaimon
+PEER_READY := $(PEER_VENV)/ready
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links
 COMPILE_OURS := $(COMPILE) --only-binary :all: pyproject.toml --group build
@@ -33,10 +35,8 @@ help: ## List the commands
 demo: $(RUN_READY) ## Run the main job to its end and check its figures [EVENTS=N SOURCE=files|mariadb WAREHOUSE=URL LANDING=DIR]
 	@$(BIN)/lakehouse demo --events $(EVENTS) --source $(SOURCE) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
-ui: PLACE := live/
-ui: $(RUN_READY) ## Open Dagster's UI with the sensors on and the stream flowing [PORT=3000 EVENTS=N WAREHOUSE=… LANDING=…]
-	@$(BIN)/python -m lakehouse_demo.live --events $(EVENTS) --port $(PORT) \
-		--warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
+ui: $(RUN_READY) ## Open Dagster's UI with the sensors on and the stream flowing [PORT=3000 WAREHOUSE=URL LANDING=DIR]
+	@$(BIN)/lakehouse ui --port $(PORT) --events $(EVENTS) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
 test: lint typecheck contracts definitions pytest ## Run all checks and all tests
 
@@ -60,7 +60,7 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(BENCH_READY) ## Run the benchmarks beside the peers
+bench: $(BENCH_READY) $(PEER_READY) ## Run the benchmarks beside the peers
 	@$(BIN)/python -m benchmarks
 
 lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
@@ -72,7 +72,7 @@ lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
 setup: $(DEV_READY) ## Build the environment of `make test` and nothing else
 
 clean: ## Remove what was built: environment, caches, Dagster's state; warehouse and landing stay
-	rm -rf $(VENV) .dagster .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(PEER_VENV) .dagster .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CREATED):
@@ -89,4 +89,11 @@ $(DEV_READY): requirements-dev.lock pyproject.toml | $(CREATED)
 
 $(BENCH_READY): requirements-bench.lock | $(DEV_READY)
 	@sh tools/install_locked.sh $(VENV) $<
+	@touch $@
+
+# pypaimon needs older Arrow and Polars than we do.
+$(PEER_READY): requirements-pypaimon.lock
+	@sh tools/create_venv.sh $(PEER_VENV)
+	@echo "Installing $< into $(PEER_VENV) …"
+	@$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement $<
 	@touch $@

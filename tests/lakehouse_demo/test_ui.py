@@ -1,4 +1,4 @@
-"""The UI on a flowing stream: it goes on with what has landed, and a real server moves it to APP."""
+"""The UI on a flowing stream: a real server moves what lands to APP, and ends as a whole."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from lakehouse_demo.landing import write_landing
-from lakehouse_demo.live import landed_stream, live_stream, server_environment
 from storage_engine import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,20 +24,6 @@ PATIENCE_S = 480
 SENSORS = (
     "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { status } } } } } }"
 )
-
-
-def test_a_landing_folder_goes_on_with_its_own_stream(tmp_path: Path) -> None:
-    assert landed_stream(tmp_path) is None
-    config = live_stream(events=1_000, seed=3)
-    write_landing(config, tmp_path)
-    assert landed_stream(tmp_path) == config
-
-
-def test_a_home_of_another_dagster_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
-    environment = server_environment(landing="a", warehouse="b")
-    assert "DAGSTER_HOME" not in environment
-    assert (environment["LAKEHOUSE_LANDING"], environment["LAKEHOUSE_WAREHOUSE"]) == ("a", "b")
 
 
 @pytest.fixture
@@ -50,7 +34,18 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lakehouse_demo.live", "--port", str(port), "--events", "2000", "--seconds", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "lakehouse_cli.main",
+        "ui",
+        "--port",
+        str(port),
+        "--events",
+        "2000",
+        "--every",
+        "2",
+    ]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -100,7 +95,7 @@ def _figures(warehouse: Path) -> int:
 def test_sensors_move_what_lands_and_ctrl_c_ends_all(server: tuple[subprocess.Popen[str], int], tmp_path: Path) -> None:
     process, port = server
     give_up = time.monotonic() + PATIENCE_S
-    while not ((sensors := _sensors(port)) and _figures(tmp_path / "live/warehouse")):
+    while not ((sensors := _sensors(port)) and _figures(tmp_path / "warehouse")):
         assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
         assert time.monotonic() < give_up, (tmp_path / "log").read_text()[-3000:]
         time.sleep(1)
