@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 EVENTS ?= 200000
 SOURCE ?= files
-WAREHOUSE ?= warehouse
+WAREHOUSE ?= warehouse$(if $(filter mariadb,$(SOURCE)),-mariadb)
 LANDING ?= landing
 PORT ?= 3000
 WORKERS ?= 2

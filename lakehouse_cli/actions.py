@@ -157,3 +157,9 @@ def run_demo(*, events: int, seed: int, source: str, landing: str, warehouse: st
     """The bounded main job; loads Dagster. Returns the exit code."""
     job = importlib.import_module("lakehouse_demo.main")
     return int(job.run(events=events, seed=seed, source=source, landing=landing, warehouse=warehouse))
+
+
+def run_ui(*, events: int, seed: int, landing: str, warehouse: str, port: int, every_s: float) -> int:
+    """Dagster's UI, fed with changes. Returns the exit code."""
+    ui = importlib.import_module("lakehouse_demo.ui")
+    return int(ui.serve(port=port, landing=landing, warehouse=warehouse, events=events, seed=seed, every_s=every_s))

@@ -25,3 +25,8 @@ BRANCH = click.option("--branch", help="Work on a branch instead of main.")
 LIMIT = click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Rows to print; 0 for all."
 )
+LANDING = click.option("--landing", default="landing", show_default=True, help="Folder where change events land.")
+EVENTS = click.option(
+    "--events", type=click.IntRange(min=0), default=200_000, show_default=True, help="Change events in the stream."
+)
+SEED = click.option("--seed", default=7, show_default=True, help="The same seed gives the same stream.")

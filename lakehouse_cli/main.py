@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from lakehouse_cli.choices import BRANCH, FORMAT, LIMIT, WAREHOUSE
+from lakehouse_cli.choices import BRANCH, EVENTS, FORMAT, LANDING, LIMIT, SEED, WAREHOUSE
 from lakehouse_cli.lazy import lazy_module
 from lakehouse_cli.quarantine import quarantine
 
@@ -208,18 +208,29 @@ def sql(statement: str | None, script: IO[str] | None, warehouse: str, output_fo
 
 
 @main.command()
-@click.option("--events", type=click.IntRange(min=0), default=200_000, show_default=True, help="Events in the stream.")
-@click.option("--seed", default=7, show_default=True, help="The same seed gives the same stream.")
+@EVENTS
+@SEED
 @click.option("--source", type=click.Choice(["files", "mariadb"]), default="files", show_default=True)
-@click.option("--landing", default="landing", show_default=True, help="Folder where change events land.")
+@LANDING
 @WAREHOUSE
-def demo(events: int, seed: int, source: str, landing: str, warehouse: str) -> None:
+def demo(**choices: Any) -> None:
     """Run the main job end to end on an embedded stream, and check its figures."""
-    sys.exit(actions.run_demo(events=events, seed=seed, source=source, landing=landing, warehouse=warehouse))
+    sys.exit(actions.run_demo(**choices))
+
+
+@main.command()
+@EVENTS
+@SEED
+@LANDING
+@WAREHOUSE
+@click.option("--port", default=3000, show_default=True, help="Port of Dagster's webserver.")
+@click.option("--every", "every_s", default=10.0, show_default=True, help="Seconds between slices that land; 0: none.")
+def ui(**choices: Any) -> None:
+    """Open Dagster's UI with the sensors on, while changes land."""
+    sys.exit(actions.run_ui(**choices))
 
 
 main.add_command(quarantine)
-
 
 if __name__ == "__main__":
     main()

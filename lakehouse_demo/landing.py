@@ -4,7 +4,8 @@ half a file.
 ``<folder>/<table>/<NNNNNN>.jsonl``: names grow within a table, without gaps. A file is written and synced
 under a temporary name (a leading dot, the suffix ``.tmp``), then renamed. ``<folder>/stream.json`` holds
 the stream's configuration. Files that stand there are never written again, so a writer that was killed at
-any moment goes on where it stopped.
+any moment goes on where it stopped. Streams that follow a first one put a prefix before the names of all
+their files, which sorts them after those of the streams before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +37,7 @@ class LandingSummary:
     malformed: tuple[tuple[str, str, int], ...]
 
 
-def land(config: StreamConfig, folder: Path | str) -> Iterator[StreamSlice]:
+def land(config: StreamConfig, folder: Path | str, *, prefix: str = "") -> Iterator[StreamSlice]:
     """Land the stream step by step: each step lands the next slice that is not there as a whole, and
     returns it.
 
@@ -44,10 +46,25 @@ def land(config: StreamConfig, folder: Path | str) -> Iterator[StreamSlice]:
     at a time. Raises ValueError if the folder holds a stream of another configuration.
     """
     root = Path(folder)
-    _claim(config, root)
+    _claim(config, root / f"{prefix}{CONFIG_FILE}")
     for part in stream_slices(config):
-        if _land_slice(part, root):
+        if _land_slice(part, root, prefix):
             yield part
+
+
+def landed_stream(folder: Path | str) -> StreamConfig | None:
+    """The stream (without prefix) whose files land in a folder; None if it has none.
+
+    Raises ValueError if its configuration cannot be read.
+    """
+    path = Path(folder) / CONFIG_FILE
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_bytes())
+        return StreamConfig(**{**values, "start": date.fromisoformat(values["start"])})
+    except (ValueError, TypeError, KeyError) as cause:
+        raise ValueError(f"{path} holds no configuration of a stream: {cause}") from cause
 
 
 def write_landing(config: StreamConfig, folder: Path | str) -> LandingSummary:
@@ -55,7 +72,7 @@ def write_landing(config: StreamConfig, folder: Path | str) -> LandingSummary:
     ``land``.
     """
     root = Path(folder)
-    _claim(config, root)
+    _claim(config, root / CONFIG_FILE)
     return _summary(_landed(config, root))
 
 
@@ -88,26 +105,25 @@ def _summary(parts: Iterator[StreamSlice]) -> LandingSummary:
     )
 
 
-def _land_slice(part: StreamSlice, root: Path) -> bool:
+def _land_slice(part: StreamSlice, root: Path, prefix: str = "") -> bool:
     """Write the slice's files that are missing; whether there was one."""
     wrote = False
     for file in part.files:
-        path = root / file.table / file.name
+        path = root / file.table / f"{prefix}{file.name}"
         if not path.exists():
             _write_atomically(path, file.content)
             wrote = True
     return wrote
 
 
-def _claim(config: StreamConfig, root: Path) -> None:
-    """Note the stream's configuration in the folder, or compare it with the one that stands there."""
-    path = root / CONFIG_FILE
+def _claim(config: StreamConfig, path: Path) -> None:
+    """Note the stream's configuration in a file, or compare it with the one that stands there."""
     content = (json.dumps(asdict(config), default=str, indent=2) + "\n").encode()
     if not path.exists():
         _write_atomically(path, content)
     elif path.read_bytes() != content:
         raise ValueError(
-            f"{path} is of another stream than {config}: land this one in an empty folder, or remove {root}"
+            f"{path} is of another stream than {config}: land this one in an empty folder, or remove {path.parent}"
         )
 
 

@@ -30,7 +30,7 @@ def land_endlessly(first: StreamConfig, folder: Path) -> Iterator[StreamSlice]:
     folder holds something else.
     """
     stream = landed_stream(folder) or first
-    begun = max((number for number in _begun_weeks(folder)), default=0)
+    begun = max(_begun_weeks(folder), default=0)
     if not begun:
         yield from land(stream, folder)
     for number in count(max(begun, 1)):
