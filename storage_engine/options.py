@@ -243,6 +243,12 @@ def _file_name_part(text: str) -> str:
     return text
 
 
+def _directory_name_part(text: str) -> str:
+    if "/" in text or "\\" in text or not text.strip():
+        raise ValueError("expected a part of a directory's name, without a path")
+    return text
+
+
 _COMPRESSIONS = (
     "zstd",
     "snappy",
@@ -306,7 +312,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
         "manifest_full_compaction_size",
         _positive_size,
     ),
-    "partition.default-name": ("partition_default_name", _file_name_part),
+    "partition.default-name": ("partition_default_name", _directory_name_part),
     "partition.legacy-name": ("partition_legacy_name", parse_bool),
     "dynamic-partition-overwrite": ("dynamic_partition_overwrite", parse_bool),
     "snapshot.num-retained.min": ("snapshot_num_retained_min", _integer()),
