@@ -24,7 +24,7 @@ PEER_VENV := .venv-pypaimon
 PEER_READY := $(PEER_VENV)/ready
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links
-COMPILE_OURS := $(COMPILE) --only-binary :all: pyproject.toml --group build
+COMPILE_OURS := $(COMPILE) pyproject.toml --group build
 ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
 
 .PHONY: help demo ui test pytest lint typecheck contracts definitions format bench lock setup clean
