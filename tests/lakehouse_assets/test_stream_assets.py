@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from lakehouse_assets.definitions import build_definitions
-from lakehouse_assets.resources import LandingResource
+from lakehouse_assets.reporting import TableAsset
+from lakehouse_assets.resources import LakehouseResource, LandingResource
 from lakehouse_assets.sprint.assets import SprintLakehouse
-from lakehouse_assets.sprint.dwd import MEMBER_ORDER
-from lakehouse_assets.stream.runner import StreamRunner
+from lakehouse_assets.stream.declaration import Bounds, Stream
+from lakehouse_assets.stream_assets import stream_asset
 from lakehouse_demo.events import StreamConfig
 from lakehouse_demo.landing import land
 from storage_engine import Catalog
@@ -148,14 +149,32 @@ def test_a_run_that_goes_on_for_a_while_ends_in_time(location: Location) -> None
     assert result.success
 
 
-def test_one_run_may_hold_many_batches(location: Location) -> None:
-    for _ in location.slices:
-        location.run(*(key_of("stream", *each) for each in (("ods", "member_order"), ("ods", "member"))))
-    key = key_of("stream", "dwd", "member_order")
-    result = location.run(key, config={"max_batches": 2})
-    assert len(materializations(result, key)) == 1
-    assert location.run(key, config={"max_batches": 2}).success
-    assert StreamRunner(location.catalog, MEMBER_ORDER).pending().rows == 0
+def copied(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
+
+
+def test_one_run_may_hold_many_batches_each_with_its_own_event(tmp_path: Path) -> None:
+    lakehouse = LakehouseResource(warehouse=str(tmp_path))
+    catalog = lakehouse.catalog()
+    catalog.create_database("db")
+    for name in ("db.a", "db.b"):
+        catalog.create_table(
+            name, {"id": "STRING"}, primary_key=["id"], options={"bucket": "1", "changelog-producer": "lookup"}
+        )
+    stream = Stream(source="db.a", target="db.b", transform=copied, bounds=Bounds(max_snapshots=1))
+    asset = stream_asset(stream, TableAsset(name="db.b", schema=catalog.table("db.b").schema))
+    catalog.table("db.a").write(pl.DataFrame({"id": ["0"]}))
+    resources = {"lakehouse": lakehouse}
+    assert dg.materialize([asset], resources=resources).success
+    for number in range(3):
+        catalog.table("db.a").write(pl.DataFrame({"id": [str(number)]}))
+    op = {"ops": {"stream__db__b": {"config": {"max_batches": 2}}}}
+    first = dg.materialize([asset], resources=resources, run_config=op)
+    second = dg.materialize([asset], resources=resources)
+    events = [materializations(result, key_of("stream", "db", "b")) for result in (first, second)]
+    assert [len(found) for found in events] == [2, 1]
+    assert [event.metadata["rows_behind"].value for found in events for event in found] == [2, 1, 0]
+    assert len(materializations(first, key_of("db", "b"))) == 2
 
 
 def test_a_range_of_days_is_repaired_in_one_run_and_one_commit_a_table(location: Location) -> None:

@@ -1,0 +1,194 @@
+"""Sensors and the automation condition, tick by tick: they fire while the source is ahead, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from lakehouse_assets.automation import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    STREAM_TAG,
+    hindrance,
+    pause_s,
+    source_ahead,
+    stream_sensor,
+)
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.reporting import TableAsset
+from lakehouse_assets.resources import LakehouseResource, LandingResource
+from lakehouse_assets.sprint.assets import SprintLakehouse
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.runner import run_batch
+from lakehouse_assets.stream_assets import stream_asset
+from storage_engine import Catalog
+from storage_engine.write.table_write import TableWrite
+
+
+def copied(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
+
+
+STREAM = Stream(source="db.a", target="db.b", transform=copied)
+KEY = dg.AssetKey(["stream", "db", "b"])
+
+
+@pytest.fixture
+def lakehouse(tmp_path: Path) -> LakehouseResource:
+    resource = LakehouseResource(warehouse=str(tmp_path / "warehouse"))
+    resource.catalog().create_database("db")
+    for name in ("db.a", "db.b"):
+        resource.catalog().create_table(
+            name, {"id": "STRING"}, primary_key=["id"], options={"bucket": "1", "changelog-producer": "lookup"}
+        )
+    return resource
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def put(lakehouse: LakehouseResource, key: str) -> None:
+    lakehouse.table("db.a").write(pl.DataFrame({"id": [key]}))
+
+
+def tick(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> dg.RunRequest | str:
+    """What a tick of the stream's sensor asks for, or why it does not."""
+    asset = stream_asset(STREAM, TableAsset(name="db.b", schema=lakehouse.table("db.b").schema))
+    sensor = stream_sensor(STREAM)
+    definitions = dg.Definitions(assets=[asset], sensors=[sensor], resources={"lakehouse": lakehouse})
+    with dg.build_sensor_context(
+        instance=instance, definitions=definitions, resources={"lakehouse": lakehouse}
+    ) as context:
+        result = sensor.evaluate_tick(context)
+    if result.run_requests:
+        (request,) = result.run_requests
+        return request
+    return str(result.skip_message)
+
+
+def test_a_sensor_fires_while_the_source_is_ahead(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> None:
+    assert "has consumed all changes" in str(tick(lakehouse, instance))
+    put(lakehouse, "1")
+    for _ in range(2):
+        request = tick(lakehouse, instance)
+        assert isinstance(request, dg.RunRequest)
+        assert request.asset_selection == [KEY]
+        assert request.run_key is None
+        assert request.tags[STREAM_TAG] == STREAM.name
+        assert request.tags["lakehouse/slice"] == "db.a (0,2]"
+    run_batch(lakehouse.catalog(), STREAM)
+    assert "has consumed all changes" in str(tick(lakehouse, instance))
+    put(lakehouse, "2")
+    assert isinstance(tick(lakehouse, instance), dg.RunRequest)
+
+
+def test_a_commit_without_its_changelog_is_asked_to_be_finished(
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    put(lakehouse, "1")
+    monkeypatch.setattr(TableWrite, "compact", killed)
+    with pytest.raises(Killed):
+        run_batch(lakehouse.catalog(), STREAM)
+    monkeypatch.undo()
+    request = tick(lakehouse, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert "without a changelog" in request.tags["lakehouse/slice"]
+    run_batch(lakehouse.catalog(), STREAM)
+    assert "has consumed all changes" in str(tick(lakehouse, instance))
+
+
+def job_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    instance.create_run_for_job(nothing, status=status, tags={STREAM_TAG: STREAM.name})
+
+
+def test_a_run_that_is_on_it_holds_the_sensor_back(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> None:
+    put(lakehouse, "1")
+    job_run(instance, dg.DagsterRunStatus.STARTED)
+    assert "is started" in str(tick(lakehouse, instance))
+
+
+def test_failed_runs_are_asked_for_again_ever_later(
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lakehouse, "1")
+    job_run(instance, dg.DagsterRunStatus.FAILURE)
+    job_run(instance, dg.DagsterRunStatus.FAILURE)
+    assert "2 runs failed" in str(tick(lakehouse, instance))
+    ended = instance.get_run_records()[0].update_timestamp.timestamp()
+    monkeypatch.setattr("lakehouse_assets.automation.time.time", lambda: ended + pause_s(2) + 1)
+    assert isinstance(tick(lakehouse, instance), dg.RunRequest)
+
+
+def test_a_success_ends_the_waiting(instance: dg.DagsterInstance) -> None:
+    job_run(instance, dg.DagsterRunStatus.FAILURE)
+    job_run(instance, dg.DagsterRunStatus.SUCCESS)
+    assert hindrance(instance, STREAM.name) is None
+
+
+def test_pauses_grow_up_to_a_bound() -> None:
+    assert [pause_s(failures) for failures in (1, 2, 3)] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+    assert pause_s(50) == LONGEST_PAUSE_S
+
+
+def test_the_condition_is_true_while_the_source_is_ahead(
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance
+) -> None:
+    table = TableAsset(name="db.b", schema=lakehouse.table("db.b").schema)
+    asset = stream_asset(STREAM, table, automation_condition=source_ahead(STREAM, lakehouse))
+    definitions = dg.Definitions(assets=[asset], resources={"lakehouse": lakehouse})
+    cursor = None
+
+    def requested() -> int:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, cursor=cursor)
+        cursor = result.cursor
+        return result.total_requested
+
+    assert requested() == 0
+    put(lakehouse, "1")
+    assert requested() == 1
+    put(lakehouse, "2")
+    assert requested() == 1
+    assert dg.materialize([asset], resources={"lakehouse": lakehouse}, instance=instance).success
+    assert requested() == 0
+
+
+def test_the_ingestion_sensor_asks_for_the_tables_that_have_files(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    landing = tmp_path / "landing"
+    lakehouse = SprintLakehouse(warehouse=str(tmp_path / "warehouse"))
+    changes = LandingResource(folder=str(landing))
+    definitions = build_definitions(lakehouse, changes)
+    resources = {"lakehouse": lakehouse, "changes": changes}
+
+    def evaluate() -> dg.SensorExecutionData:
+        with dg.build_sensor_context(instance=instance, definitions=definitions, resources=resources) as context:
+            return definitions.resolve_sensor_def("sales_ingestion").evaluate_tick(context)
+
+    assert "has nothing new" in str(evaluate().skip_message)
+    (landing / "city").mkdir(parents=True)
+    (landing / "city" / "000001.jsonl").write_text("broken\n")
+    (request,) = evaluate().run_requests or ()
+    assert request.asset_selection == [dg.AssetKey(["stream", "dim", "city"])]
+
+
+def test_commits_of_others_are_seen(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> None:
+    run_batch(lakehouse.catalog(), STREAM)
+    Catalog(lakehouse.warehouse).table("db.a").write(pl.DataFrame({"id": ["elsewhere"]}))
+    assert isinstance(tick(lakehouse, instance), dg.RunRequest)
