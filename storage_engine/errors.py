@@ -17,6 +17,7 @@
     ├── CorruptFile                  a file is damaged, truncated or foreign: restore it
     ├── CommitConflict               somebody else's commit made this one impossible: read again, retry
     │   └── OffsetConflict           a stream's offset is not the expected one
+    ├── CommitUnfinished             the rows are committed, their compaction is not: settle(), never write them again
     ├── CommitStateUnknown           the store did not tell whether the snapshot was created: look, then retry
     └── StorageUnavailable           the file system refused, is full or is away
 
@@ -100,6 +101,13 @@ class CommitConflict(StorageEngineError):
 
 class OffsetConflict(CommitConflict):
     """The last committed identifier of a user is not the one the caller expected."""
+
+
+class CommitUnfinished(StorageEngineError):
+    """The rows are committed, but the compaction that makes them readable, or writes their changelog, failed.
+
+    Call ``settle()``, or repeat the call with the same user and identifier.
+    """
 
 
 class CommitStateUnknown(StorageEngineError):

@@ -72,7 +72,7 @@ class Table:
         offset alone.
         ``expected_offsets`` (user → last identifier or None) is compared atomically with the commit.
 
-        Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown.
+        Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown, CommitUnfinished.
         """
         committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
         schema = self.schema

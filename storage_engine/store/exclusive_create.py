@@ -46,8 +46,8 @@ def create_local(path: str, data: bytes, *, fsync: bool, before: BeforeOperation
         with suppress(OSError):
             os.unlink(temporary)
     if created and fsync:
-        before("sync directory", directory)
         try:
+            before("sync directory", directory)
             sync_local_directory(directory)
         except OSError as cause:
             raise CommitStateUnknown(f"{path} was created, but its directory could not be synced: {cause}") from cause

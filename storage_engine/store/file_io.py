@@ -11,7 +11,7 @@ import importlib
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -75,6 +75,7 @@ class FileIO:
         self._secrets = _secrets_of(getattr(filesystem, "storage_options", {}))
         self._unsynced: set[str] = set()
         self._unsynced_lock = threading.Lock()
+        self._sync_lock = threading.Lock()
 
     @classmethod
     def from_url(
@@ -127,19 +128,19 @@ class FileIO:
                 self._mark_unsynced(os.path.dirname(path))
             else:
                 file = self._fs.open(path, "wb")
-        complete = False
-        try:
-            with self._translated("write", path), file:
-                yield file
-                if self._is_local and self._fsync:
-                    file.flush()
-                    self.before_operation("sync", path)
-                    os.fsync(file.fileno())
-            complete = True
-        finally:
-            if not complete:
-                with suppress(StorageUnavailable):
-                    self.delete(path)
+            complete = False
+            try:
+                with file:
+                    yield file
+                    if self._is_local and self._fsync:
+                        file.flush()
+                        self.before_operation("sync", path)
+                        os.fsync(file.fileno())
+                complete = True
+            finally:
+                if not complete:
+                    with suppress(StorageUnavailable):
+                        self.delete(path)
 
     def create_exclusive(self, path: str, data: bytes) -> bool:
         """Create a file if nobody did: True if it is ours, False if somebody else's stands there.
@@ -303,9 +304,19 @@ class FileIO:
 
         A writer that another process commits for calls it.
         """
-        with self._unsynced_lock:
-            directories, self._unsynced = sorted(self._unsynced), set()
+        with self._sync_lock:  # who finds nothing left to sync must not overtake who is still syncing it
+            with self._unsynced_lock:
+                directories, self._unsynced = self._unsynced, set()
+            synced = False
+            try:
+                self._sync_all(sorted(directories))
+                synced = True
+            finally:
+                if not synced:
+                    with self._unsynced_lock:
+                        self._unsynced |= directories
 
+    def _sync_all(self, directories: Sequence[str]) -> None:
         def sync(directory: str) -> None:
             with suppress(FileMissing):
                 self.sync_directory(directory)

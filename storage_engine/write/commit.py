@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from storage_engine.errors import CommitConflict
+from storage_engine.errors import CommitConflict, SnapshotNotFound
 from storage_engine.spec.manifest import (
     DataFileMeta,
     FileKind,
@@ -22,7 +23,7 @@ from storage_engine.spec.manifest import (
     ManifestFileMeta,
 )
 from storage_engine.spec.schema import TableSchema
-from storage_engine.spec.snapshot import CommitKind, Snapshot
+from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.conflicts import conflict
@@ -51,6 +52,12 @@ class CommitRequest:
     check_conflicts: bool = False
     index_base: str | None = ANY_INDEX
     """The index manifest that this commit builds on, where that matters (dynamic buckets)."""
+
+    def is_repeated(self, committed: Offsets) -> bool:
+        """Whether its user has committed its identifier; the compaction that follows a commit bears the same one."""
+        if self.kind is CommitKind.COMPACT or self.identifier == BATCH_COMMIT_IDENTIFIER:
+            return False
+        return committed.identifiers.get(self.user, -1) >= self.identifier
 
     @property
     def partitions(self) -> frozenset[bytes]:
@@ -86,20 +93,21 @@ class FileStoreCommit:
         self._clock_millis = clock_millis
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
 
-    def commit(self, request: CommitRequest) -> Snapshot:
+    def commit(self, request: CommitRequest) -> Snapshot | None:
         """Create the next snapshot, trying again when another writer took its number.
 
-        Raises CommitConflict or OffsetConflict (nothing became visible) and CommitStateUnknown.
+        None if another run committed the same user and identifier meanwhile. Raises CommitConflict or OffsetConflict
+        (nothing became visible) and CommitStateUnknown.
         """
         delta = self._manifests.write(request.delta)
         changelog = self._manifests.write(request.changelog)
-        first_seen = self._store.snapshots.latest_id() or 0
         wait_s = _FIRST_BACKOFF_S
-        for attempt in range(self._schema.table_options.commit_max_retries + 1):
+        for _ in range(self._schema.table_options.commit_max_retries + 1):
             latest = self._store.snapshots.latest()
-            if attempt and (own := self._own_snapshot(request, first_seen, latest)):
-                return own
-            created = self._attempt(request, latest, delta, changelog)
+            offsets = Offsets.read(self._store.snapshots, latest)
+            if request.is_repeated(offsets):
+                return None
+            created = self._attempt(request, latest, offsets, delta, changelog)
             if created is not None:
                 return created
             time.sleep(wait_s * (1 + random.random() * 0.2))  # noqa: S311 - jitter, not a secret
@@ -114,10 +122,10 @@ class FileStoreCommit:
         self,
         request: CommitRequest,
         latest: Snapshot | None,
+        offsets: Offsets,
         delta: Sequence[ManifestFileMeta],
         changelog: Sequence[ManifestFileMeta],
     ) -> Snapshot | None:
-        offsets = Offsets.read(self._store.snapshots, latest)
         check_expected(offsets, request.expected_offsets, table=self._table)
         if request.check_conflicts:
             self._check_conflicts(request, latest)
@@ -152,7 +160,7 @@ class FileStoreCommit:
             statistics=None if latest is None else latest.statistics,
             properties=carried_properties(offsets, request.user, request.identifier, request.properties),
         )
-        if self._store.snapshots.try_create(snapshot):
+        if self._store.snapshots.try_create(snapshot) or self._is_ours(snapshot):
             return snapshot
         self._remove_lists([base_name, delta_name, changelog_name], base, before)
         return None
@@ -161,14 +169,11 @@ class FileStoreCommit:
         latest = self._store.schemas.latest()
         return self._schema.id if latest is None else latest.id
 
-    def _own_snapshot(self, request: CommitRequest, first_seen: int, latest: Snapshot | None) -> Snapshot | None:
-        """The snapshot of an earlier attempt that was thought lost."""
-        for snapshot_id in range(first_seen + 1, 1 + (0 if latest is None else latest.id)):
-            found = self._store.snapshots.get(snapshot_id)
-            ours = (request.user, request.identifier, request.kind)
-            if (found.commit_user, found.commit_identifier, found.commit_kind) == ours:
-                return found
-        return None
+    def _is_ours(self, snapshot: Snapshot) -> bool:
+        """Whether a creation that was thought lost had succeeded; the names of its lists are nobody else's."""
+        with suppress(SnapshotNotFound):
+            return self._store.snapshots.get(snapshot.id).delta_manifest_list == snapshot.delta_manifest_list
+        return False
 
     def _check_conflicts(self, request: CommitRequest, latest: Snapshot | None) -> None:
         partitions = request.partitions

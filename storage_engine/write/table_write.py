@@ -6,13 +6,14 @@ snapshot of the same user and identifier.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from storage_engine.errors import CommitConflict, OffsetConflict
+from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError
 from storage_engine.spec.manifest import (
     CommitMessage,
     DataFileMeta,
@@ -32,6 +33,7 @@ from storage_engine.write.dynamic_buckets import DynamicBuckets
 from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
 
+_log = logging.getLogger(__name__)
 _COMPACTION_ATTEMPTS = 5
 _APPEND_ATTEMPTS = 10
 _DYNAMIC = -1
@@ -69,6 +71,7 @@ class TableWrite:
     def __init__(self, store: TableStore, schema: TableSchema, *, table: str) -> None:
         self._store = store
         self._schema = schema
+        self._table = table
         self._live = LiveFiles(store, schema)
         self._files = DataFiles(store.io, schema, store.schemas)
         index_files = IndexFiles(store, schema)
@@ -83,7 +86,7 @@ class TableWrite:
 
         A pair of user and identifier that is already committed writes nothing, but finishes a compaction that an
         interrupted writer left undone. An empty frame with an identifier commits the identifier alone. Raises
-        OffsetConflict.
+        OffsetConflict and CommitUnfinished.
         """
         if self._is_committed(committer, self._store.snapshots.latest()):
             self.settle()
@@ -92,14 +95,33 @@ class TableWrite:
             return None
         named = committer.named()
         written, snapshot = self._appended(frame, named)
+        if snapshot is None:
+            self.settle()
+            return None
         if self._schema.table_options.write_only or not written or not self._schema.primary_keys:
             return snapshot
         frames = {name: rows for part in written for name, rows in part.frames.items()}
         keys = [part.bucket.key for part in written]
-        return self.compact(keys, committer=named, frames=frames) or snapshot
+        try:
+            return self.compact(keys, committer=named, frames=frames) or snapshot
+        except StorageEngineError as cause:
+            return self._uncompacted(snapshot, cause)
 
-    def _appended(self, frame: pl.DataFrame, committer: Committer) -> tuple[list[WrittenBucket], Snapshot]:
-        """Write level 0 and commit it; again from the start if another writer assigned dynamic buckets meanwhile."""
+    def _uncompacted(self, snapshot: Snapshot, cause: StorageEngineError) -> Snapshot:
+        """A commit stands although its compaction failed; that is an error only where reads wait for the compaction."""
+        what = f"table {self._table}: snapshot {snapshot.id} is committed, but its compaction failed ({cause})"
+        if self._schema.table_options.needs_lookup:
+            raise CommitUnfinished(
+                f"{what}; call settle(), or repeat the write with the same user and identifier"
+            ) from cause
+        _log.warning("%s; a later write compacts", what)
+        return snapshot
+
+    def _appended(self, frame: pl.DataFrame, committer: Committer) -> tuple[list[WrittenBucket], Snapshot | None]:
+        """Write level 0 and commit it; again from the start if another writer assigned dynamic buckets meanwhile.
+
+        No snapshot if another run committed the same user and identifier meanwhile.
+        """
         for attempt in range(_APPEND_ATTEMPTS):
             latest = self._store.snapshots.latest()
             written = self._level0.write(frame, latest)
@@ -113,7 +135,7 @@ class TableWrite:
                 changelog=tuple(_changelog_files(written)),
                 expected_offsets=committer.expected_offsets,
                 index=tuple(index),
-                index_base=(latest.index_manifest if latest else None) if self._dynamic else ANY_INDEX,
+                index_base=self._index_base(latest),
             )
             try:
                 return written, self._commit.commit(request)
@@ -148,6 +170,7 @@ class TableWrite:
             committer.named().request(CommitKind.OVERWRITE, delta=delta),
             index=(*self._removed_index(latest, partitions), *index),
             expected_offsets=committer.expected_offsets,
+            index_base=self._index_base(latest),
             check_conflicts=True,
         )
         return self._commit.commit(request)
@@ -190,6 +213,12 @@ class TableWrite:
         entries = self._live.entries(latest)
         keys = {(entry.partition, entry.bucket) for entry in entries if entry.file.level == 0}
         return self.compact(sorted(keys)) if keys else None
+
+    def _index_base(self, latest: Snapshot | None) -> str | None:
+        """The index that dynamic buckets were assigned by."""
+        if self._dynamic is None:
+            return ANY_INDEX
+        return None if latest is None else latest.index_manifest
 
     def _top_level(self) -> int:
         options = self._schema.table_options
