@@ -9,31 +9,15 @@ import pytest
 
 from storage_engine.errors import AlreadyExists, BranchNotFound, TagNotFound
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
-from storage_engine.store.file_io import FileIO
 from storage_engine.store.table_store import TableStore
+from tests.fakes.faulty_file_io import Fault, FaultyFileIO, Killed
 from tests.storage_engine.maintenance.metadata_table import SCHEMA, MetadataTable
 from tests.storage_engine.maintenance.test_upkeep_model import FAR_FUTURE
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Mortal(FileIO):
-    """Dies before step ``ends_at``."""
-
-    steps = 0
-    ends_at: int | None = None
-
-    def before_operation(self, operation: str, path: str) -> None:
-        type(self).steps += 1
-        if self.steps == self.ends_at:
-            raise Killed(f"{operation} {path}")
-
-
 def history() -> MetadataTable:
     """Nine snapshots with compactions and upgrades, tags on 2 and 7, and a branch from the tag on 2."""
-    table = MetadataTable.in_memory(Mortal)
+    table = MetadataTable.in_memory(FaultyFileIO)
     store = table.store
     for number in range(1, 7):
         table.append(store, changelog=number % 2 == 0, index=number % 3 == 0)
@@ -89,10 +73,10 @@ def test_an_operation_that_was_stopped_can_be_done_again(name: str) -> None:
     for ends_at in range(1, steps + 1, max(1, steps // MOST_STOPS)):
         table = history()
         prepare(table.store)
-        Mortal.steps, Mortal.ends_at = 0, ends_at
+        armed(table).arm(Fault.DIES, at=ends_at)
         with pytest.raises(Killed):
             operate(TableStore.open(table.io, table.root))
-        Mortal.ends_at = None
+        armed(table).arm(None)
         if "other" in table.store.branch_names():
             branches.delete_branch(table.store, "other")  # a half made branch is deleted and made again
         table.check()
@@ -103,13 +87,19 @@ def test_an_operation_that_was_stopped_can_be_done_again(name: str) -> None:
         table.check_no_leftovers()
 
 
+def armed(table: MetadataTable) -> FaultyFileIO:
+    """The file system of a history."""
+    assert isinstance(table.io, FaultyFileIO)
+    return table.io
+
+
 def completed(prepare: Operation, operate: Operation) -> tuple[dict[str, dict[str, int]], int]:
     """What an operation leads to, and how many steps it takes."""
     table = history()
     prepare(table.store)
-    Mortal.steps = 0
+    armed(table).arm(None)
     operate(TableStore.open(table.io, table.root))
-    steps = Mortal.steps
+    steps = len(armed(table).steps)
     table.check()
     remove_orphans(table.store)
     table.check_no_leftovers()
