@@ -5,7 +5,7 @@ Each check gives an ``Outcome``; Dagster's asset checks and the streams' runs re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,12 +38,12 @@ class Check:
     run: Callable[[Catalog], Outcome]
 
 
-def key_unique(table: str) -> Check:
+def key_unique(table: str, *, columns: Sequence[str] | None = None) -> Check:
     """No primary key stands twice in a table."""
 
     def check(catalog: Catalog) -> Outcome:
         opened = catalog.table(table)
-        keys = opened.scan().select(opened.schema.primary_keys).collect()
+        keys = opened.scan().select(columns or opened.schema.primary_keys).collect()
         repeated = keys.height - keys.n_unique()
         return Outcome(
             passed=repeated == 0,
