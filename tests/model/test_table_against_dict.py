@@ -131,9 +131,7 @@ class DeduplicateMachine(RuleBasedStateMachine):
     def _drop_tombstones(self) -> None:
         """Forget removed keys whose tombstone the table has dropped: an older insert may then bring them back."""
         kept = self._tombstones()
-        self.model = {
-            key: row for key, row in self.model.items() if row[5] in ("+I", "+U") or key in kept
-        }
+        self.model = {key: row for key, row in self.model.items() if row[5] in ("+I", "+U") or key in kept}
 
     def _tombstones(self) -> set[Key]:
         """Keys whose retraction still stands in a file; read from the files themselves."""
@@ -145,9 +143,7 @@ class DeduplicateMachine(RuleBasedStateMachine):
         return found
 
 
-SETTINGS = settings(
-    max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class LookupMachine(DeduplicateMachine):
