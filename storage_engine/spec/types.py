@@ -188,7 +188,7 @@ class DataType:
         return "ms" if precision <= _MILLIS else "us" if precision <= _MICROS else "ns"
 
     def walk(self) -> Iterator[DataType]:
-        """This type and all types nested in it, depth first."""
+        """The type itself and all types nested in it, depth first."""
         yield self
         for part in (
             self.element,

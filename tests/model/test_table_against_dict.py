@@ -162,10 +162,7 @@ class LookupMachine(DeduplicateMachine):
         for row in self.table.changes(0).collect().iter_rows():
             kind, values = row[0], row[1:]
             key = (values[0], values[1])
-            if kind == "+I":
-                assert key not in state
-                state[key] = values
-            elif kind == "+U":
+            if kind in {"+I", "+U"}:
                 assert key not in state
                 state[key] = values
             else:
