@@ -7,6 +7,8 @@ snapshot of the same user and identifier.
 from __future__ import annotations
 
 import logging
+import random
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +36,8 @@ from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
 
 _log = logging.getLogger(__name__)
-_COMPACTION_ATTEMPTS = 5
+_COMPACTION_ATTEMPTS = 20
+_BACKOFF_S = 0.02
 _APPEND_ATTEMPTS = 10
 _DYNAMIC = -1
 
@@ -102,8 +105,9 @@ class TableWrite:
             return snapshot
         frames = {name: rows for part in written for name, rows in part.frames.items()}
         keys = [part.bucket.key for part in written]
+        files = frozenset(file.file_name for part in written for file in part.message.new_files)
         try:
-            return self.compact(keys, committer=named, frames=frames) or snapshot
+            return self.compact(keys, committer=named, frames=frames, awaited=files) or snapshot
         except StorageEngineError as cause:
             return self._uncompacted(snapshot, cause)
 
@@ -182,18 +186,22 @@ class TableWrite:
         full: bool = False,
         committer: Committer | None = None,
         frames: Mapping[str, pl.DataFrame] | None = None,
+        awaited: frozenset[str] | None = None,
     ) -> Snapshot | None:
         """Compact buckets (None: all) where their shape asks for it; None if nothing was to be done.
 
-        A compaction that another one overtook is thrown away and tried again on the new state. Raises CommitConflict
-        if that happens every time.
+        A compaction that another one overtook is thrown away and tried again on the new state, unless the other one has
+        taken the files of level 0 that this one is about (``awaited``). Raises CommitConflict if it is always overtaken.
         """
         if not self._schema.primary_keys:
             return None
         named = (committer or Committer()).named()
-        for _ in range(_COMPACTION_ATTEMPTS):
+        for attempt in range(_COMPACTION_ATTEMPTS):
+            time.sleep(attempt * _BACKOFF_S * random.random())  # noqa: S311 - jitter, not a secret
             latest = self._store.snapshots.latest()
             buckets = self._live.buckets(latest, only=keys)
+            if attempt and awaited is not None and not _at_level0(buckets) & awaited:
+                return None
             messages = self._compactor.compact(list(buckets.values()), full=full, frames=frames)
             if not messages:
                 return None
@@ -210,9 +218,10 @@ class TableWrite:
         if not options.needs_lookup or options.write_only:
             return None
         latest = self._store.snapshots.latest()
-        entries = self._live.entries(latest)
-        keys = {(entry.partition, entry.bucket) for entry in entries if entry.file.level == 0}
-        return self.compact(sorted(keys)) if keys else None
+        entries = [entry for entry in self._live.entries(latest) if entry.file.level == 0]
+        keys = {(entry.partition, entry.bucket) for entry in entries}
+        files = frozenset(entry.file.file_name for entry in entries)
+        return self.compact(sorted(keys), awaited=files) if keys else None
 
     def _index_base(self, latest: Snapshot | None) -> str | None:
         """The index that dynamic buckets were assigned by."""
@@ -252,6 +261,10 @@ class TableWrite:
             for file in (*message.compact_after, *message.compact_changelog_files):
                 if file.file_name not in known:
                     self._store.io.delete(self._files.path_of(file, directory))
+
+
+def _at_level0(buckets: Mapping[BucketKey, Bucket]) -> set[str]:
+    return {file.file_name for bucket in buckets.values() for file in bucket.files if file.level == 0}
 
 
 def _new_files(written: Sequence[WrittenBucket]) -> list[ManifestEntry]:

@@ -37,7 +37,7 @@ def jobs_on_new_table(warehouse: Path, options: Mapping[str, str], **job: Any) -
 
 @pytest.mark.parametrize(
     ("writers", "commits", "options"),
-    [(8, 25, {}), (4, 8, {"changelog-producer": "lookup"})],
+    [(8, 25, {}), (8, 6, {"changelog-producer": "lookup"})],
     ids=["merge on read", "lookup changelog"],
 )
 def test_killed_writers_lose_nothing(writers: int, commits: int, options: dict[str, str], tmp_path: Path) -> None:
