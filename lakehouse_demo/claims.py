@@ -41,14 +41,19 @@ def only_writer(folder: Path) -> Iterator[None]:
 def claim_warehouse(warehouse: str, source: Mapping[str, object]) -> None:
     """Note in a warehouse what it is filled from, or compare it with what stands there. Raises AlreadyClaimed."""
     files, root = FileIO.from_url(warehouse)
-    path, text = f"{root}/{CLAIM_FILE}", json.dumps(dict(source), default=str, indent=2) + "\n"
+    path = f"{root}/{CLAIM_FILE}"
+    wanted = {name: str(value) for name, value in source.items()}
     try:
-        known = files.read_bytes(path).decode()
+        known = json.loads(files.read_bytes(path))
     except FileMissing:
-        files.overwrite(path, text.encode())
+        files.overwrite(path, f"{json.dumps(wanted, indent=2)}\n".encode())
         return
-    if known != text:
+    except ValueError as cause:
+        raise AlreadyClaimed(f"{path} is damaged, it should tell what the warehouse is filled from: {cause}") from cause
+    if known != wanted:
+        names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
+        differences = ", ".join(f"{name} {known.get(name)} (now {wanted.get(name)})" for name in names)
         raise AlreadyClaimed(
-            f"warehouse {warehouse} was filled from {' '.join(known.split())}, this is {' '.join(text.split())}:"
+            f"warehouse {warehouse} was filled from another stream: {differences};"
             " choose another warehouse, or remove that one"
         )

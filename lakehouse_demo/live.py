@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lakehouse_demo.events import StreamConfig, StreamSlice
-from lakehouse_demo.landing import CONFIG_FILE, land, landed_stream
+from lakehouse_demo.landing import CONFIG_FILE, land
 
 WEEK_DAYS: Final = 7
 WEEK_EVENTS: Final = 30_000
@@ -23,13 +23,11 @@ WEEK_SLICES: Final = 200
 WEEK_MALFORMED: Final = 20
 
 
-def land_endlessly(first: StreamConfig, folder: Path) -> Iterator[StreamSlice]:
-    """Land the next slice whenever it is asked for: of the folder's stream, then of the weeks that follow it.
+def land_endlessly(stream: StreamConfig, folder: Path) -> Iterator[StreamSlice]:
+    """Land the next slice whenever it is asked for: of the stream, then of the weeks that follow it.
 
-    ``first``: the stream to begin with if the folder has none. REQUIRES: one writer at a time. Raises ValueError if the
-    folder holds something else.
+    REQUIRES: one writer at a time. Raises ValueError if the folder holds another stream.
     """
-    stream = landed_stream(folder) or first
     begun = max(_begun_weeks(folder), default=0)
     if not begun:
         yield from land(stream, folder)

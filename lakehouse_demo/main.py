@@ -8,7 +8,6 @@ since the positions stand in the tables.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -42,8 +41,8 @@ def run(*, events: int, seed: int, source: str, landing: str, warehouse: str) ->
     """
     console = Console()
     try:
-        with _FEEDS[source](events, seed, landing, warehouse) as feed:
-            return run_feed(feed, warehouse, console)
+        with _FEEDS[source](events, seed, landing, warehouse) as feed, open_instance() as instance:
+            return run_feed(feed, warehouse, instance, console)
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         console.print("Stopped. The same command goes on from here.")
         return INTERRUPTED
@@ -52,27 +51,25 @@ def run(*, events: int, seed: int, source: str, landing: str, warehouse: str) ->
         return NOT_EQUAL
 
 
-def run_feed(feed: Feed, warehouse: str, console: Console) -> int:
+def run_feed(feed: Feed, warehouse: str, instance: dg.DagsterInstance, console: Console) -> int:
     """Take all of an entered feed into a warehouse and judge it: 0 if all figures are right, else 1.
 
     Raises DemoError, and what feed and engine raise.
     """
-    claim_warehouse(warehouse, feed.facts.identity)
+    facts = feed.facts
+    claim_warehouse(warehouse, facts.identity)
+    end_abandoned_runs(instance, facts.name)
     lakehouse = SprintLakehouse(warehouse=warehouse)
-    console.print(f"{escape(feed.facts.description)}\n→ warehouse {escape(warehouse)}", highlight=False, soft_wrap=True)
-    with open_instance() as instance:
-        end_abandoned_runs(instance, feed.facts.name)
-        with ProgressBoard(console, steps=feed.facts.steps) as board:
-            _drive(feed, MicroBatches(instance, lakehouse, feed.changes(), label=feed.facts.name), board)
+    console.print(f"{escape(facts.description)}\n→ warehouse {escape(warehouse)}", highlight=False, soft_wrap=True)
+    with ProgressBoard(console, steps=facts.steps) as board:
+        _drive(feed, MicroBatches(instance, lakehouse, feed.changes(), label=facts.name), board)
     console.print(
         f"{board.events:,} events in {board.batches} micro-batches, {board.duration_s:.0f} s", highlight=False
     )
     print_app_tables(console, lakehouse.catalog())
     console.print()
-    started = time.perf_counter()
     findings = feed.compare(lakehouse.catalog())
-    print_findings(console, findings, truth=feed.facts.truth)
-    console.print(f"compared in {time.perf_counter() - started:.0f} s", style="dim", highlight=False)
+    print_findings(console, findings, truth=facts.truth)
     return NOT_EQUAL if any(finding.differences for finding in findings) else EQUAL
 
 

@@ -13,13 +13,15 @@ from typing import Final
 
 from rich.console import Console
 
-from lakehouse_demo.claims import only_writer
-from lakehouse_demo.errors import LandingBusy
-from lakehouse_demo.file_feed import embedded_stream
+from lakehouse_demo.claims import claim_warehouse, only_writer
+from lakehouse_demo.errors import AlreadyClaimed, LandingBusy
+from lakehouse_demo.file_feed import FILES, FileFeed, embedded_stream
+from lakehouse_demo.landing import landed_stream
 from lakehouse_demo.live import land_endlessly
 from lakehouse_demo.orchestration import STATE_FOLDER
 
 WORKSPACE: Final = "workspace.yaml"
+SOURCE_VARIABLE: Final = "LAKEHOUSE_SOURCE"
 CODE_LOCATION: Final = "lakehouse_assets.definitions"
 TERMINATION_S: Final = 30
 
@@ -28,26 +30,38 @@ def serve(*, port: int, landing: str, warehouse: str, events: int, seed: int, ev
     """Run the UI until it is stopped; its exit code.
 
     A slice of an endless stream lands every ``every_s`` seconds (0: none); ``events`` and ``seed`` are those of the
-    stream that it begins with in an empty folder.
+    stream that it begins with in an empty folder. Nothing lands where changes come from a database.
     """
+    folder, lands = Path(landing), bool(every_s) and os.environ.get(SOURCE_VARIABLE, FILES) == FILES
     try:
-        with ExitStack() as held, _dagster(port, landing, warehouse) as process:
-            if every_s and _may_land(Path(landing), held):
-                for _ in land_endlessly(embedded_stream(events, seed), Path(landing)):
-                    with suppress(subprocess.TimeoutExpired):
-                        return process.wait(timeout=every_s)
+        stream = landed_stream(folder) or embedded_stream(events, seed)
+        with ExitStack() as held:
+            if lands:
+                claim_warehouse(warehouse, FileFeed(stream, folder).facts.identity)
+                lands = _may_land(folder, held)
+            process = held.enter_context(_dagster(port, landing, warehouse))
+            for _ in land_endlessly(stream, folder) if lands else ():
+                with suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=every_s)
             return process.wait()
     except KeyboardInterrupt:
         return 0
+    except (AlreadyClaimed, ValueError) as error:
+        _tell(f"The UI is not opened: {error}")
+        return 1
 
 
 def _may_land(folder: Path, held: ExitStack) -> bool:
     try:
         held.enter_context(only_writer(folder))
     except LandingBusy as busy:
-        Console().print(f"Nothing lands from here: {busy}", highlight=False, markup=False, soft_wrap=True)
+        _tell(f"Nothing lands from here: {busy}")
         return False
     return True
+
+
+def _tell(message: str) -> None:
+    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -41,9 +41,7 @@ def test_weeks_follow_the_stream_that_landed_first(tmp_path: Path) -> None:
     write_landing(FIRST, tmp_path)
     assert landed_stream(tmp_path) == FIRST
     before = content(tmp_path)
-    other = StreamConfig(events=900, seed=99)
-    for _ in islice(land_endlessly(other, tmp_path), 2 * WEEK_SLICES):
-        pass
+    land_some(tmp_path, 2 * WEEK_SLICES)
     after = content(tmp_path)
     assert before.items() <= after.items()
     for table in SOURCE_TABLES:
@@ -88,7 +86,13 @@ def test_the_figures_take_in_every_week(tmp_path: Path) -> None:
     assert len(days) == FIRST.days + 2 * (live.WEEK_DAYS - 1)
 
 
-def test_a_folder_with_another_configuration_is_told(tmp_path: Path) -> None:
+def test_another_stream_does_not_go_on(tmp_path: Path) -> None:
+    write_landing(StreamConfig(events=900, seed=99), tmp_path)
+    with pytest.raises(ValueError, match="another stream"):
+        land_some(tmp_path, 1)
+
+
+def test_a_damaged_configuration_is_told(tmp_path: Path) -> None:
     (tmp_path / "stream.json").write_text('{"seed": 1, "start": "some day"}')
     with pytest.raises(ValueError, match=r"stream\.json"):
-        land_some(tmp_path, 1)
+        landed_stream(tmp_path)
