@@ -95,7 +95,7 @@ class Writers:
         self._chance = random.Random(seed)
         self._kills_left = kills
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload([__name__, "s3fs"])
         self._running: dict[Connection, tuple[Job, Any]] = {}
         self.acknowledged: dict[int, list[int]] = {job.writer: [] for job in jobs}
         self._lives = dict.fromkeys(self._jobs, 0)
