@@ -22,7 +22,6 @@ from storage_engine import Catalog
 MARIADB: Final = "mariadb"
 DATABASE: Final = "sales"
 STEPS: Final = 12
-RESTART_AFTER: Final = STEPS // 2
 EVENTS_PER_TRANSACTION: Final = 10
 TRANSACTIONS_MIN: Final = 2 * STEPS
 
@@ -50,8 +49,9 @@ def workload(events: int, seed: int) -> WorkloadConfig:
 class MariaDbFeed:
     """A workload on the server of a folder, which is stopped and started again in the middle."""
 
-    def __init__(self, config: WorkloadConfig, folder: Path) -> None:
+    def __init__(self, config: WorkloadConfig, folder: Path, *, steps: int = STEPS) -> None:
         self._config = config
+        self._steps = steps
         self._server = MariaDbServer(folder)
 
     @property
@@ -63,7 +63,7 @@ class MariaDbFeed:
             name=MARIADB,
             description=f"{transactions} on a MariaDB server in {self._server.folder}",
             truth="plain SQL on the source database",
-            steps=STEPS,
+            steps=self._steps,
             identity={"source": MARIADB, **asdict(config)},
         )
 
@@ -89,13 +89,13 @@ class MariaDbFeed:
         """
         if self._done() == 0:
             yield 0
-        for step in range(1, STEPS + 1):
-            missing = self._config.transactions * step // STEPS - self._done()
+        for step in range(1, self._steps + 1):
+            missing = self._config.transactions * step // self._steps - self._done()
             if missing <= 0:
                 continue
             with self._server.app.connect() as connection:
                 mariadb_workload.run(connection, self._config, transactions=missing)
-            if step == RESTART_AFTER:
+            if step == self._steps // 2:
                 self._server.stop()
                 self._server.start()
             yield step

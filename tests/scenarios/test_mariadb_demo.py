@@ -1,0 +1,98 @@
+"""The main job on a real database server: APP equals SQL on the source, across a restart and a second run."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from rich.console import Console
+
+from lakehouse_demo.claims import claim_warehouse
+from lakehouse_demo.errors import AlreadyClaimed
+from lakehouse_demo.main import run_feed
+from lakehouse_demo.mariadb import installed
+from lakehouse_demo.mariadb_feed import MariaDbFeed
+from lakehouse_demo.mariadb_workload import WorkloadConfig
+from storage_engine import Catalog
+
+pytestmark = [
+    pytest.mark.mariadb,
+    pytest.mark.slow,
+    pytest.mark.skipif(not installed(), reason="the program mariadbd is not installed"),
+]
+
+WORKLOAD = WorkloadConfig(members=150, agents=10, transactions=80)
+STEPS = 4
+
+
+class Job:
+    """The job on one server; may run into several warehouses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, warehouse: str) -> tuple[int, str]:
+        """Its exit code, and what it said."""
+        said = io.StringIO()
+        with (
+            MariaDbFeed(WORKLOAD, self.folder / "server", steps=STEPS) as feed,
+            dg.DagsterInstance.ephemeral() as instance,
+        ):
+            code = run_feed(feed, self.url(warehouse), instance, Console(file=said, width=120))
+        return code, said.getvalue()
+
+    def url(self, warehouse: str) -> str:
+        return str(self.folder / warehouse)
+
+    def position(self, table: str) -> int:
+        """Where the table's own newest snapshot says that the binary log was read to."""
+        carried = Catalog(self.url("warehouse")).table(table).committed_properties(f"stream-{table}")
+        return int(json.loads(carried["lakehouse.sources"])["source"])
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The job, run to its end once."""
+    job = Job(tmp_path_factory.mktemp("job"))
+    code, said = job.run("warehouse")
+    assert code == 0, said
+    for table in ("app.sprint_performance", "app.member_growth"):
+        assert f"✓ {table}" in said
+    assert said.count("equals plain SQL on the source database") == 2
+    return job
+
+
+def test_the_server_was_started_twice_and_read_on(job: Job) -> None:
+    logs = [path.suffix for path in (job.folder / "server/data").glob("mariadb-bin.0*")]
+    assert len(logs) >= 2
+    assert job.position("ods.member_order") >= job.position("dim.city") > 0
+
+
+def test_a_second_run_reads_nothing_and_compares(job: Job) -> None:
+    before = job.position("ods.member_order")
+    code, said = job.run("warehouse")
+    assert (code, "0 events in 0 micro-batches" in said) == (0, True), said
+    assert said.count("equals plain SQL on the source database") == 2
+    assert job.position("ods.member_order") == before
+
+
+def test_a_table_that_is_wrong_is_told(job: Job) -> None:
+    shutil.copytree(job.url("warehouse"), job.url("wrong"))
+    table = Catalog(job.url("wrong")).table("app.sprint_performance")
+    table.write(table.scan().filter(pl.col("orders") > 0).head(1).collect())
+    code, said = job.run("wrong")
+    assert code == 1
+    assert "✗ app.sprint_performance" in said
+    assert "✓ app.member_growth" in said
+
+
+def test_another_workload_does_not_go_into_its_warehouse(job: Job) -> None:
+    other = replace(WORKLOAD, seed=WORKLOAD.seed + 1)
+    with pytest.raises(AlreadyClaimed, match=r"seed 7 \(now 8\)"):
+        claim_warehouse(job.url("warehouse"), MariaDbFeed(other, job.folder / "server", steps=STEPS).facts.identity)
