@@ -21,7 +21,7 @@ from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput
 
 _lock: Final = threading.Lock()
-_catalogs: Final[dict[tuple[str, tuple[tuple[str, str], ...]], Catalog]] = {}
+_catalogs: Final[dict[tuple[str, str, tuple[tuple[str, str], ...]], Catalog]] = {}
 _runners: Final[dict[tuple[int, str, int], StreamRunner]] = {}
 
 
@@ -38,19 +38,21 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     secret_options: dict[str, str] = Field(
         default={}, description="Options for fsspec: option → environment variable that holds its value"
     )
+    ddl: str = Field(
+        default="", description="CREATE … IF NOT EXISTS statements, run when a process opens the warehouse"
+    )
 
     def catalog(self) -> Catalog:
-        """The warehouse's catalog. Raises InvalidInput if an environment variable is not set."""
-        key = (self.warehouse, tuple(sorted({**self.options, **self.secret_options}.items())))
+        """The warehouse's catalog. Raises InvalidInput if an environment variable is not set, and what ``ddl`` raises."""
+        options = tuple(sorted({**self.options, **self.secret_options}.items()))
+        key = (self.warehouse, self.ddl, options)
         with _lock:
             if key not in _catalogs:
                 catalog = Catalog(self.warehouse, {**self.options, **_values_of(self.secret_options)})
-                self.prepare(catalog)
+                if self.ddl:
+                    catalog.execute(self.ddl)
                 _catalogs[key] = catalog
             return _catalogs[key]
-
-    def prepare(self, catalog: Catalog) -> None:
-        """What to do with a warehouse when a process opens it; nothing here. Must be safe to do again."""
 
     def table(self, name: str) -> Table:
         """A table, ``layer.name``. Raises TableNotFound."""

@@ -31,6 +31,15 @@ KINDS: Final = {"paimon", "polars"}
 OWNERS: Final = ("team:lakehouse",)
 
 
+class RepairConfig(dg.Config):
+    """``whole``: recompute the whole table from its source as it is now, and let the stream go on from there.
+
+    The way back when changes have expired before the stream has read them; the run's partitions do not matter then.
+    """
+
+    whole: bool = False
+
+
 def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
     """A table that a stream fills."""
     table = tables[stream.target]
@@ -56,9 +65,10 @@ def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDe
         },
     )
     def repaired(
-        context: dg.AssetExecutionContext, lakehouse: LakehouseResource
+        context: dg.AssetExecutionContext, config: RepairConfig, lakehouse: LakehouseResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        values = list(context.partition_keys) if table.partitions is not None else None
+        whole = config.whole or table.partitions is None
+        values = None if whole else list(context.partition_keys)
         result = repair(lakehouse.catalog(), stream, values)
         yield from _materialized(context, lakehouse, table, result.snapshot, repair_metadata(result))
 

@@ -6,14 +6,11 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.checks import Check, Totals, key_unique, layers_agree, quarantine_count, stream_lag
-from lakehouse_assets.ingest import QUARANTINE
+from lakehouse_assets.checks import Check, Totals, layers_agree
 from lakehouse_assets.sprint.app import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_assets.sprint.dwd import MEMBER_MONTH, MEMBER_ORDER
-from lakehouse_assets.sprint.ods import INGESTIONS
-from lakehouse_assets.sprint.tables import STREAMS, TABLES
+from lakehouse_assets.stream.declaration import Stream
 
-QUARANTINED_MAX: Final = 1_000
 _COUNTED: Final = (pl.col("status") == "paid") & pl.col("complete")
 
 
@@ -21,8 +18,12 @@ def _of_type(order_type: str) -> pl.Expr:
     return ((pl.col("order_type") == order_type) & (pl.col("orders") > 0)).cast(pl.Int64)
 
 
-_AGREEMENTS: Final = {
-    MEMBER_ORDER.target: layers_agree(
+def _agree(upstream: Totals, downstream: Totals, stream: Stream) -> dict[str, Check]:
+    return {"layers_agree": layers_agree(upstream, downstream, stream)}
+
+
+CHECKS: Final[dict[str, dict[str, Check]]] = {
+    MEMBER_ORDER.target: _agree(
         Totals(
             table="ods.member_order",
             sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")},
@@ -31,7 +32,7 @@ _AGREEMENTS: Final = {
         Totals(table="dwd.member_order", sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")}),
         MEMBER_ORDER,
     ),
-    SPRINT_PERFORMANCE.target: layers_agree(
+    SPRINT_PERFORMANCE.target: _agree(
         Totals(
             table="dwd.member_order",
             sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount"), "score": pl.col("score")},
@@ -40,12 +41,12 @@ _AGREEMENTS: Final = {
         Totals(table="app.sprint_performance", sums={name: pl.col(name) for name in ("orders", "amount", "score")}),
         SPRINT_PERFORMANCE,
     ),
-    MEMBER_MONTH.target: layers_agree(
+    MEMBER_MONTH.target: _agree(
         Totals(table="dwd.member_order", sums={"orders": pl.col("id").is_not_null()}, where=_COUNTED),
         Totals(table="dwd.member_month", sums={"orders": pl.col("orders")}),
         MEMBER_MONTH,
     ),
-    MEMBER_GROWTH.target: layers_agree(
+    MEMBER_GROWTH.target: _agree(
         Totals(
             table="dwd.member_month",
             sums={"new_members": _of_type("new"), "renewed_members": _of_type("renew")},
@@ -54,18 +55,4 @@ _AGREEMENTS: Final = {
         MEMBER_GROWTH,
     ),
 }
-
-
-def _checks_of(table: str) -> dict[str, Check]:
-    checks = {"key_unique": key_unique(table)}
-    streams = {stream.target: stream for stream in STREAMS}
-    if table in streams:
-        checks["lag"] = stream_lag(streams[table])
-        checks["layers_agree"] = _AGREEMENTS[table]
-    if table in {ingestion.target for ingestion in INGESTIONS}:
-        checks["quarantine"] = quarantine_count(QUARANTINE, table, rows_max=QUARANTINED_MAX)
-    return checks
-
-
-CHECKS: Final[dict[str, dict[str, Check]]] = {table: _checks_of(table) for table in TABLES}
-"""Table → name of the check → check."""
+"""Table → name → check: what the layers must agree on."""

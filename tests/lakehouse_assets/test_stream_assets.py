@@ -214,6 +214,34 @@ def test_a_repair_touches_only_its_partitions(location: Location) -> None:
     assert table.scan().filter(pl.col("v_date") == DAYS[0]).collect().height > 0
 
 
+def test_a_table_whose_changes_have_expired_is_recomputed_as_a_whole(location: Location) -> None:
+    next(location.slices)
+    location.stream()
+    orders = location.catalog.table("dwd.member_order")
+    orders.store.consumers.delete("stream-app.sprint_performance")
+    next(location.slices)
+    for path in ("ods", "member_order"), ("dwd", "member_order"), ("dwd", "member_month"):
+        location.run(key_of("stream", *path))
+    orders.write(orders.scan().collect())
+    location.run(key_of("stream", "dwd", "member_month"))
+    orders.expire_snapshots(retain_max=1, retain_min=1)
+    key = key_of("stream", "app", "sprint_performance")
+    assert "repair the whole target" in failure(location.run(key, raise_on_error=False))
+    tags = {"dagster/partition": DAYS[0]}
+    assert location.run(APP, config={"whole": True}, tags=tags).success
+    assert location.run(key).success
+    for _ in location.slices:
+        pass
+    checks = location_checks(location.stream(), APP)
+    assert checks
+    assert all(check.passed for check in checks)
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.filter_events(lambda event: event.is_step_failure)
+    return str(event.step_failure_data.error)
+
+
 def test_a_landed_table_is_loaded_again_from_the_source(location: Location) -> None:
     next(location.slices)
     location.stream()

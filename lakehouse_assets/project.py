@@ -1,0 +1,125 @@
+"""A project: tables as SQL, what is ingested, the streams in between; and all of it as Dagster definitions.
+
+::
+
+    SHOP = Project(name="shop", ddl=DDL, ingestions=(ORDERS,), streams=(SALES,))
+    defs = SHOP.definitions(LakehouseResource(warehouse="warehouse", ddl=DDL), LandingResource(folder="landing"))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import dagster as dg
+
+from lakehouse_assets.automation import ingest_sensor, sensors_of
+from lakehouse_assets.checks import Check, key_unique, quarantine_count, stream_lag
+from lakehouse_assets.ddl import defined_tables
+from lakehouse_assets.ingest import QUARANTINE, Ingestion
+from lakehouse_assets.io_manager import LakehouseIOManager
+from lakehouse_assets.maintenance import UPKEEP, upkeep_asset, upkeep_schedule
+from lakehouse_assets.metadata import definition_metadata
+from lakehouse_assets.reporting import TableAsset
+from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_assets.schedules import audit_schedule, repair_schedule
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream_assets import KINDS, OWNERS, ingest_asset, stream_asset
+from lakehouse_assets.table_assets import landed_table_asset, table_asset, table_check
+from storage_engine.spec.schema import TableSchema
+
+QUARANTINED_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What a team declares; everything else follows from it.
+
+    ``ddl``: CREATE statements with IF NOT EXISTS, the quarantine's among them if something is ingested. ``partitions``:
+    column → partitions of the assets whose primary key holds it. ``checks``: table → name → check, beside those that
+    every table has (``key_unique``; ``lag`` of a stream's target; ``quarantine`` of an ingested table).
+    """
+
+    name: str
+    ddl: str
+    ingestions: Sequence[Ingestion] = ()
+    streams: Sequence[Stream] = ()
+    partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
+    checks: Mapping[str, Mapping[str, Check]] = field(default_factory=dict)
+
+    def tables(self) -> dict[str, TableAsset]:
+        """Every table as Dagster sees it. Raises like ``defined_tables``."""
+        return {name: self._table(name, schema) for name, schema in defined_tables(self.ddl).items()}
+
+    def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+        """Streams and tables; tables that nothing here fills stand for themselves."""
+        tables = self.tables()
+        filled = {each.target for each in self.ingestions} | {each.target for each in self.streams}
+        return [
+            *([ingest_asset(self.ingestions, tables)] if self.ingestions else []),
+            *(stream_asset(stream, tables[stream.target]) for stream in self.streams),
+            *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
+            *(table_asset(stream, tables) for stream in self.streams),
+            *(_unfilled(table) for name, table in tables.items() if name not in filled),
+        ]
+
+    def asset_checks(self) -> list[dg.AssetChecksDefinition]:
+        """The checks of all tables."""
+        tables = self.tables().values()
+        return [table_check(table, name, check) for table in tables for name, check in table.checks.items()]
+
+    def definitions(self, lakehouse: LakehouseResource, changes: ChangesResource | None = None) -> dg.Definitions:
+        """Assets, checks, sensors and schedules on a warehouse and a source of changes."""
+        resources = {"lakehouse": lakehouse, "io_manager": LakehouseIOManager(lakehouse=lakehouse)}
+        return dg.Definitions(
+            assets=[*self.assets(), *(upkeep_asset(upkeep, list(self.tables())) for upkeep in UPKEEP)],
+            asset_checks=self.asset_checks(),
+            sensors=[
+                *([ingest_sensor(self.name, self.ingestions)] if self.ingestions else []),
+                *sensors_of(self.streams),
+            ],
+            schedules=[*(upkeep_schedule(upkeep) for upkeep in UPKEEP), *self._schedules()],
+            resources=resources if changes is None else {**resources, "changes": changes},
+            executor=dg.in_process_executor,
+        )
+
+    def _schedules(self) -> list[dg.ScheduleDefinition]:
+        tables = self.tables()
+        targets = [tables[stream.target] for stream in self.streams]
+        days = next((table.partitions for table in targets if _is_daily(table)), None)
+        daily = [table.name for table in targets if _is_daily(table)]
+        repairs = [repair_schedule(daily, days)] if isinstance(days, dg.DailyPartitionsDefinition) else []
+        return [*repairs, audit_schedule(list(tables))]
+
+    def _table(self, name: str, schema: TableSchema) -> TableAsset:
+        column = next((column for column in schema.primary_keys if column in self.partitions), None)
+        return TableAsset(
+            name=name,
+            schema=schema,
+            partitions=None if column is None else self.partitions[column],
+            partition_column=column,
+            checks={**self._checks_of(name), **self.checks.get(name, {})},
+        )
+
+    def _checks_of(self, name: str) -> dict[str, Check]:
+        checks = {"key_unique": key_unique(name)}
+        for stream in self.streams:
+            if stream.target == name:
+                checks["lag"] = stream_lag(stream)
+        if name in {ingestion.target for ingestion in self.ingestions}:
+            checks["quarantine"] = quarantine_count(QUARANTINE, name, rows_max=QUARANTINED_MAX)
+        return checks
+
+
+def _is_daily(table: TableAsset) -> bool:
+    return isinstance(table.partitions, dg.DailyPartitionsDefinition)
+
+
+def _unfilled(table: TableAsset) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key=table.key,
+        group_name=table.layer,
+        kinds=KINDS,
+        owners=OWNERS,
+        description=f"{table.schema.comment or table.name}.",
+        metadata=definition_metadata(table.name, table.schema, partition_column=None),
+    )
