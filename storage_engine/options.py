@@ -110,7 +110,7 @@ class TableOptions:
                     values[name] = parser(options[key])
                 except ValueError as cause:
                     errors.append(f"option {key!r} is {options[key]!r}: {cause}")
-        errors += _contradictions(values)
+        errors += _contradictions(values) + _foreign_layouts(options)
         if errors:
             raise InvalidOption("; ".join(errors))
         return TableOptions(**values, raw=dict(options))
@@ -127,6 +127,22 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if values.get("snapshot_num_retained_max", retained_min) < retained_min:
         found.append("option 'snapshot.num-retained.max' is smaller than 'snapshot.num-retained.min'")
     return found
+
+
+_FOREIGN_LAYOUTS = {
+    "data-file.path-directory": ("", "data files in a directory of their own are not found here"),
+    "index-file-in-data-file-dir": ("false", "index files beside the data files are not found here"),
+    "manifest.format": ("avro", "manifests of another format than avro are not read here"),
+}
+
+
+def _foreign_layouts(options: Mapping[str, str]) -> list[str]:
+    """Options that put files where, or as what, this engine does not look for them: reading on would miss rows."""
+    return [
+        f"option {key!r} is {options[key]!r}: {reason}"
+        for key, (usual, reason) in _FOREIGN_LAYOUTS.items()
+        if options.get(key, usual).strip().lower() != usual
+    ]
 
 
 def parse_bool(text: str) -> bool:

@@ -19,6 +19,7 @@ from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.live_files import Bucket, LiveFiles
+from storage_engine.store.paths import POSTPONE_BUCKET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ class _SplitPlanner:
     def splits(self, bucket: Bucket) -> Iterator[Split]:
         """The splits of one bucket, after pruning."""
         files = bucket.files
+        if bucket.bucket == POSTPONE_BUCKET:
+            return  # its rows come with the compaction that gives them a bucket
         if self._append_only:
             yield from self._raw(bucket, files)
             return

@@ -14,7 +14,7 @@ import polars as pl
 
 from storage_engine.errors import Unsupported
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
-from storage_engine.options import ChangelogProducer
+from storage_engine.options import ChangelogProducer, flag_of
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
 from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -26,6 +26,7 @@ from storage_engine.write.dynamic_buckets import DynamicBuckets
 
 _WRITER_THREADS = 2
 _POSTPONE = -2
+_ROW_IDS = ("row-tracking.enabled", "data-evolution.enabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,9 @@ class Level0Writer:
                 f"table {table}: rows cannot be written to postponed buckets, nor with a primary key that lacks a partition"
                 " column; set 'bucket' to a positive number, or add the partition columns to the primary key"
             )
+        for option in _ROW_IDS:
+            if flag_of(schema.options, option):
+                raise Unsupported(f"table {table}: option {option!r} is 'true': row ids are not given here")
         self._schema = schema
         self._dynamic = dynamic
         self._live = live

@@ -77,6 +77,7 @@ def columns_of(shared: Shared) -> list[tuple[int, str, str]]:
     return [(field.id, field.name, str(field.type)) for field in shared.table.schema.fields]
 
 
+@pytest.mark.feature("Schema evolution", "add, drop, rename, move, widen, nested: altered by {alterer}")
 @pytest.mark.parametrize("alterer", ["ours", "flink"])
 def test_every_alter(both: Both, alterer: str) -> None:
     chance = random.Random(2)
@@ -102,6 +103,11 @@ def test_every_alter(both: Both, alterer: str) -> None:
             assert mine.rows() == before
 
 
+@pytest.mark.feature("Schema evolution", "narrowing casts: altered by flink")
+@pytest.mark.difference(
+    "ALTER TABLE that may lose values of old files (BIGINT to STRING, DOUBLE to INT, …) is refused (`InvalidSchema`);"
+    " where Flink did it, the table is read as Paimon reads it."
+)
 def test_an_alter_that_this_engine_refuses_is_read_where_flink_made_it(both: Both) -> None:
     chance = random.Random(4)
     both.ours.execute(START.format("db.t"))

@@ -41,6 +41,7 @@ IDS = Column(sql="BIGINT", dtype=pl.Int64(), values=range(-20, 20))
 TEXT = Column(sql="STRING", dtype=pl.String(), values=[None, "x", "y", "a longer text"])
 
 
+@pytest.mark.feature("Partitions and buckets", "partitions by {kind}")
 @pytest.mark.parametrize("legacy", ["true", "false"])
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_partitions_of_every_type(both: Both, kind: str, legacy: str) -> None:
@@ -61,6 +62,7 @@ def test_partitions_of_every_type(both: Both, kind: str, legacy: str) -> None:
     assert len(partitions) == len(columns["p"].values)
 
 
+@pytest.mark.feature("Partitions and buckets", "partitions by two columns, null among their values")
 def test_partitions_of_two_columns_and_null(both: Both) -> None:
     columns = {"p": PARTITIONS["string"], "q": PARTITIONS["int"], "id": IDS}
     shared = both.create("db.t", ddl(columns, []), {"bucket": "-1"}, rest="PARTITIONED BY (p, q)")
@@ -77,17 +79,21 @@ def test_partitions_of_two_columns_and_null(both: Both) -> None:
     assert both.flink.rows("SELECT id FROM db.t WHERE p IS NULL AND q IS NULL") == [(1,), (1,)]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"bucket": "5", "bucket-key": "b"},
-        {"bucket": "5", "bucket-key": "b,a"},
-        {"bucket": "3", "bucket-key": "a", "bucket-function.type": "mod"},
-        {"bucket": "-1"},
-        {"bucket": "-1", "dynamic-bucket.target-row-num": "7"},
-    ],
-    ids=str,
-)
+BUCKETS = {
+    "bucket-key": {"bucket": "5", "bucket-key": "b"},
+    "bucket-key of several columns": {"bucket": "5", "bucket-key": "b,a"},
+    "bucket-function mod": {"bucket": "3", "bucket-key": "a", "bucket-function.type": "mod"},
+    "dynamic buckets": {"bucket": "-1"},
+    "dynamic buckets of few rows": {"bucket": "-1", "dynamic-bucket.target-row-num": "7"},
+}
+APPEND = {
+    "append table": {"bucket": "-1"},
+    "append table with buckets": {"bucket": "3", "bucket-key": "id"},
+}
+
+
+@pytest.mark.feature("Partitions and buckets", "{id}")
+@pytest.mark.parametrize("options", BUCKETS.values(), ids=BUCKETS)
 def test_an_upsert_finds_the_bucket_of_the_other_engine(both: Both, options: dict[str, str]) -> None:
     # a job assigns dynamic buckets
     theirs = "flink" if options["bucket"] == "-1" else "paimon"
@@ -112,7 +118,8 @@ def test_an_upsert_finds_the_bucket_of_the_other_engine(both: Both, options: dic
             shared.compact(by=(theirs, "ours")[step % 2])
 
 
-@pytest.mark.parametrize("options", [{"bucket": "-1"}, {"bucket": "3", "bucket-key": "id"}], ids=str)
+@pytest.mark.feature("Partitions and buckets", "{id}")
+@pytest.mark.parametrize("options", APPEND.values(), ids=APPEND)
 def test_append_tables(both: Both, options: dict[str, str]) -> None:
     # a job compacts a table that has no buckets
     theirs = "flink" if options["bucket"] == "-1" else "paimon"
@@ -130,6 +137,7 @@ def test_append_tables(both: Both, options: dict[str, str]) -> None:
     assert shared.rows() == canon(pl.concat(whole))
 
 
+@pytest.mark.feature("Partitions and buckets", "a thousand keys in 16 buckets")
 def test_a_thousand_keys_hash_as_in_paimon(both: Both) -> None:
     """Many keys, of which the other engine then must find each: none is there twice."""
     chance = random.Random(11)

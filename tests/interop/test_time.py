@@ -25,6 +25,7 @@ def shared(both: Both) -> Shared:
     shared = both.create("db.t", COLUMNS, options, rest="PARTITIONED BY (v_date)")
     for number, writer in enumerate(WRITERS):
         write(shared, number, by=writer)
+    shared.rows()
     return shared
 
 
@@ -45,6 +46,7 @@ def snapshot_ids(shared: Shared) -> list[int]:
     return [snapshot["id"] for snapshot in shared.both.flink.snapshots(shared.name)]
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "time travel by snapshot and timestamp")
 def test_every_snapshot_is_the_same(shared: Shared) -> None:
     table = shared.table
     assert snapshot_ids(shared) == table.snapshots()["snapshot_id"].to_list() == list(range(1, 11))
@@ -56,6 +58,7 @@ def test_every_snapshot_is_the_same(shared: Shared) -> None:
     assert in_order(theirs) == canon(table.scan(timestamp=at).collect())
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "streaming read of a Flink job")
 @pytest.mark.parametrize("after", [0, 3])
 def test_flink_streams_what_changes_tells(shared: Shared, after: int) -> None:
     ours = shared.table.changes(after, 10).collect()
@@ -69,6 +72,7 @@ def canon_unsorted(frame: pl.DataFrame) -> list[Row]:
     return [row for part in frame.iter_slices(1) for row in canon(part)]
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "incremental-between: delta, changelog, diff of two tags")
 def test_what_is_between_two_snapshots(shared: Shared) -> None:
     for mode in ("delta", "changelog"):
         options = {"incremental-between": "2,8", "incremental-between-scan-mode": mode}
@@ -84,6 +88,7 @@ def test_what_is_between_two_snapshots(shared: Shared) -> None:
     assert in_order(theirs.rows) == canon(told)
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "tags")
 def test_tags(shared: Shared) -> None:
     table, flink = shared.table, shared.both.flink
     table.create_tag("ours", 4)
@@ -105,6 +110,7 @@ EXPIRIES: dict[str, Callable[[Shared], object]] = {
 }
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "expiry by {by}")
 @pytest.mark.parametrize("by", EXPIRIES)
 def test_an_expired_table_reads_on_and_its_tags_too(shared: Shared, by: str) -> None:
     table = shared.table
@@ -141,6 +147,7 @@ ROLLBACKS: dict[str, Callable[[Shared], object]] = {
 }
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "rollback by {by}")
 @pytest.mark.parametrize("by", ROLLBACKS)
 def test_rollback(shared: Shared, by: str) -> None:
     then = state(shared.table, 6)
@@ -153,6 +160,7 @@ def test_rollback(shared: Shared, by: str) -> None:
     shared.new_changes()
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "branch made by {by}, fast-forwarded by the other")
 @pytest.mark.parametrize("by", ["ours", "flink"])
 def test_branches(shared: Shared, by: str) -> None:
     table, flink, ours = shared.table, shared.both.flink, shared.both.ours
@@ -184,6 +192,7 @@ def test_branches(shared: Shared, by: str) -> None:
 SYSTEM_TABLES = ("snapshots", "schemas", "options", "files", "tags", "branches", "partitions", "buckets", "manifests")
 
 
+@pytest.mark.feature("System tables", "${name}")
 @pytest.mark.parametrize("name", SYSTEM_TABLES)
 def test_system_tables(shared: Shared, name: str) -> None:
     shared.table.create_tag("a", 2)

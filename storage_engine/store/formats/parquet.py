@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from polars.datatypes import DataTypeClass
 from polars.exceptions import PolarsError
 
-from storage_engine.errors import CorruptFile
+from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
 from storage_engine.store.formats.base import NO_DTYPES, FrameFile
@@ -62,6 +62,8 @@ class ParquetFormat:
             if local is None:
                 return self._read_remote(io, path, columns, predicate, dtypes)
             return _scanned(local, columns, predicate, dtypes)
+        except FileNotFoundError as cause:
+            raise FileMissing(f"{path}: there is no such file") from cause
         except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
             raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 

@@ -11,6 +11,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.type.TypeReference;
@@ -41,6 +42,7 @@ public final class FlinkServer {
 
     private final OutputStream answers;
     private final Cluster cluster;
+    private JsonNode served;
     private final Map<JsonNode, FlinkSession> sessions = new LinkedHashMap<>(16, 0.75f, true) {
         @Override
         protected boolean removeEldestEntry(Map.Entry<JsonNode, FlinkSession> eldest) {
@@ -97,7 +99,7 @@ public final class FlinkServer {
             if (!commands.containsKey(name)) {
                 throw new IllegalArgumentException("unknown command '" + name + "'");
             }
-            Cluster.forgetGeneratedComparators();
+            changeOver(request.get("session"));
             answer.putAll(commands.get(name).run(request));
             answer.put("ok", true);
         } catch (Exception | LinkageError | StackOverflowError error) {
@@ -107,6 +109,14 @@ public final class FlinkServer {
         }
         line(answer);
         answers.flush();
+    }
+
+    /** What was generated for one warehouse's tables is not for another's; to generate it anew each time takes long. */
+    private void changeOver(JsonNode session) throws ReflectiveOperationException {
+        if (!Objects.equals(session, served)) {
+            Cluster.forgetGeneratedComparators();
+            served = session;
+        }
     }
 
     private static List<String> causes(Throwable error) {

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from storage_engine import Catalog, Table
-from storage_engine.errors import Unsupported
+from storage_engine.errors import FileMissing, InvalidOption, Unsupported
+from storage_engine.options import TableOptions
 
 FAR = [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_000), None]
 PARTS = dt.datetime(1969, 12, 31, 23, 59, 59, 999_999)
@@ -83,3 +84,22 @@ def test_orc_refuses_what_it_would_garble(sql: str, value: object, reason: str) 
     with pytest.raises(Unsupported, match=f"column 'v'.*{reason}"):
         table.write(frame)
     assert table.latest_snapshot() is None
+
+
+def test_a_data_file_that_is_gone_is_named(tmp_path) -> None:
+    table = a_table(str(tmp_path), {"n": "INT"})
+    table.write(pl.DataFrame({"id": [1], "n": [2]}, schema={"id": pl.Int32, "n": pl.Int32}))
+    path = table.files()["file_path"][0]
+    table.store.io.delete(path)
+    with pytest.raises(FileMissing, match=f"{path}: there is no such file"):
+        table.scan().collect()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("data-file.path-directory", "data"), ("index-file-in-data-file-dir", "true"), ("manifest.format", "orc")],
+)
+def test_a_layout_that_is_not_known_here_is_refused(option: str, value: str) -> None:
+    with pytest.raises(InvalidOption, match=f"option '{option}' is '{value}'"):
+        TableOptions.parse({option: value})
+    assert TableOptions.parse({"manifest.format": "avro", "index-file-in-data-file-dir": "FALSE"}).bucket == -1

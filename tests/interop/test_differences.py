@@ -1,0 +1,178 @@
+"""Where this engine differs from Paimon 1.3.1 on purpose, or refuses what it would read or write wrong."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from storage_engine.errors import InvalidOption, InvalidSchema, Unsupported
+from tests.interop.both import Both, Shared
+from tests.interop.flink.canonical import canon, canon_changes
+
+ROW = pl.DataFrame({"id": [1], "n": [2]}, schema={"id": pl.Int32, "n": pl.Int32})
+
+
+@pytest.mark.difference(
+    "Partial update with a sequence group and a lookup changelog: of a record whose sequence is null, Paimon's changelog"
+    " leaves the group's columns out, but its batch read shows them until another record of the key comes. Here the rows"
+    " are what the changelog told."
+)
+def test_rows_are_what_the_changelog_told(both: Both) -> None:
+    options = {
+        "bucket": "1",
+        "merge-engine": "partial-update",
+        "fields.seq.sequence-group": "n",
+        "changelog-producer": "lookup",
+    }
+    told, stored = {}, {}
+    for writer in ("ours", "paimon"):
+        shared = both.create(f"db.{writer}", "id INT PRIMARY KEY NOT ENFORCED, seq INT, n INT", options)
+        shared.write(ROW.select("id", pl.lit(None, pl.Int32).alias("seq"), "n"), by=writer)
+        told[writer], stored[writer] = shared.new_changes(), shared.rows()
+    assert told["ours"] == told["paimon"] == [("+I", (1, None, None))]
+    assert stored == {"ours": [(1, None, None)], "paimon": [(1, None, 2)]}
+
+
+@pytest.mark.difference(
+    "First row with a lookup changelog: a key that is new is told as `+I`, also where it came as `+U`; Paimon tells `+U`."
+)
+def test_the_first_row_of_a_key_is_an_insert(both: Both) -> None:
+    options = {"bucket": "1", "merge-engine": "first-row", "changelog-producer": "lookup"}
+    told = {}
+    for writer in ("ours", "paimon"):
+        shared = both.create(f"db.{writer}", "id INT PRIMARY KEY NOT ENFORCED, n INT", options)
+        shared.write(ROW.with_columns(_row_kind=pl.lit("+U")), by=writer)
+        told[writer] = [kind for kind, _ in shared.new_changes()]
+    assert told == {"ours": ["+I"], "paimon": ["+U"]}
+
+
+@pytest.mark.difference("Avro data files are neither read nor written (`Unsupported`).")
+def test_avro_data_files(both: Both) -> None:
+    shared = both.create("db.t", "id INT PRIMARY KEY NOT ENFORCED, n INT", {"bucket": "1", "file.format": "avro"})
+    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
+    with pytest.raises(Unsupported, match=r"data-.*\.avro: files of format 'avro' cannot be read here"):
+        shared.table.scan().collect()
+    with pytest.raises(Unsupported, match=r"option 'file\.format' is 'avro'"):
+        shared.table.write(ROW)
+    assert both.flink.read("db.t").rows == [(1, 2)]
+
+
+POSTPONED = "PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '-2'"
+ANOTHER_PARTITION = "PRIMARY KEY (id) NOT ENFORCED) PARTITIONED BY (n) WITH ('bucket' = '-1'"
+
+
+@pytest.mark.difference(
+    "Postponed buckets (`'bucket' = '-2'`) and primary keys without a partition column of theirs (upserts across"
+    " partitions): such tables are read, but not written (`Unsupported`)."
+)
+@pytest.mark.parametrize("rest", [POSTPONED, ANOTHER_PARTITION])
+def test_tables_that_are_only_read(both: Both, rest: str) -> None:
+    both.flink.sql(f"CREATE TABLE db.t (id INT, n INT, {rest})")
+    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
+    shared = Shared(both=both, name="db.t")
+    # rows of postponed buckets are to be seen once they are compacted
+    assert shared.rows() == ([] if rest == POSTPONED else [(1, 2)])
+    with pytest.raises(Unsupported):
+        shared.table.write(ROW)
+    if rest == POSTPONED:
+        both.flink.compact("db.t")
+        assert shared.rows() == [(1, 2)]
+
+
+REFUSED_TYPES = {
+    "hll_sketch": "BYTES",
+    "theta_sketch": "BYTES",
+    "rbm32": "BYTES",
+    "rbm64": "BYTES",
+    "product": "DECIMAL(10, 2)",
+}
+
+
+@pytest.mark.difference("Aggregate function {function} of {sql} is refused (`Unsupported`).")
+@pytest.mark.parametrize(("function", "sql"), REFUSED_TYPES.items())
+def test_refused_aggregates(both: Both, function: str, sql: str) -> None:
+    ddl = (
+        f"CREATE TABLE db.t (id INT PRIMARY KEY NOT ENFORCED, n {sql}) WITH ('bucket' = '1',"
+        f" 'merge-engine' = 'aggregation', 'fields.n.aggregate-function' = '{function}')"
+    )
+    with pytest.raises(Unsupported, match=f"aggregate function '{function}'"):
+        both.ours.execute(ddl)
+    both.flink.sql(ddl)
+    frame = pl.DataFrame({"id": [1], "n": [None]}, schema=both.ours.table("db.t").schema.polars_schema)
+    with pytest.raises(Unsupported, match=f"aggregate function '{function}'"):
+        both.ours.table("db.t").write(frame)
+
+
+@pytest.mark.difference(
+    "`'sequence.field.sort-order' = 'descending'` is refused (`Unsupported`): Paimon 1.3.1 merges such tables in either"
+    " order, by chance."
+)
+def test_descending_sequence(both: Both) -> None:
+    ddl = (
+        "CREATE TABLE db.t (id INT PRIMARY KEY NOT ENFORCED, n INT) WITH ('bucket' = '1', 'sequence.field' = 'n',"
+        " 'sequence.field.sort-order' = 'descending')"
+    )
+    with pytest.raises(Unsupported, match="descending"):
+        both.ours.execute(ddl)
+    both.flink.sql(ddl)
+    with pytest.raises(Unsupported, match="descending"):
+        both.ours.table("db.t").write(ROW)
+
+
+@pytest.mark.difference(
+    "FLOAT and DOUBLE keys are refused at CREATE (`InvalidSchema`); where Flink made one, it is used."
+)
+def test_keys_of_floats(both: Both) -> None:
+    ddl = "CREATE TABLE db.t (id DOUBLE PRIMARY KEY NOT ENFORCED, n INT) WITH ('bucket' = '1')"
+    with pytest.raises(InvalidSchema, match="DOUBLE cannot be a key"):
+        both.ours.execute(ddl)
+    both.flink.sql(ddl)
+    shared = Shared(both=both, name="db.t")
+    frame = ROW.cast({"id": pl.Float64})
+    for writer in ("paimon", "ours"):
+        shared.write(frame, by=writer)
+        assert shared.rows() == canon(frame)
+
+
+LAYOUTS = {
+    "data-file.path-directory": "data",
+    "index-file-in-data-file-dir": "true",
+    "manifest.format": "parquet",
+}
+
+
+@pytest.mark.difference("A table with `'{option}' = '{value}'` is not opened (`InvalidOption`).")
+@pytest.mark.parametrize(("option", "value"), LAYOUTS.items())
+def test_layouts_that_are_not_read(both: Both, option: str, value: str) -> None:
+    both.flink.sql(
+        f"CREATE TABLE db.t (id INT PRIMARY KEY NOT ENFORCED, n INT) WITH ('bucket' = '1', '{option}' = '{value}')"
+    )
+    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
+    with pytest.raises(InvalidOption, match=f"option '{option}'"):
+        both.ours.table("db.t").scan().collect()
+    with pytest.raises(InvalidOption, match=f"option '{option}'"):
+        both.ours.table("db.t").write(ROW)
+
+
+@pytest.mark.difference("Row tracking: such tables are read, but not written (`Unsupported`).")
+def test_row_tracking(both: Both) -> None:
+    both.flink.sql("CREATE TABLE db.t (id INT, n INT) WITH ('row-tracking.enabled' = 'true')")
+    shared = Shared(both=both, name="db.t")
+    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
+    assert shared.rows() == canon(ROW)
+    with pytest.raises(Unsupported, match=r"row-tracking\.enabled"):
+        shared.table.write(ROW)
+
+
+@pytest.mark.difference(
+    "`changes(…, mode='diff')` tells both sides of an update (`-U`, `+U`); Paimon's `incremental-between` of two tags"
+    " tells its new side as `+I`."
+)
+def test_a_diff_tells_both_sides(both: Both) -> None:
+    shared = both.create("db.t", "id INT PRIMARY KEY NOT ENFORCED, n INT", {"bucket": "1"})
+    for number in (1, 2):
+        shared.write(ROW.with_columns(n=pl.lit(number, pl.Int32)), by="ours")
+        shared.table.create_tag(f"t{number}")
+    theirs = both.flink.read("db.t$audit_log", {"incremental-between": "t1,t2"}).rows
+    assert theirs == [("+I", 1, 2)]
+    assert canon_changes(shared.table.changes("t1", "t2").collect()) == [("-U", (1, 1)), ("+U", (1, 2))]
