@@ -258,7 +258,7 @@ def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
     source = (ROOT / "lakehouse_assets" / "definitions.py").read_text(encoding="utf-8")
     head = text_of("sources.md").partition("## Landing files")[0]
     rows = {row[0]: row[1] for row in cells(head)}
-    read = dict(re.findall(r'_ENV\.get\("(LAKEHOUSE_\w+)", "([^"]*)"\)', source))
+    read = dict(re.findall(r'environ(?:ment)?\.get\("(LAKEHOUSE_\w+)", "([^"]*)"\)', source))
     elsewhere = {"LAKEHOUSE_MARIADB_PASSWORD": "none", "LAKEHOUSE_START_DATE": "2024-01-01"}
     assert rows == read | elsewhere
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
+from polars.exceptions import PolarsError
 
 from storage_engine.codec.binary_row import serialize_row
-from storage_engine.errors import Unsupported
+from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.kernel.evolution import read_as
 from storage_engine.kernel.statistics import column_stats
 from storage_engine.spec.manifest import EMPTY_STATS, DataFileMeta, FileSource, SimpleStats
@@ -40,6 +41,7 @@ _SEQUENCE_FIELD = DataField(
 _KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
 _KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
 _SAMPLE_ROWS = 10_000
+_LAST_KIND = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +100,47 @@ class DataFiles:
             inserted = [pl.lit(0, pl.Int64).alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)]
             return rows.with_columns(inserted).select(columns)
         wanted = [name for name in columns if name not in (SEQUENCE_NUMBER, VALUE_KIND)]
-        file_format = format_of(file.file_name)
         if file.schema_id == self._schema.id:
-            stored = [*system, *wanted]
-            dtypes = self._schema.polars_schema
-            frame = file_format.read(self._io, path, stored or [self._physical[0].name], predicate, dtypes=dtypes)
-            return read_as(frame, self._schema, self._schema, wanted).select(columns)
+            stored = [*system, *wanted] or [self._physical[0].name]
+            frame = self._stored(file, path, stored, self._schema, predicate)
+            return self._seen(frame, path, self._schema, wanted).select(columns)
         old = self._schemas.get(file.schema_id)
         by_id = {field.id: field.name for field in old.fields}
         stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
         stored = [*system, *(stored or [old.fields[0].name])]
-        frame = file_format.read(self._io, path, stored, dtypes=old.polars_schema)
-        return read_as(frame, old, self._schema, wanted).select(columns)
+        return self._seen(self._stored(file, path, stored, old), path, old, wanted).select(columns)
+
+    def _seen(self, frame: pl.DataFrame, path: str, written_by: TableSchema, columns: Sequence[str]) -> pl.DataFrame:
+        try:
+            return read_as(frame, written_by, self._schema, columns)
+        except PolarsError as cause:
+            raise CorruptFile(f"{path}: does not hold what schema {written_by.id} says: {cause}") from cause
+
+    def _stored(
+        self,
+        file: DataFileMeta,
+        path: str,
+        columns: Sequence[str],
+        schema: TableSchema,
+        predicate: pl.Expr | None = None,
+    ) -> pl.DataFrame:
+        """Columns of a file as it has them, held against what the manifest says of it.
+
+        Only a local reader can skip rows by a predicate, and only there the size is known for nothing.
+        """
+        is_local = self._io.local_path(path) is not None
+        if is_local and (size := self._io.size(path)) != file.file_size:
+            raise CorruptFile(f"{path}: has {size} bytes where its manifest says {file.file_size}")
+        pushed = predicate if is_local else None
+        frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=schema.polars_schema)
+        if pushed is None and frame.height != file.row_count:
+            raise CorruptFile(f"{path}: holds {frame.height} rows where its manifest says {file.row_count}")
+        missing = [name for name in columns if name not in frame.columns]
+        if missing:
+            raise CorruptFile(f"{path}: lacks the column {missing[0]!r} of schema {schema.id}")
+        if VALUE_KIND in columns and not frame[VALUE_KIND].is_between(0, _LAST_KIND).all():
+            raise CorruptFile(f"{path}: holds a row of a kind that does not exist")
+        return frame
 
     def path_of(self, file: DataFileMeta, directory: str) -> str:
         """Where a file lies."""

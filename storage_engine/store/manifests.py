@@ -264,9 +264,11 @@ class ManifestStore:
 
     def _read_whole(self, path: str, size: int | None) -> bytes:
         data = self._io.read_bytes(path)
-        # A cut between two Avro blocks would otherwise go unnoticed.
-        if isinstance(size, int) and len(data) < size:
-            raise CorruptFile(f"{path}: has {len(data)} bytes where its metadata says {size}; it is truncated")
+        # A cut between two Avro blocks, or another table's file, would otherwise go unnoticed.
+        if isinstance(size, int) and len(data) != size:
+            raise CorruptFile(
+                f"{path}: has {len(data)} bytes where its metadata says {size}; it is truncated or foreign"
+            )
         return data
 
 

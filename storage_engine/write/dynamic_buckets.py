@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from storage_engine.codec.hash_index import decode_hash_index
+from storage_engine.errors import CorruptFile
 from storage_engine.kernel.row_hash import row_hash
 from storage_engine.spec.manifest import HASH_INDEX, IndexFileMeta
 from storage_engine.spec.schema import TableSchema
@@ -69,10 +70,22 @@ class DynamicBuckets:
         if base is not None and base.index_manifest is not None:
             for entry in self._manifests.read_index(base.index_manifest):
                 if entry.index_file.index_type == HASH_INDEX and entry.partition in numbers:
-                    path = self._store.paths.index_file(entry.index_file.file_name)
-                    hashes = decode_hash_index(self._store.io.read_bytes(path), path=path)
+                    hashes = self._hashes(entry.index_file)
                     parts.append(_frame(numbers[entry.partition], hashes, np.full(len(hashes), entry.bucket)))
-        return pl.concat(parts)
+        known = pl.concat(parts)
+        if known.select(_PARTITION, _HASH).is_duplicated().any():
+            raise CorruptFile(
+                f"{self._store.paths.indexes}: the hash indexes hold a key twice, so one of them is damaged"
+            )
+        return known
+
+    def _hashes(self, index_file: IndexFileMeta) -> Hashes:
+        """The content of an index file, which has no checksum of its own."""
+        path = self._store.paths.index_file(index_file.file_name)
+        hashes = decode_hash_index(self._store.io.read_bytes(path), path=path)
+        if len(hashes) != index_file.row_count:
+            raise CorruptFile(f"{path}: holds {len(hashes)} hashes where its manifest says {index_file.row_count}")
+        return hashes
 
     def _placed(self, fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         """Buckets for hashes that are not known yet, partition by partition."""
