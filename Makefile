@@ -65,7 +65,7 @@ bench: $(BENCH_READY) $(PEER_READY) ## Run the benchmarks beside the peers
 
 lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
 	$(COMPILE_OURS) --output-file requirements.lock
-	$(COMPILE_OURS) --group dev --extra s3 --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE_OURS) --group dev --all-extras --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE_OURS) --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock
 	$(COMPILE) --group pyproject.toml:pypaimon --output-file requirements-pypaimon.lock
 
