@@ -14,11 +14,11 @@ from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import InvalidInput, SnapshotNotFound, Unsupported
 from storage_engine.kernel.conform import conform
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
-from storage_engine.options import MergeEngine
-from storage_engine.read.changes import ROW_KIND, ChangeReader
+from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
 from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.source import lazy_scan
+from storage_engine.rewrite import key_changes
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.snapshot import Snapshot
@@ -103,14 +103,28 @@ class Table:
         return self._table_write(schema).overwrite(conformed, targets, committer)
 
     def delete(self, predicate: pl.Expr) -> Snapshot | None:
-        """Delete the rows that a predicate selects; None if there are none."""
+        """Delete the rows that a predicate selects; None if there are none.
+
+        Raises Unsupported for a table whose merge engine or options cannot delete.
+        """
         schema = self.schema
-        engine = schema.table_options.merge_engine
-        if engine is not MergeEngine.DEDUPLICATE or not schema.primary_keys:
-            raise Unsupported(
-                f"table {self.name}: delete() needs merge-engine 'deduplicate', this one has {engine.value!r}"
-            )
-        rows = self.scan().filter(predicate).with_columns(pl.lit("-D").alias(ROW_KIND)).collect()
+        if not schema.primary_keys:
+            raise Unsupported(f"table {self.name}: rows of a table without a primary key cannot be deleted yet")
+        key_changes.check_deletable(schema, table=self.name)
+        rows = key_changes.deleted_rows(self.scan(), predicate)
+        return None if rows.is_empty() else self.write(rows)
+
+    def update(self, predicate: pl.Expr, assignments: Mapping[str, pl.Expr]) -> Snapshot | None:
+        """Set columns of the rows that a predicate selects; None if there are none.
+
+        ``assignments`` gives an expression over the old row for each column to be set. Raises InvalidInput (a key column, or
+        an unknown one), InvalidRows (a value that does not fit) and Unsupported (merge engines that cannot update).
+        """
+        schema = self.schema
+        key_changes.check_updatable(schema, assignments, table=self.name)
+        if not schema.primary_keys:
+            raise Unsupported(f"table {self.name}: rows of a table without a primary key cannot be updated yet")
+        rows = key_changes.updated_rows(self.scan(), predicate, assignments, schema, table=self.name)
         return None if rows.is_empty() else self.write(rows)
 
     def compact(
