@@ -3,56 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TypeAlias
+from datetime import datetime
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
 
-from storage_engine import system_tables
 from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import InvalidInput, SnapshotNotFound, Unsupported
 from storage_engine.kernel.conform import conform
-from storage_engine.maintenance import branches, expire, orphans, rollback, tags
+from storage_engine.maintenance import expire
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
 from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.source import lazy_scan
+from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
+from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
+from storage_engine.upkeep import TableUpkeep
 from storage_engine.write.offsets import Offsets
 from storage_engine.write.table_write import Committer, TableWrite
 
 Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 
 
-class Table:
+class Table(TableUpkeep):
     """One table, or one branch of it. Cheap to make; safe to share between threads for reading.
 
     Each call works on the newest schema and snapshot.
     """
 
     def __init__(self, name: str, store: TableStore, schema: TableSchema) -> None:
-        self.name = name
-        self.store = store
-        self._schema = schema
-        self._writer: TableWrite | None = None
-
-    def __repr__(self) -> str:
-        return f"Table({self.name!r})"
-
-    @property
-    def schema(self) -> TableSchema:
-        """The newest schema."""
-        newest = self.store.schemas.latest()
-        if newest is not None and newest.id != self._schema.id:
-            self._schema, self._writer = newest, None
-        return self._schema
+        super().__init__(name, store, schema)
+        self._writer: tuple[int, TableWrite] | None = None
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -163,19 +154,22 @@ class Table:
         snapshot: int | None = None,
         tag: str | None = None,
         timestamp: int | datetime | None = None,
+        watermark: int | datetime | None = None,
         read_optimized: bool = False,
         metadata_columns: Sequence[str] = (),
         buckets: Collection[int] | None = None,
     ) -> pl.LazyFrame:
         """The rows at a snapshot as a LazyFrame: projection, predicate and slice reach the files.
 
-        ``timestamp`` is epoch milliseconds or a datetime; ``buckets`` limits the read to some buckets. Raises
+        ``timestamp`` is epoch milliseconds or a datetime: the last snapshot at or before it; ``watermark`` is the same
+        of event time: the first snapshot that has reached it. ``buckets`` limits the read to some buckets. Raises
         SnapshotNotFound, SnapshotExpired, TagNotFound.
         """
         unknown = [name for name in metadata_columns if name not in METADATA_TYPES]
         if unknown:
             raise InvalidInput(f"metadata column {unknown[0]!r} is not known; known: {', '.join(METADATA_TYPES)}")
-        chosen = self._chosen_snapshot(snapshot, tag, timestamp)
+        moment = Moment(snapshot=snapshot, tag=tag, timestamp=timestamp, watermark=watermark)
+        chosen = snapshot_at(self.store, moment, table=self.name)
         schema = self.schema
         live = LiveFiles(self.store, schema)
         files = DataFiles(self.store.io, schema, self.store.schemas)
@@ -208,131 +202,36 @@ class Table:
         )
         return reader.read(first, last, mode=mode).lazy()
 
-    # -- what is in it -------------------------------------------------------------------------------------------------
+    def to_arrow(self, **scan: Any) -> pa.Table:
+        """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""
+        return self.scan(**scan).collect().to_arrow()
 
-    def latest_snapshot(self) -> Snapshot | None:
-        """The newest snapshot, None for a table that was never written."""
-        return self.store.snapshots.latest()
+    def to_pandas(self, **scan: Any) -> Any:
+        """All rows as a ``pandas.DataFrame``; the arguments are those of ``scan``. Raises Unsupported without pandas."""
+        optional_module("pandas", "pip install pandas")
+        return self.scan(**scan).collect().to_pandas()
 
-    def snapshots(self) -> pl.DataFrame:
-        """One row a retained snapshot (Paimon's ``t$snapshots``)."""
-        return system_tables.snapshots_frame(self.store)
+    def to_duckdb(self, name: str | None = None, connection: Any = None, **scan: Any) -> Any:
+        """A DuckDB connection (a new one in memory, or yours) in which the table is a view.
 
-    def files(self, snapshot: int | None = None) -> pl.DataFrame:
-        """One row a live data file (Paimon's ``t$files``)."""
-        return system_tables.files_frame(self.store, self.schema, self._chosen_snapshot(snapshot, None, None))
-
-    def partitions(self) -> pl.DataFrame:
-        """One row a partition (Paimon's ``t$partitions``)."""
-        return system_tables.partitions_frame(self.store, self.schema, self.latest_snapshot())
-
-    def options(self) -> pl.DataFrame:
-        """The options that are set (Paimon's ``t$options``)."""
-        return system_tables.options_frame(self.schema)
-
-    def schemas(self) -> pl.DataFrame:
-        """One row a schema version (Paimon's ``t$schemas``)."""
-        return system_tables.schemas_frame(self.store)
-
-    def tags(self) -> pl.DataFrame:
-        """One row a tag (Paimon's ``t$tags``)."""
-        return system_tables.tags_frame(self.store)
-
-    def branches(self) -> pl.DataFrame:
-        """One row a branch (Paimon's ``t$branches``)."""
-        return system_tables.branches_frame(self.store)
-
-    def consumers(self) -> pl.DataFrame:
-        """One row a consumer (Paimon's ``t$consumers``)."""
-        return system_tables.consumers_frame(self.store)
-
-    # -- tags, branches, upkeep ----------------------------------------------------------------------------------------
-
-    def create_tag(self, name: str, snapshot: int | None = None) -> None:
-        """Tag a snapshot (default: the latest), which keeps it readable. Raises AlreadyExists, SnapshotNotFound."""
-        tags.create_tag(self.store, name, snapshot)
-
-    def delete_tag(self, name: str) -> None:
-        """Delete a tag, and the files that nothing else keeps. Raises TagNotFound."""
-        tags.delete_tag(self.store, self.schema, name)
-
-    def rollback_to(self, snapshot_or_tag: int | str) -> None:
-        """Make an older snapshot the latest; everything after it is gone."""
-        rollback.rollback_to(self.store, snapshot_or_tag)
-
-    def create_branch(self, name: str, tag: str | None = None) -> None:
-        """Create a branch, empty or from a tag. Raises AlreadyExists, TagNotFound."""
-        branches.create_branch(self.store, name, tag=tag)
-
-    def delete_branch(self, name: str) -> None:
-        """Delete a branch. Raises BranchNotFound."""
-        branches.delete_branch(self.store, name)
-
-    def fast_forward(self, branch: str) -> None:
-        """Make main what a branch is. Raises BranchNotFound."""
-        branches.fast_forward(self.store, branch)
-
-    def expire_snapshots(
-        self,
-        *,
-        retain_max: int | None = None,
-        retain_min: int | None = None,
-        older_than_millis: int | None = None,
-        max_deletes: int | None = None,
-    ) -> int:
-        """Expire old snapshots by the table's options, or by these instead; returns how many went.
-
-        ``older_than_millis`` is a moment, epoch milliseconds.
+        The view is called as the table is, without its database, unless ``name`` says otherwise. A query reads the
+        columns and files that it needs. The snapshot is that of this call; the arguments are those of ``scan``.
+        Raises Unsupported without duckdb.
         """
-        return expire.expire_snapshots(
-            self.store,
-            self.schema,
-            retain_max=retain_max,
-            retain_min=retain_min,
-            older_than_millis=older_than_millis,
-            max_deletes=max_deletes,
-        )
-
-    def remove_orphan_files(self, *, older_than_millis: int | None = None, dry_run: bool = False) -> list[str]:
-        """Remove files that nothing refers to and that were written more than a day ago; returns their paths.
-
-        ``older_than_millis`` is the moment to go by instead, epoch milliseconds.
-        """
-        return orphans.remove_orphan_files(self.store, older_than_millis=older_than_millis, dry_run=dry_run)
+        duckdb = optional_module("duckdb", "pip install 'streaming-lakehouse[duckdb]'")
+        opened = duckdb.connect() if connection is None else connection
+        opened.register(name or Identifier.parse(self.name).table, self.scan(**scan))
+        return opened
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _table_write(self, schema: TableSchema) -> TableWrite:
-        if self._writer is None:
-            self._writer = TableWrite(self.store, schema, table=self.name)
-        return self._writer
+        if self._writer is None or self._writer[0] != schema.id:
+            self._writer = schema.id, TableWrite(self.store, schema, table=self.name)
+        return self._writer[1]
 
     def _offsets(self) -> Offsets:
         return Offsets.read(self.store.snapshots, self.store.snapshots.latest())
-
-    def _chosen_snapshot(
-        self, snapshot: int | None, tag: str | None, timestamp: int | datetime | None
-    ) -> Snapshot | None:
-        if sum(choice is not None for choice in (snapshot, tag, timestamp)) > 1:
-            raise InvalidInput("give one of snapshot, tag and timestamp")
-        if snapshot is not None:
-            return self.store.snapshots.get(snapshot)
-        if tag is not None:
-            return self.store.tags.get(tag)
-        if timestamp is None:
-            return self.store.snapshots.latest()
-        return self._at_time(timestamp)
-
-    def _at_time(self, timestamp: int | datetime) -> Snapshot:
-        millis = timestamp
-        if isinstance(timestamp, datetime):
-            aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
-            millis = int(aware.timestamp() * 1000)
-        for snapshot_id in reversed(self.store.snapshots.ids()):
-            found = self.store.snapshots.get(snapshot_id)
-            if found.time_millis <= int(str(millis)):
-                return found
-        raise SnapshotNotFound(f"table {self.name} has no snapshot at or before {timestamp}")
 
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id
@@ -357,6 +256,14 @@ class Table:
         if not present <= named:
             raise InvalidInput(f"table {self.name}: the frame has rows outside the partitions to overwrite")
         return named
+
+
+def optional_module(name: str, how: str) -> ModuleType:
+    """A module that is no dependency of the engine. Raises Unsupported, which says how it is installed."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as cause:
+        raise Unsupported(f"{name} is not installed: {how}") from cause
 
 
 def _committer(
