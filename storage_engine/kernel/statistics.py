@@ -6,6 +6,7 @@ Spec: "Manifest / SimpleStats" of Apache Paimon 1.3.1 (modes none, counts, trunc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -44,6 +45,28 @@ def column_stats(
         mins.append(low)
         maxs.append(high)
     return mins, maxs, nulls
+
+
+def joined_stats(left: Stats, left_rows: int, right: Stats, right_rows: int) -> Stats:
+    """The statistics of two frames put together; an end that one of them does not know is unknown of both."""
+    mins: list[object] = []
+    maxs: list[object] = []
+    for low, high, nulls, other_low, other_high, other_nulls in zip(*left, *right, strict=True):
+        ends = _joined_ends((low, high, nulls == left_rows), (other_low, other_high, other_nulls == right_rows))
+        mins.append(ends[0])
+        maxs.append(ends[1])
+    return mins, maxs, [nulls + other for nulls, other in zip(left[2], right[2], strict=True)]
+
+
+def _joined_ends(left: tuple[Any, Any, bool], right: tuple[Any, Any, bool]) -> tuple[Any, Any]:
+    """Each side: minimum, maximum, and whether all is null there, so that it has no say."""
+    if left[2]:
+        return right[:2]
+    if right[2]:
+        return left[:2]
+    if left[0] is None or right[0] is None:
+        return None, None
+    return min(left[0], right[0]), max(left[1], right[1])
 
 
 def _is_ordered(field: DataField) -> bool:

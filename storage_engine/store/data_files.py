@@ -16,11 +16,9 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
-from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.kernel.evolution import read_as
-from storage_engine.kernel.statistics import column_stats
-from storage_engine.spec.manifest import EMPTY_STATS, DataFileMeta, FileSource, SimpleStats
+from storage_engine.spec.manifest import DataFileMeta, FileSource
 from storage_engine.spec.schema import (
     KEY_FIELD_ID_START,
     KEY_PREFIX,
@@ -30,16 +28,16 @@ from storage_engine.spec.schema import (
     VALUE_KIND_FIELD_ID,
     TableSchema,
 )
-from storage_engine.spec.types import NESTED_ROOTS, DataField, DataType, TypeRoot
+from storage_engine.spec.types import DataField, DataType, TypeRoot
+from storage_engine.store.file_contents import FileContents
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.formats import FORMATS, FrameFile, format_of
+from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
 from storage_engine.store.schemas import SchemaStore
 
 _SEQUENCE_FIELD = DataField(
     id=SEQUENCE_NUMBER_FIELD_ID, name=SEQUENCE_NUMBER, type=DataType(root=TypeRoot.BIGINT, nullable=False)
 )
 _KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
-_KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
 _SAMPLE_ROWS = 10_000
 _LAST_KIND = 3
 
@@ -68,7 +66,6 @@ class DataFiles:
         self._options = schema.table_options
         self._physical = physical_fields(schema)
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
-        self._value_fields = [field for field in schema.fields if field.type.root not in NESTED_ROOTS]
 
     def write(self, frame: pl.DataFrame, directory: str, role: FileRole) -> list[DataFileMeta]:
         """Write a sorted key-value frame of one bucket into one or more files of the target size."""
@@ -155,47 +152,43 @@ class DataFiles:
             yield frame.slice(start, rows)
 
     def _write_one(self, frame: pl.DataFrame, directory: str, role: FileRole) -> DataFileMeta:
-        name = self._new_name(role.prefix)
-        target = FrameFile(
+        name = self.new_name(role)
+        size = self.format().write(self._io, self.target(directory, name), self.physical(frame))
+        return self.meta(FileContents.of(frame, self._schema), name, size, role)
+
+    def format(self) -> FileFormat:
+        """The format of new files. Raises Unsupported."""
+        file_format = FORMATS.get(self._options.file_format)
+        if file_format is None:
+            raise Unsupported(f"option 'file.format' is {self._options.file_format!r}: cannot be written here")
+        return file_format
+
+    def new_name(self, role: FileRole) -> str:
+        """A name that no other file has."""
+        return f"{role.prefix}{self._writer_id}-{next(self._numbers)}.{self._options.file_format}"
+
+    def target(self, directory: str, name: str) -> FrameFile:
+        """A new file of a bucket's directory, as its format needs to know it."""
+        return FrameFile(
             path=f"{directory}/{name}",
             compression=self._options.file_compression,
             zstd_level=self._options.zstd_level,
             arrow_schema=self._arrow_schema,
         )
-        physical = frame.select([_physical_column(field.name) for field in self._physical])
-        file_format = FORMATS.get(self._options.file_format)
-        if file_format is None:
-            raise Unsupported(f"option 'file.format' is {self._options.file_format!r}: cannot be written here")
-        size = file_format.write(self._io, target, physical)
-        return self._meta(frame, name, size, role)
 
-    def _new_name(self, prefix: str) -> str:
-        return f"{prefix}{self._writer_id}-{next(self._numbers)}.{self._options.file_format}"
+    def physical(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """A key-value frame with the columns that a file has."""
+        return frame.select([_physical_column(field.name) for field in self._physical])
 
-    def _meta(self, frame: pl.DataFrame, name: str, size: int, role: FileRole) -> DataFileMeta:
-        schema, keys = self._schema, self._schema.trimmed_primary_keys
-        key_fields = [schema.by_name[key] for key in keys]
-        key_types = schema.types_of(keys)
-        numbers = frame[SEQUENCE_NUMBER].to_numpy()
-        ends = frame.select(keys)
-        value_stats = _stats(frame, self._value_fields, _VALUE_STATS_LENGTH)
-        partial = len(self._value_fields) < len(schema.fields)
-        return DataFileMeta(
+    def meta(self, contents: FileContents, name: str, size: int, role: FileRole) -> DataFileMeta:
+        """What the manifest says of a file that was just written."""
+        return contents.meta(
+            self._schema,
             file_name=name,
             file_size=size,
-            row_count=frame.height,
-            min_key=serialize_row(key_types, ends.row(0) if keys else ()),
-            max_key=serialize_row(key_types, ends.row(-1) if keys else ()),
-            key_stats=_stats(frame, key_fields, _KEY_STATS_LENGTH),
-            value_stats=value_stats,
-            value_stats_cols=tuple(field.name for field in self._value_fields) if partial else None,
-            min_sequence_number=int(numbers.min()),
-            max_sequence_number=int(numbers.max()),
-            schema_id=schema.id,
             level=role.level,
-            creation_time_millis=_local_wall_clock_millis(),
-            delete_row_count=int((frame[VALUE_KIND].to_numpy() & 1).sum()),  # -U is 1, -D is 3
             file_source=role.source,
+            creation_time_millis=_local_wall_clock_millis(),
         )
 
 
@@ -216,16 +209,6 @@ def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:
 
 def _physical_column(name: str) -> pl.Expr:
     return pl.col(name.removeprefix(KEY_PREFIX)).alias(name) if name.startswith(KEY_PREFIX) else pl.col(name)
-
-
-def _stats(frame: pl.DataFrame, fields: Sequence[DataField], length: int) -> SimpleStats:
-    if not fields:
-        return EMPTY_STATS
-    mins, maxs, nulls = column_stats(frame, fields, truncate_length=length)
-    types = [field.type.with_nullable(True) for field in fields]
-    return SimpleStats(
-        min_values=serialize_row(types, mins), max_values=serialize_row(types, maxs), null_counts=tuple(nulls)
-    )
 
 
 def _local_wall_clock_millis() -> int:

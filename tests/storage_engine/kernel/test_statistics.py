@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_engine.kernel.statistics import column_stats
+from storage_engine.kernel.statistics import column_stats, joined_stats
 from storage_engine.spec.types import DataField, parse_type
 
 
@@ -123,3 +123,12 @@ def test_each_type_has_its_own_values() -> None:
 def test_an_empty_frame_knows_nothing() -> None:
     frame = pl.DataFrame(schema={"a": pl.Int32, "b": pl.String})
     assert column_stats(frame, [field("a", "INT"), field("b", "STRING")]) == ([None, None], [None, None], [0, 0])
+
+
+@given(st.lists(st.none() | st.text(alphabet="ab\U0010ffff", max_size=6), min_size=2), st.data())
+def test_statistics_of_two_parts_are_those_of_the_whole(values: list[str | None], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(1, len(values) - 1))
+    of = [field("a", "STRING")]
+    frame = pl.DataFrame({"a": values}, schema={"a": pl.String})
+    parts = [column_stats(part, of, truncate_length=4) for part in (frame[:cut], frame[cut:])]
+    assert joined_stats(parts[0], cut, parts[1], len(values) - cut) == column_stats(frame, of, truncate_length=4)
