@@ -307,8 +307,15 @@ def partitions_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot 
 def partition_paths(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[str]:
     """The directories of the partitions that hold live files, ``v_date=2024-01-01/hour=7``, sorted."""
     types = schema.types_of(schema.partition_keys)
-    values = {bucket.partition_values for bucket in LiveFiles(store, schema).buckets(snapshot).values()}
+    values = partition_rows(store, schema, snapshot)
     return sorted(partition_path(types, schema.partition_keys, each, schema.table_options) for each in values)
+
+
+def partition_rows(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> set[tuple[object, ...]]:
+    """The values of the partitions that hold live files."""
+    types = schema.types_of(schema.partition_keys)
+    partitions = {entry.partition for entry in LiveFiles(store, schema).entries(snapshot)}
+    return {deserialize_row(types, partition) for partition in partitions}
 
 
 def _sorted_buckets(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[Bucket]:

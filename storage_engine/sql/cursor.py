@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import NoReturn, TypeVar
 
-from storage_engine.sql.lexer import Source, Token, TokenKind, described
-from storage_engine.sql.statements import Literal, Query
+from storage_engine.sql.lexer import Source, Token, TokenKind, described, split_tokens
+from storage_engine.sql.statements import Expression, Literal, Query
 
 Part = TypeVar("Part")
 _CONSTANTS: Mapping[str, Literal] = {"TRUE": True, "FALSE": False, "NULL": None}
 _TYPED_LITERALS = ("DATE", "TIME", "TIMESTAMP")
+_HINT = "OPTIONS"
 
 
 class Cursor:
@@ -137,6 +138,14 @@ class Cursor:
         """``(name, name, …)``."""
         return tuple(self.parenthesized(lambda: self.identifier(what)))
 
+    def hint_options(self) -> dict[str, str]:
+        """The options of ``/*+ OPTIONS('key' = 'value', …) */``, if such a hint comes next."""
+        token = self.peek()
+        if token.kind is not TokenKind.HINT:
+            return {}
+        self._at += 1
+        return options_of_hint(self.source, token)
+
     def options(self) -> dict[str, str]:
         """``('key' = 'value', …)``; a key given twice is refused."""
         found: dict[str, str] = {}
@@ -167,6 +176,24 @@ class Cursor:
         start, self._at = self.peek(), len(self._tokens) - 1
         return self.source.text[start.start : self._tokens[-1].end]
 
+    def expression(self, what: str, *until: str, stop_at_comma: bool = False) -> Expression:
+        """The text up to one of some keywords outside of parentheses and CASE (or up to a comma, or the end)."""
+        start, depth = self.peek(), 0
+        while (token := self.peek()).kind is not TokenKind.END:
+            if depth == 0 and (
+                token.is_word(*until) or token.is_symbol(")") or (stop_at_comma and token.is_symbol(","))
+            ):
+                break
+            depth += (token.is_symbol("(", "[", "{") or token.is_word("CASE")) - (
+                token.is_symbol(")", "]", "}") or token.is_word("END")
+            )
+            self._at += 1
+        end = self.peek(-1)
+        if end.end <= start.start:
+            self.fail(what)
+        line, column = self.source.position(start.start)
+        return Expression(text=self.source.text[start.start : end.end], line=line, column=column)
+
     def query(self) -> Query:
         """The rest of the statement as a query."""
         if not self.at_query():
@@ -187,3 +214,17 @@ class Cursor:
     def if_not_exists(self) -> bool:
         """``IF NOT EXISTS``, which may be left out."""
         return self.accept("IF", "NOT", "EXISTS")
+
+
+def options_of_hint(source: Source, token: Token) -> dict[str, str]:
+    """The options of a hint; hints of other kinds than OPTIONS speak to Flink's planner and are left alone."""
+    line, column = source.position(token.start)
+    inner = Source(token.value, line, column + 4)
+    statements = split_tokens(inner)
+    if len(statements) != 1 or not statements[0][0].is_word(_HINT):
+        return {}
+    cursor = Cursor(inner, statements[0])
+    cursor.next()
+    options = cursor.options()
+    cursor.expect_end()
+    return options

@@ -11,7 +11,8 @@ import polars as pl
 from storage_engine.errors import AlreadyExists, SqlError, TableNotFound
 from storage_engine.kernel.table_definition import normalized_options
 from storage_engine.spec.schema_change import SchemaChange, SetOption
-from storage_engine.sql.modify import delete, drop_partitions, insert
+from storage_engine.sql.merge import merge_into
+from storage_engine.sql.modify import delete, drop_partitions, insert, outcome, truncate, update
 from storage_engine.sql.procedures import call
 from storage_engine.sql.query import collected, query_frame, sql_errors
 from storage_engine.sql.show import create_table_text, description_frame
@@ -20,6 +21,8 @@ from storage_engine.sql.statements import (
     Call,
     CreateDatabase,
     CreateTable,
+    CreateTableAs,
+    CreateTableLike,
     CreateView,
     Delete,
     DescribeTable,
@@ -29,6 +32,7 @@ from storage_engine.sql.statements import (
     DropView,
     Explain,
     Insert,
+    MergeInto,
     Query,
     RenameTable,
     ShowCreateTable,
@@ -36,6 +40,8 @@ from storage_engine.sql.statements import (
     ShowPartitions,
     ShowTables,
     Statement,
+    TruncateTable,
+    Update,
     UseDatabase,
 )
 from storage_engine.system_tables import partition_paths
@@ -69,6 +75,43 @@ def _create_table(warehouse: Warehouse, statement: CreateTable) -> None:
         comment=statement.comment,
         ignore_if_exists=statement.if_not_exists,
     )
+
+
+def _create_table_like(warehouse: Warehouse, statement: CreateTableLike) -> None:
+    source = warehouse.table(statement.source).schema
+    warehouse.create_table(
+        statement.name,
+        source.fields,
+        primary_key=source.primary_keys,
+        partitioned_by=source.partition_keys,
+        options={**source.options, **statement.options},
+        comment=source.comment,
+        ignore_if_exists=statement.if_not_exists,
+    )
+
+
+def _create_table_as(warehouse: Warehouse, statement: CreateTableAs) -> pl.DataFrame | None:
+    """Keys come from the options, as in Flink; a table that is there already gets no rows."""
+    table = statement.table
+    if table.if_not_exists and warehouse.has_table(table.name):
+        return None
+    rows = collected(warehouse, statement.query)
+    options = dict(table.options)
+    keys, partitions = (_names(options.pop(key, "")) for key in ("primary-key", "partition"))
+    created = warehouse.create_table(
+        table.name,
+        rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema,
+        primary_key=keys or table.primary_keys,
+        partitioned_by=partitions or table.partition_keys,
+        options=options,
+        comment=table.comment,
+    )
+    snapshot = created.write(rows)
+    return outcome(snapshot, rows.height)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _drop_table(warehouse: Warehouse, statement: DropTable) -> None:
@@ -186,6 +229,11 @@ _RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] 
     DropPartitions: drop_partitions,
     Insert: insert,
     Delete: delete,
+    Update: update,
+    MergeInto: merge_into,
+    TruncateTable: truncate,
+    CreateTableLike: _create_table_like,
+    CreateTableAs: _create_table_as,
     Explain: _explain,
     Query: collected,
 }

@@ -1,17 +1,36 @@
-"""Runs what changes rows: INSERT, DELETE, and dropping of partitions."""
+"""Runs what changes rows: INSERT, DELETE, UPDATE, TRUNCATE and dropping of partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from storage_engine.errors import SqlError
+from storage_engine.errors import SqlError, Unsupported
+from storage_engine.kernel.conform import ROW_KIND
+from storage_engine.options import flag_of
+from storage_engine.rewrite.key_changes import check_deletable, check_updatable, deleted_rows, updated_rows
+from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.snapshot import Snapshot
-from storage_engine.sql.query import collected, sql_errors
-from storage_engine.sql.statements import Delete, DropPartitions, Insert, Literal, Query
+from storage_engine.sql.lexer import Source, tokenize
+from storage_engine.sql.query import collected, query_frame, sql_errors
+from storage_engine.sql.show import quoted
+from storage_engine.sql.statements import (
+    Delete,
+    DropPartitions,
+    Expression,
+    Insert,
+    Literal,
+    Query,
+    TruncateTable,
+    Update,
+)
+from storage_engine.system_tables import partition_rows
 from storage_engine.table import Table
 from storage_engine.warehouse import Warehouse
+
+_DYNAMIC = "dynamic-partition-overwrite"
+_ROWS = "__rows"
 
 
 def insert(warehouse: Warehouse, statement: Insert) -> pl.DataFrame:
@@ -22,10 +41,46 @@ def insert(warehouse: Warehouse, statement: Insert) -> pl.DataFrame:
     frame = frame.with_columns(
         pl.lit(value, table.schema.polars_schema[name]).alias(name) for name, value in fixed.items()
     )
+    usual = table.schema.table_options.dynamic_partition_overwrite
+    dynamic = flag_of(_write_options(statement), _DYNAMIC, default=usual)
     if not statement.overwrite:
-        return _outcome(table.write(frame), frame.height)
-    is_whole = bool(fixed) and set(fixed) == set(table.schema.partition_keys)
-    return _outcome(table.overwrite(frame, partitions=[fixed] if is_whole else None), frame.height)
+        return outcome(table.write(frame), frame.height)
+    return outcome(table.overwrite(frame, partitions=_overwritten(table, frame, fixed, dynamic=dynamic)), frame.height)
+
+
+def _overwritten(
+    table: Table, frame: pl.DataFrame, fixed: Mapping[str, object], *, dynamic: bool
+) -> list[dict[str, object]] | None:
+    """The partitions that INSERT OVERWRITE replaces; None for those in the frame.
+
+    Spec: "Overwriting" of Apache Paimon: with ``dynamic-partition-overwrite`` those that get rows, else all that the PARTITION
+    clause names. One that it names in full is replaced even if it gets none.
+    """
+    keys = table.schema.partition_keys
+    if not keys or (dynamic and set(fixed) != set(keys)):
+        return None
+    present = frame.select(keys).cast({key: table.schema.polars_schema[key] for key in keys}).unique().to_dicts()
+    named = [dict(fixed)] if set(fixed) == set(keys) else []
+    return [*_specs(table, fixed), *present, *named]
+
+
+def _specs(table: Table, fixed: Mapping[str, object]) -> list[dict[str, object]]:
+    """The partitions of today, in full, that have some values."""
+    keys = table.schema.partition_keys
+    found = [
+        dict(zip(keys, values, strict=True))
+        for values in partition_rows(table.store, table.schema, table.latest_snapshot())
+    ]
+    return [spec for spec in found if all(spec[name] == value for name, value in fixed.items())]
+
+
+def _write_options(statement: Insert) -> Mapping[str, str]:
+    unknown = [key for key in statement.options if key != _DYNAMIC]
+    if unknown:
+        raise SqlError(
+            f"option {unknown[0]!r} cannot be given to an INSERT; known: {_DYNAMIC}; set others by ALTER TABLE"
+        )
+    return statement.options
 
 
 def _renamed(table: Table, statement: Insert, frame: pl.DataFrame, fixed: Mapping[str, object]) -> pl.DataFrame:
@@ -48,17 +103,96 @@ def _renamed(table: Table, statement: Insert, frame: pl.DataFrame, fixed: Mappin
 def delete(warehouse: Warehouse, statement: Delete) -> pl.DataFrame:
     """Delete the rows that a condition selects. Gives one row: ``snapshot_id`` (null if there were none), ``rows``."""
     table = warehouse.table(statement.name)
-    with sql_errors(Query(text=statement.condition, line=statement.line, column=statement.column)):
-        condition = pl.sql_expr(statement.condition)
+    where = Expression(text=statement.condition, line=statement.line, column=statement.column)
+    if _has_query(where):
+        check_deletable(table.schema, table=_with_key(table))
+        rows = deleted_rows(_selected(warehouse, table, statement.alias, where, {}), pl.lit(value=True))
+        return outcome(table.write(rows) if rows.height else None, rows.height)
+    condition = _expression(where, table, statement.alias)
+    with sql_errors(where):
         count = table.scan().filter(condition).select(pl.len()).collect().item()
-    return _outcome(table.delete(condition), count)
+    return outcome(table.delete(condition) if count else None, count)
+
+
+def update(warehouse: Warehouse, statement: Update) -> pl.DataFrame:
+    """Set columns of the rows that a condition selects. Gives one row: ``snapshot_id`` (null if there were none), ``rows``."""
+    table = warehouse.table(statement.name)
+    where = statement.condition or Expression(text="TRUE")
+    values = {each.column: each.value for each in statement.assignments}
+    if any(map(_has_query, (where, *values.values()))):
+        schema = table.schema
+        check_updatable(schema, {name: pl.col(name) for name in values}, table=_with_key(table))
+        chosen = _selected(warehouse, table, statement.alias, where, values)
+        assigned = {name: pl.col(_new(name)) for name in values}
+        rows = updated_rows(chosen, pl.lit(value=True), assigned, schema, table=table.name)
+        rows = rows.select(ROW_KIND, *schema.column_names)
+        return outcome(table.write(rows) if rows.height else None, rows.height)
+    condition = _expression(where, table, statement.alias)
+    assignments = {name: _expression(value, table, statement.alias) for name, value in values.items()}
+    with sql_errors(where):
+        count = table.scan().filter(condition).select(pl.len()).collect().item()
+        return outcome(table.update(condition, assignments) if count else None, count)
+
+
+def _has_query(expression: Expression) -> bool:
+    return any(token.is_word("SELECT") for token in tokenize(Source(expression.text)))
+
+
+def _with_key(table: Table) -> str:
+    """The table's name; a condition that holds a query is answered by the primary key."""
+    if not table.schema.primary_keys:
+        raise Unsupported(f"table {table.name}: a condition with a query needs a table with a primary key")
+    return table.name
+
+
+def _selected(
+    warehouse: Warehouse, table: Table, alias: str | None, where: Expression, values: Mapping[str, Expression]
+) -> pl.LazyFrame:
+    """The rows that a condition selects, with values for some columns beside them."""
+    named = quoted(alias or Identifier.parse(table.name).table)
+    beside = "".join(f", ({value.text}) AS {quoted(_new(name))}" for name, value in values.items())
+    text = f"SELECT {named}.*{beside} FROM {_ROWS} AS {named} WHERE ({where.text})"  # noqa: S608 - the statement is the user's own
+    query = Query(text=text, line=where.line, column=where.column)
+    with sql_errors(query):
+        return query_frame(warehouse, query, {_ROWS: table.scan()}).collect().lazy()
+
+
+def _new(name: str) -> str:
+    return f"__new_{name}"
+
+
+def _expression(expression: Expression, table: Table, alias: str | None) -> pl.Expr:
+    """An expression over the table's columns, which may stand behind the table's name or alias."""
+    names = {alias} if alias else {table.name, Identifier.parse(table.name).table}
+    tokens, pieces, at = tokenize(Source(expression.text)), [], 0
+    for number, token in enumerate(tokens[:-1]):
+        if token.value in names and tokens[number + 1].is_symbol(".") and not tokens[number - 1].is_symbol("."):
+            pieces.append(expression.text[at : token.start])
+            at = tokens[number + 1].end
+    with sql_errors(expression):
+        return pl.sql_expr("".join([*pieces, expression.text[at:]]))
+
+
+def truncate(warehouse: Warehouse, statement: TruncateTable) -> None:
+    """Remove all rows; the snapshots before keep theirs."""
+    table = warehouse.table(statement.name)
+    empty = pl.DataFrame(schema=table.schema.polars_schema)
+    specs = _specs(table, {}) if table.schema.partition_keys else None
+    if specs is None or specs:
+        table.overwrite(empty, partitions=specs)
 
 
 def drop_partitions(warehouse: Warehouse, statement: DropPartitions) -> None:
-    """Empty partitions; each is given in full."""
+    """Empty partitions; one that is given in part stands for all that have these values."""
     table = warehouse.table(statement.name)
-    specs = [partition_values(table, spec) for spec in statement.partitions]
-    table.overwrite(pl.DataFrame(schema=table.schema.polars_schema), partitions=specs)
+    empty_partitions(table, [partition_values(table, spec) for spec in statement.partitions])
+
+
+def empty_partitions(table: Table, wanted: Sequence[Mapping[str, object]]) -> None:
+    """Remove the rows of partitions given in full or in part."""
+    specs = [spec for each in wanted for spec in _specs(table, each)]
+    if specs:
+        table.overwrite(pl.DataFrame(schema=table.schema.polars_schema), partitions=specs)
 
 
 def partition_values(table: Table, spec: Mapping[str, Literal]) -> dict[str, object]:
@@ -78,7 +212,8 @@ def _converted(table: Table, name: str, value: Literal) -> object:
         raise SqlError(f"partition column {name!r}: {value!r} is no {table.schema.by_name[name].type.sql}") from cause
 
 
-def _outcome(snapshot: Snapshot | None, rows: int) -> pl.DataFrame:
+def outcome(snapshot: Snapshot | None, rows: int) -> pl.DataFrame:
+    """What a statement that writes gives: one row, ``snapshot_id`` (null if nothing was written) and ``rows``."""
     snapshot_id = None if snapshot is None else snapshot.id
     return pl.DataFrame(
         {"snapshot_id": [snapshot_id], "rows": [rows]}, schema={"snapshot_id": pl.Int64(), "rows": pl.Int64()}

@@ -6,9 +6,11 @@ Queries stay text (``storage_engine.sql.query`` runs them); everything else is p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from storage_engine.errors import SqlError
 from storage_engine.sql.alter_parser import parse_alter_table
+from storage_engine.sql.change_parser import parse_delete, parse_insert, parse_merge, parse_update
 from storage_engine.sql.columns import ColumnDefinition, expect_not_enforced, parse_column
 from storage_engine.sql.cursor import Cursor
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
@@ -17,20 +19,20 @@ from storage_engine.sql.statements import (
     Call,
     CreateDatabase,
     CreateTable,
+    CreateTableAs,
+    CreateTableLike,
     CreateView,
-    Delete,
     DescribeTable,
     DropDatabase,
     DropTable,
     DropView,
     Explain,
-    Insert,
-    Literal,
     ShowCreateTable,
     ShowDatabases,
     ShowPartitions,
     ShowTables,
     Statement,
+    TruncateTable,
     UseDatabase,
 )
 
@@ -81,6 +83,8 @@ def _create_database(cursor: Cursor) -> Statement:
 def _create_table(cursor: Cursor) -> Statement:
     if_not_exists = cursor.if_not_exists()
     name = cursor.table_name()
+    if cursor.peek().is_word("LIKE", "WITH", "AS"):
+        return _create_from(cursor, CreateTable(name=name, columns=(), if_not_exists=if_not_exists))
     columns, keys = _table_elements(cursor)
     comment = cursor.string("the comment") if cursor.accept("COMMENT") else None
     partition_keys = cursor.names("partition column") if cursor.accept("PARTITIONED", "BY") else ()
@@ -96,6 +100,17 @@ def _create_table(cursor: Cursor) -> Statement:
         comment=comment,
         if_not_exists=if_not_exists,
     )
+
+
+def _create_from(cursor: Cursor, table: CreateTable) -> Statement:
+    """What follows a name without columns: LIKE a table, or AS a query."""
+    options = cursor.options() if cursor.accept("WITH") else {}
+    if cursor.accept("LIKE"):
+        return CreateTableLike(
+            name=table.name, source=cursor.table_name(), options=options, if_not_exists=table.if_not_exists
+        )
+    cursor.expect("AS")
+    return CreateTableAs(table=replace(table, options=options), query=cursor.query())
 
 
 def _table_elements(cursor: Cursor) -> tuple[list[ColumnDefinition], tuple[str, ...]]:
@@ -218,24 +233,9 @@ def _argument(cursor: Cursor) -> Argument:
     return Argument(name=name, value=cursor.literal())
 
 
-def _insert(cursor: Cursor) -> Statement:
-    overwrite = cursor.choice("INTO", "OVERWRITE") == "OVERWRITE"
-    cursor.accept("TABLE")
-    name = cursor.table_name()
-    partition: Mapping[str, Literal] = cursor.partition() if cursor.accept("PARTITION") else {}
-    has_columns = cursor.peek().is_symbol("(") and not cursor.at_query()
-    columns = cursor.names("column") if has_columns else ()
-    return Insert(name=name, query=cursor.query(), columns=columns, partition=partition, overwrite=overwrite)
-
-
-def _delete(cursor: Cursor) -> Statement:
-    cursor.expect("FROM")
-    name = cursor.table_name()
-    cursor.expect("WHERE")
-    if cursor.peek().kind is TokenKind.END:
-        cursor.fail("a condition")
-    line, column = cursor.source.position(cursor.peek().start)
-    return Delete(name=name, condition=cursor.rest(), line=line, column=column)
+def _truncate(cursor: Cursor) -> Statement:
+    cursor.expect("TABLE")
+    return TruncateTable(name=cursor.table_name())
 
 
 def _explain(cursor: Cursor) -> Statement:
@@ -258,7 +258,10 @@ _STATEMENTS: Mapping[str, Parser] = {
     "DESC": _describe,
     "USE": _use,
     "CALL": _call,
-    "INSERT": _insert,
-    "DELETE": _delete,
+    "INSERT": parse_insert,
+    "DELETE": parse_delete,
+    "UPDATE": parse_update,
+    "MERGE": parse_merge,
+    "TRUNCATE": _truncate,
     "EXPLAIN": _explain,
 }

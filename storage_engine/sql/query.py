@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import polars as pl
 
 from storage_engine.errors import SqlError
 from storage_engine.read.changes import ROW_KIND
+from storage_engine.read.time_travel import Moment, epoch_millis, first_snapshot
 from storage_engine.spec.identifier import Identifier
 from storage_engine.sql.lexer import Source, TokenKind, tokenize
-from storage_engine.sql.statements import Query
+from storage_engine.sql.statements import Expression, Query
 from storage_engine.sql.table_references import TableReference, find_table_references
 from storage_engine.system_tables import buckets_frame, manifests_frame
 from storage_engine.table import Table
@@ -21,13 +22,14 @@ from storage_engine.warehouse import View, Warehouse
 
 MAX_VIEW_DEPTH = 32
 _AUDIT_ROW_KIND = "rowkind"
-_BETWEEN = "incremental-between"
+_BETWEEN_TIMESTAMP = "incremental-between-timestamp"
+_BETWEEN = ("incremental-between", _BETWEEN_TIMESTAMP)
 _BETWEEN_MODE = "incremental-between-scan-mode"
 
 
-def query_frame(warehouse: Warehouse, query: Query) -> pl.LazyFrame:
-    """The result of a query, lazily. Raises SqlError, and what opening its tables raises."""
-    return _Binder(warehouse, warehouse.current_database).frame(query)
+def query_frame(warehouse: Warehouse, query: Query, frames: Mapping[str, pl.LazyFrame] | None = None) -> pl.LazyFrame:
+    """The result of a query, lazily; ``frames`` are tables of its own. Raises SqlError, and what opening its tables raises."""
+    return _Binder(warehouse, warehouse.current_database, frames or {}).frame(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class _Binder:
 
     warehouse: Warehouse
     database: str
+    own: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
     depth: int = 0
 
     def frame(self, query: Query) -> pl.LazyFrame:
@@ -54,6 +57,8 @@ class _Binder:
             return pl.SQLContext(frames).execute(text, eager=False)
 
     def _referenced(self, reference: TableReference) -> pl.LazyFrame:
+        if reference.name in self.own:
+            return self.own[reference.name]
         identifier = Identifier.parse(reference.name, database=self.database)
         view = self.warehouse.views.get(str(identifier))
         if view is not None:
@@ -67,12 +72,13 @@ class _Binder:
             raise SqlError(
                 f"table {opened} has no system table ${identifier.system}; known: {', '.join(SYSTEM_TABLES)}"
             )
-        if identifier.system == "audit_log" and _BETWEEN in reference.options:
-            return _changes(table, reference).rename({ROW_KIND: _AUDIT_ROW_KIND})
+        between = _between(reference)
+        if identifier.system == "audit_log" and between is not None:
+            return _changes(table, reference, between).rename({ROW_KIND: _AUDIT_ROW_KIND})
         return read(table).lazy()
 
     def _view(self, view: View) -> pl.LazyFrame:
-        binder = _Binder(self.warehouse, view.database, self.depth + 1)
+        binder = _Binder(self.warehouse, view.database, depth=self.depth + 1)
         frame = binder.frame(Query(text=view.text, line=view.line, column=view.column))
         return frame.rename(dict(zip(frame.collect_schema().names(), view.columns, strict=True)))
 
@@ -85,8 +91,8 @@ def collected(warehouse: Warehouse, query: Query) -> pl.DataFrame:
 
 
 @contextmanager
-def sql_errors(query: Query) -> Iterator[None]:
-    """Turns what Polars says about a query into SqlError."""
+def sql_errors(query: Query | Expression) -> Iterator[None]:
+    """Turns what Polars says about a query or an expression into SqlError."""
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as cause:
@@ -109,37 +115,41 @@ def _in_polars_words(text: str) -> str:
 
 
 def _table_frame(table: Table, reference: TableReference) -> pl.LazyFrame:
-    if _BETWEEN in reference.options:
-        rows = _changes(table, reference)
+    between = _between(reference)
+    if between is not None:
+        rows = _changes(table, reference, between)
         return rows.filter(pl.col(ROW_KIND).is_in(["+I", "+U"])).drop(ROW_KIND)
     at = _time_travel(reference)
-    return table.scan(snapshot=at.snapshot, tag=at.tag, timestamp=at.timestamp)
+    return table.scan(snapshot=at.snapshot, tag=at.tag, timestamp=at.timestamp, watermark=at.watermark)
 
 
-def _changes(table: Table, reference: TableReference) -> pl.LazyFrame:
-    parts = [part.strip() for part in reference.options[_BETWEEN].split(",")]
+def _between(reference: TableReference) -> str | None:
+    """The option that asks for what happened in between, if one is given."""
+    return next((key for key in reference.options if key in _BETWEEN), None)
+
+
+def _changes(table: Table, reference: TableReference, key: str) -> pl.LazyFrame:
+    text = reference.options[key]
+    mode = reference.options.get(_BETWEEN_MODE, "auto")
+    parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2:
-        raise SqlError(
-            f"option '{_BETWEEN}' is {reference.options[_BETWEEN]!r}: expected two snapshots or tags, as in '1,3'"
-        )
-    first, last = (int(part) if part.isdecimal() else part for part in parts)
-    return table.changes(first, last, mode=reference.options.get(_BETWEEN_MODE, "auto"))
+        raise SqlError(f"option '{key}' is {text!r}: expected two snapshots, tags or times, as in '1,3'")
+    if key == _BETWEEN_TIMESTAMP:
+        first, last = (_last_until(table, _time(part)) for part in parts)
+        return table.changes(first, last, mode=mode)
+    after, until = (int(part) if part.isdecimal() else part for part in parts)
+    return table.changes(after, until, mode=mode)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Moment:
-    """Where in a table's history to read: at most one is given, none for the newest rows."""
-
-    snapshot: int | None = None
-    tag: str | None = None
-    timestamp: int | datetime | None = None
+def _last_until(table: Table, millis: int) -> int:
+    """The last snapshot at or before a time; before all that are retained: the one before the earliest."""
+    found = first_snapshot(table.store, lambda snapshot: snapshot.time_millis > millis)
+    latest = table.store.snapshots.latest_id() or 0
+    return latest if found is None else found.id - 1
 
 
-_NEWEST = _Moment()
-
-
-def _time_travel(reference: TableReference) -> _Moment:
-    given: list[_Moment] = []
+def _time_travel(reference: TableReference) -> Moment:
+    given: list[Moment] = []
     if reference.version is not None:
         given.append(_version(str(reference.version)))
     if reference.timestamp is not None:
@@ -147,42 +157,47 @@ def _time_travel(reference: TableReference) -> _Moment:
     for key, text in reference.options.items():
         read = _SCAN_OPTIONS.get(key)
         if read is None:
-            raise SqlError(f"option {key!r} cannot be given to a query; known: {', '.join(_SCAN_OPTIONS)}, {_BETWEEN}")
+            known = ", ".join((*_SCAN_OPTIONS, *_BETWEEN))
+            raise SqlError(f"option {key!r} cannot be given to a query; known: {known}")
         given.append(read(text))
-    chosen = [moment for moment in given if moment != _NEWEST]
+    chosen = [moment for moment in given if moment.given]
     if len(chosen) > 1:
         raise SqlError(f"table {reference.name}: give one snapshot, tag or time, not several")
-    return chosen[0] if chosen else _NEWEST
+    return chosen[0] if chosen else Moment()
 
 
-def _snapshot(text: str) -> _Moment:
+def _snapshot(text: str) -> Moment:
     if not text.isdecimal():
         raise SqlError(f"snapshot {text!r}: expected a whole number")
-    return _Moment(snapshot=int(text))
+    return Moment(snapshot=int(text))
 
 
-def _version(text: str) -> _Moment:
-    return _Moment(snapshot=int(text)) if text.isdecimal() else _Moment(tag=text)
+def _version(text: str) -> Moment:
+    return Moment(snapshot=int(text)) if text.isdecimal() else Moment(tag=text)
 
 
-def _at_time(text: str) -> _Moment:
+def _at_time(text: str) -> Moment:
+    return Moment(timestamp=_time(text))
+
+
+def _time(text: str) -> int:
     """Epoch milliseconds, or a time such as ``2026-11-23 12:00:00``, in UTC unless it has an offset."""
     if text.isdecimal():
-        return _Moment(timestamp=int(text))
+        return int(text)
     try:
-        parsed = datetime.fromisoformat(text)
+        return epoch_millis(datetime.fromisoformat(text))
     except ValueError as cause:
         raise SqlError(f"time {text!r}: expected '2026-11-23 12:00:00' or epoch milliseconds") from cause
-    return _Moment(timestamp=parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC))
 
 
-_SCAN_OPTIONS: Mapping[str, Callable[[str], _Moment]] = {
+_SCAN_OPTIONS: Mapping[str, Callable[[str], Moment]] = {
     "scan.snapshot-id": _snapshot,
-    "scan.tag-name": lambda text: _Moment(tag=text),
+    "scan.tag-name": lambda text: Moment(tag=text),
     "scan.version": _version,
     "scan.timestamp": _at_time,
     "scan.timestamp-millis": _at_time,
-    "scan.mode": lambda _: _NEWEST,
+    "scan.watermark": lambda text: Moment(watermark=_time(text)),
+    "scan.mode": lambda _: Moment(),
 }
 
 

@@ -51,18 +51,19 @@ def description_frame(schema: TableSchema) -> pl.DataFrame:
 
 def _column_text(column: DataField) -> str:
     comment = f" COMMENT {_string(column.description)}" if column.description else ""
-    return f"{_quoted(column.name)} {column.type}{comment}"
+    return f"{quoted(column.name)} {column.type}{comment}"
 
 
 def _quoted_path(name: str) -> str:
-    return ".".join(_quoted(part) for part in name.split("."))
+    return ".".join(quoted(part) for part in name.split("."))
 
 
 def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(_quoted(name) for name in names)
+    return ", ".join(quoted(name) for name in names)
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """An identifier as it may stand in any statement."""
     return "`" + name.replace("`", "``") + "`"
 
 

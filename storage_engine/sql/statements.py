@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import Enum
 from typing import TypeAlias
 
 from storage_engine.spec.schema_change import SchemaChange
@@ -145,6 +146,15 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expression:
+    """An expression as text; ``line`` and ``column`` are where it begins."""
+
+    text: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateView:
     """``CREATE [TEMPORARY] VIEW [IF NOT EXISTS] name [(column, …)] AS query``."""
 
@@ -165,23 +175,108 @@ class DropView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insert:
-    """``INSERT INTO | OVERWRITE name [PARTITION (…)] [(column, …)] query``."""
+    """``INSERT INTO | OVERWRITE name [/*+ OPTIONS(…) */] [PARTITION (…)] [(column, …)] query``."""
 
     name: str
     query: Query
     columns: tuple[str, ...] = ()
     partition: Mapping[str, Literal] = field(default_factory=dict)
     overwrite: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """``DELETE FROM name WHERE condition``; ``condition`` is the text of an expression that begins at line and column."""
+    """``DELETE FROM name [[AS] alias] WHERE condition``; the text of the condition begins at line and column."""
 
     name: str
     condition: str
+    alias: str | None = None
     line: int = 1
     column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """``column = expression``."""
+
+    column: str
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """``UPDATE name [[AS] alias] SET column = expression, … [WHERE condition]``."""
+
+    name: str
+    assignments: tuple[Assignment, ...]
+    condition: Expression | None = None
+    alias: str | None = None
+
+
+class MatchKind(Enum):
+    """Which rows a clause of MERGE is about."""
+
+    MATCHED = "MATCHED"
+    NOT_MATCHED = "NOT MATCHED"
+    NOT_MATCHED_BY_SOURCE = "NOT MATCHED BY SOURCE"
+
+
+class MergeAction(Enum):
+    """What a clause of MERGE does."""
+
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    INSERT = "INSERT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeClause:
+    """``WHEN … [AND condition] THEN …``; no assignments in UPDATE and INSERT mean ``*``, all columns from the source."""
+
+    match: MatchKind
+    action: MergeAction
+    condition: Expression | None = None
+    assignments: tuple[Assignment, ...] = ()
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeInto:
+    """``MERGE INTO name [[AS] alias] USING source [[AS] alias] ON condition WHEN …``; ``source`` reads all of it."""
+
+    name: str
+    alias: str
+    source: Query
+    source_alias: str
+    condition: Expression
+    clauses: tuple[MergeClause, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncateTable:
+    """``TRUNCATE TABLE name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTableLike:
+    """``CREATE TABLE [IF NOT EXISTS] name [WITH (…)] LIKE source``: columns, keys and options without rows."""
+
+    name: str
+    source: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTableAs:
+    """``CREATE TABLE … AS query``: keys are given by the options ``primary-key`` and ``partition``, or by clauses."""
+
+    table: CreateTable
+    query: Query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +305,11 @@ Statement: TypeAlias = (
     | DropView
     | Insert
     | Delete
+    | Update
+    | MergeInto
+    | TruncateTable
+    | CreateTableLike
+    | CreateTableAs
     | Explain
     | Query
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from storage_engine.sql.cursor import Cursor
+from storage_engine.sql.cursor import Cursor, options_of_hint
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
 from storage_engine.sql.statements import Literal, Query
 
@@ -26,7 +26,6 @@ _NOT_AN_ALIAS = _END_OF_FROM | {
 _QUERY_WORDS = ("SELECT", "WITH", "VALUES")
 _SET_OPERATIONS = ("UNION", "EXCEPT", "INTERSECT", "MINUS")
 _OPERATORS = frozenset(("+", "-", "*", "/", "%", "||", "&", "|", "^"))
-_HINT = "OPTIONS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +145,13 @@ class _Scanner:
         )
 
     def _hint(self) -> dict[str, str]:
-        token = self._cursor.peek()
-        if token.kind is not TokenKind.HINT:
-            return {}
-        self._cursor.next()
-        return _hint_options(self._source, token)
+        return self._cursor.hint_options()
 
     def _hint_after_alias(self) -> dict[str, str]:
         """A hint may also follow the alias; then it stays in the text, where it is a comment."""
         ahead = 1 if self._cursor.peek().is_word("AS") else 0
         token = self._cursor.peek(ahead + 1)
-        return _hint_options(self._source, token) if token.kind is TokenKind.HINT else {}
+        return options_of_hint(self._source, token) if token.kind is TokenKind.HINT else {}
 
     def _time_travel(self) -> tuple[Literal, Literal]:
         cursor = self._cursor
@@ -204,17 +199,3 @@ def _opens_definition(tokens: Sequence[Token], at: int) -> bool:
             at += 1
         at += 1
     return tokens[at].is_word("AS") and tokens[at + 1].is_symbol("(")
-
-
-def _hint_options(source: Source, token: Token) -> dict[str, str]:
-    """The options of ``/*+ OPTIONS(…) */``; hints of other kinds speak to Flink's planner and are left alone."""
-    line, column = source.position(token.start)
-    inner = Source(token.value, line, column + 4)
-    statements = split_tokens(inner)
-    if len(statements) != 1 or not statements[0][0].is_word(_HINT):
-        return {}
-    cursor = Cursor(inner, statements[0])
-    cursor.next()
-    options = cursor.options()
-    cursor.expect_end()
-    return options
