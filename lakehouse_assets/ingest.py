@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.sources.change_source import DELETED, EVENT_TIME, OP, ChangeSource, SourceBatch, SourceTable
+from lakehouse_assets.schema_following import follow
+from lakehouse_assets.sources.change_source import (
+    DELETE_OP,
+    DELETED,
+    EVENT_TIME,
+    OP,
+    ChangeSource,
+    SourceBatch,
+    SourceTable,
+)
+from lakehouse_assets.sources.errors import SourceColumnsDiffer
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.runner import BatchResult, kind_counts, touched_partitions
-from lakehouse_assets.stream.source import settle
+from lakehouse_assets.stream.source import DELETE, INSERT, ROW_KIND, settle
 from storage_engine import Catalog, Table
 from storage_engine.errors import OffsetConflict
 from storage_engine.spec.schema import TableSchema
@@ -33,13 +43,16 @@ POSITION: Final = "source"
 class Ingestion:
     """A table of a source and its mirror. ``added``: columns of the target that the source's rows do not have.
 
-    ``days``: String columns that must hold a day of the calendar; partition columns named ``v_date`` should.
+    A target without a column ``deleted`` loses the rows that the source deletes. ``days``: String columns that must hold
+    a day of the calendar; partition columns named ``v_date`` should. ``follows_schema``: columns that the source adds or
+    widens are added and widened here (``schema_following``); else every difference is an error.
     """
 
     source_table: str
     target: str
     added: tuple[str, ...] = BOOKKEEPING
     days: tuple[str, ...] = ()
+    follows_schema: bool = True
 
     @property
     def name(self) -> str:
@@ -53,6 +66,7 @@ class Ingestion:
             target=self.target,
             columns={name: dtype for name, dtype in schema.polars_schema.items() if name not in self.added},
             required=frozenset({*schema.primary_keys, EVENT_TIME}),
+            key=tuple(schema.primary_keys),
             days=frozenset(self.days),
         )
 
@@ -70,6 +84,7 @@ class Ingester:
         max_rows: int = 1_000_000,
     ) -> None:
         """Raises TableNotFound."""
+        self.catalog = catalog
         self.source = source
         self.ingestions = tuple(ingestions)
         self.tables = {ingestion.target: catalog.table(ingestion.target) for ingestion in ingestions}
@@ -86,25 +101,41 @@ class Ingester:
         done: list[BatchResult] = []
         for _ in range(ATTEMPTS):
             left = [each for each in self.ingestions if each.target not in {result.target for result in done}]
-            offsets = {each.target: self._offsets(each) for each in left}
-            batches = self.source.read(
-                [(self._expected(each), _position(offsets[each.target])) for each in left], max_rows=self._max_rows
-            )
             try:
-                for each in left:
-                    if each.source_table in batches:
-                        batch = batches[each.source_table]
-                        done.append(self._commit(each, batch, offsets[each.target]))
+                for each, batch, offsets in self._next(left):
+                    done.append(self._commit(each, batch, offsets))
             except OffsetConflict:
+                continue
+            except SourceColumnsDiffer as differ:
+                self._follow(left, differ)
                 continue
             return done
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
 
     def waiting(self) -> list[str]:
-        """Targets for which the source has something new. Raises SourceError."""
+        """Targets for which the source has something new, be it columns only. Raises SourceError."""
         asked = [(self._expected(each), _position(self._offsets(each))) for each in self.ingestions]
-        news = self.source.read(asked, max_rows=1)
+        try:
+            news = set(self.source.read(asked, max_rows=1))
+        except SourceColumnsDiffer as differ:
+            news = {differ.table}
         return [each.target for each in self.ingestions if each.source_table in news]
+
+    def resnapshot(self, ingestion: Ingestion) -> BatchResult:
+        """Make a table equal to what the source has now, and let the stream go on from there.
+
+        The way back when the source has lost the changes that come next: rows that it no longer has are deleted.
+        """
+        for _ in range(ATTEMPTS):
+            offsets = self._offsets(ingestion)
+            try:
+                batch = self.source.everything(self._expected(ingestion))
+                return self._commit(ingestion, replace(batch, emptied=True), offsets)
+            except OffsetConflict:
+                continue
+            except SourceColumnsDiffer as differ:
+                self._alter(ingestion, differ)
+        raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
 
     def reload(self, ingestion: Ingestion, predicate: pl.Expr | None = None) -> BatchResult | None:
         """Upsert all rows (or some) that the source has of a table, for repair; None if there are none.
@@ -116,7 +147,7 @@ class Ingester:
         batch = self.source.everything(self._expected(ingestion))
         self.quarantine_rows(ingestion.target, batch.rejected)
         rows = batch.rows if predicate is None else batch.rows.filter(predicate)
-        snapshot = table.write(rows.select(table.schema.column_names))
+        snapshot = table.write(_for_target(table, rows))
         if snapshot is None:
             return None
         return BatchResult(
@@ -144,6 +175,28 @@ class Ingester:
             )
         )
 
+    def _next(self, ingestions: Sequence[Ingestion]) -> list[tuple[Ingestion, SourceBatch, Consumed]]:
+        """What comes next for each table, and after which offsets; tables without news are left out."""
+        offsets = {each.target: self._offsets(each) for each in ingestions}
+        asked = [(self._expected(each), _position(offsets[each.target])) for each in ingestions]
+        found = self.source.read(asked, max_rows=self._max_rows)
+        return [
+            (each, found[each.source_table], offsets[each.target]) for each in ingestions if each.source_table in found
+        ]
+
+    def _follow(self, ingestions: Sequence[Ingestion], differ: SourceColumnsDiffer) -> None:
+        """Give the tables that mirror an altered one its columns."""
+        for each in ingestions:
+            if each.source_table == differ.table:
+                self._alter(each, differ)
+                if differ.filled and self._offsets(each).identifier is not None:
+                    self.resnapshot(each)
+
+    def _alter(self, ingestion: Ingestion, differ: SourceColumnsDiffer) -> None:
+        if not ingestion.follows_schema:
+            raise differ
+        follow(self.tables[ingestion.target], self._expected(ingestion).columns, differ)
+
     def _offsets(self, ingestion: Ingestion) -> Consumed:
         return Consumed.of(self.tables[ingestion.target], ingestion.name)
 
@@ -154,7 +207,9 @@ class Ingester:
         started = time.perf_counter()
         table: Table = self.tables[ingestion.target]
         self.quarantine_rows(ingestion.target, batch.rejected)
-        rows = batch.rows.select(table.schema.column_names)
+        rows = _for_target(table, batch.rows)
+        if batch.emptied:
+            rows = pl.concat([self._gone(table, batch.rows), rows])
         snapshot = table.write(
             rows,
             commit_user=ingestion.name,
@@ -177,6 +232,24 @@ class Ingester:
             latency_ms=None,
             rows_rejected=batch.rejected.height,
         )
+
+    def _gone(self, table: Table, kept: pl.DataFrame) -> pl.DataFrame:
+        """Deletes for the rows that the table has beside those that are kept."""
+        key = list(table.schema.primary_keys)
+        rows = table.scan().collect().join(kept.select(key), on=key, how="anti")
+        if DELETED in table.schema.column_names:
+            rows = rows.filter(pl.col(DELETED).not_()).with_columns(pl.lit(value=True).alias(DELETED))
+        else:
+            rows = rows.with_columns(pl.lit(value=True).alias(DELETED))
+        return _for_target(table, rows.with_columns(pl.lit(DELETE_OP).alias(OP)))
+
+
+def _for_target(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the target's columns; where it has no column for deleted rows, they are deletes."""
+    names = table.schema.column_names
+    if DELETED in names:
+        return rows.select(names)
+    return rows.select(pl.when(DELETED).then(pl.lit(DELETE)).otherwise(pl.lit(INSERT)).alias(ROW_KIND), *names)
 
 
 def _position(offsets: Consumed) -> str | None:

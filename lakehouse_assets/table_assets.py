@@ -34,7 +34,8 @@ OWNERS: Final = ("team:lakehouse",)
 class RepairConfig(dg.Config):
     """``whole``: recompute the whole table from its source as it is now, and let the stream go on from there.
 
-    The way back when changes have expired before the stream has read them; the run's partitions do not matter then.
+    The way back when changes have expired, or were removed at the source, before the stream has read them; rows that the
+    source no longer has are deleted. The run's partitions do not matter then.
     """
 
     whole: bool = False
@@ -89,14 +90,19 @@ def landed_table_asset(ingestion: Ingestion, tables: Mapping[str, TableAsset]) -
         backfill_policy=_single_run(table),
         description=(
             f"{table.schema.comment}.\n\nFilled by `stream/{table.name.replace('.', '/')}`. Materializing upserts all that"
-            " the source still has; the order of events decides which row of a key stays."
+            " the source still has; the order of events decides which row of a key stays. With `whole: true` it takes a"
+            " new snapshot: rows that the source no longer has are deleted, and the stream goes on from there."
         ),
         metadata=definition_metadata(table.name, table.schema, partition_column=table.partition_column),
     )
     def reloaded(
-        context: dg.AssetExecutionContext, lakehouse: LakehouseResource, changes: ChangesResource
+        context: dg.AssetExecutionContext, config: RepairConfig, lakehouse: LakehouseResource, changes: ChangesResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
         ingester = changes.ingester(lakehouse, (ingestion,))
+        if config.whole:
+            whole = ingester.resnapshot(ingestion)
+            yield from _materialized(context, lakehouse, table, whole.snapshot, batch_metadata(whole))
+            return
         predicate = None
         if table.partitions is not None and table.partition_column is not None:
             predicate = pl.col(table.partition_column).is_in(list(context.partition_keys))

@@ -18,6 +18,7 @@ DELETED: Final = "deleted"
 EVENT_TIME: Final = "event_time"
 
 DELETE_OP: Final = "d"
+SNAPSHOT_OP: Final = "r"
 OPERATIONS: Final = ("c", "u", "d", "r")
 """Insert, update, delete, row of a snapshot."""
 
@@ -31,14 +32,15 @@ REJECTED_SCHEMA: Final = pl.Schema(
 class SourceTable:
     """A table of a source, as its target wants it.
 
-    ``columns``: name → dtype of the row images. ``required``: columns that are never null. ``days``: String
-    columns that must hold a day of the calendar, ``yyyy-mm-dd``.
+    ``columns``: name → dtype of the row images. ``required``: columns that are never null. ``key``:
+    the primary key. ``days``: String columns that must hold a day of the calendar, ``yyyy-mm-dd``.
     """
 
     name: str
     target: str
     columns: Mapping[str, pl.DataType]
     required: frozenset[str]
+    key: tuple[str, ...] = ()
     days: frozenset[str] = frozenset()
 
 
@@ -48,13 +50,15 @@ class SourceBatch:
 
     ``rows``: the table's columns and ``op``, ``deleted``, ``event_time`` (null where the source does not tell
     when), in the order of the source. ``rejected``: of ``REJECTED_SCHEMA``. ``at_end``: nothing more was
-    there.
+    there. ``emptied``: all rows that the table had before are gone, and ``rows`` are what it has had since (a
+    snapshot, or what came after a TRUNCATE).
     """
 
     position: str
     rows: pl.DataFrame
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED_SCHEMA))
     at_end: bool = True
+    emptied: bool = False
 
 
 class ChangeSource(Protocol):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import polars as pl
+
 from storage_engine.errors import StorageEngineError
 
 
@@ -19,6 +23,34 @@ class SourcePositionLost(SourceError, LookupError):
 
 class SourceSchemaChanged(SourceError):
     """A table of the source is not what the position's changes belong to: take a new snapshot."""
+
+
+class SourceColumnsDiffer(SourceSchemaChanged):
+    """A table of the source has other columns than its target.
+
+    ``table``: the source's name; ``found``: its columns now. ``filled``: columns that rows of before have values in,
+    which no change tells (a column that was added with a default).
+    """
+
+    def __init__(
+        self, table: str, *, found: Mapping[str, pl.DataType], expected: Mapping[str, pl.DataType], filled: bool = False
+    ) -> None:
+        super().__init__(f"table {table} has the columns {_listed(found)}; its target expects {_listed(expected)}")
+        self.table = table
+        self.found = dict(found)
+        self.filled = filled
+
+
+def _listed(columns: Mapping[str, pl.DataType]) -> str:
+    return ", ".join(f"{name} {dtype}" for name, dtype in columns.items())
+
+
+class SourceMissing(SourceError, LookupError):
+    """The source is there, but it has no such table, topic, database or schema: create it, or correct the name."""
+
+
+class SourceAccessDenied(SourceError, PermissionError):
+    """The source refuses the user or the password, or the user may not do what is needed: grant it, then run again."""
 
 
 class SourceUnsupported(SourceError, NotImplementedError):

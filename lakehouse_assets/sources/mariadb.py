@@ -12,7 +12,7 @@ The server needs ``log_bin``, ``binlog_format=ROW``, ``binlog_row_image=FULL`` a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -52,12 +52,14 @@ class ChangeBatch:
 
     Each frame has ``op`` (String: ``r`` row of a snapshot, ``c`` insert, ``u`` update, ``d`` delete with
     the last values), the table's columns, and ``position`` (Int64): the end of the row's transaction, at
-    most the batch's. Rows stand in source order. ``at_end``: the log has no more for now.
+    most the batch's. Rows stand in source order. ``at_end``: the log has no more for now. ``filled``: by table,
+    the columns that have values in older rows too if they were added.
     """
 
     position: int
     frames: dict[str, pl.DataFrame]
     at_end: bool
+    filled: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -108,7 +110,7 @@ class MariaDbSource:
                 status["Binlog_snapshot_file"], int(status["Binlog_snapshot_position"])
             ).encoded()
             frames = {name: _table_rows(connection, table, position) for name, table in columns.items()}
-        return ChangeBatch(position=position, frames=frames, at_end=True)
+        return ChangeBatch(position=position, frames=frames, at_end=True, filled=_filled(columns))
 
     def changes(self, after: int, *, max_rows: int) -> ChangeBatch:
         """The changes after a position: whole transactions, until they have ``max_rows`` rows or the log
@@ -156,7 +158,11 @@ def _batch(
     at_end: bool,
 ) -> ChangeBatch:
     frames = {table: changes_frame(columns[table], changed) for table, changed in images.items()}
-    return ChangeBatch(position=position.encoded(), frames=frames, at_end=at_end)
+    return ChangeBatch(position=position.encoded(), frames=frames, at_end=at_end, filled=_filled(columns))
+
+
+def _filled(columns: Mapping[str, TableColumns]) -> dict[str, frozenset[str]]:
+    return {name: table.filled for name, table in columns.items()}
 
 
 def _table_rows(connection: pymysql.Connection[Any], table: TableColumns, position: int) -> pl.DataFrame:

@@ -275,17 +275,23 @@ def _names(statement: str, words: Iterable[str]) -> bool:
 
 
 def _check_columns(columns: TableColumns, event: RowsEvent) -> None:
-    """Raise if the event's table is not the table as it stands in the schema now."""
+    """Raise if the event's columns are not those of the table as it stands now.
+
+    Columns that were added since are missing in older events, and read as null. A column that was dropped since is
+    ignored: who reads the table has dropped it as well. Both at once may be a column under a new name.
+    """
     names = [column.name for column in event.columns]
     if None in names:
         raise SourceUnsupported("the binary log has no column names; set binlog_row_metadata=FULL")
-    if names != list(columns.schema):
+    missing, gone = set(columns.schema) - set(names), set(names) - set(columns.schema)
+    if missing & set(columns.key) or (missing and gone):
         raise SourceSchemaChanged(
-            f"table {columns.name} has the columns {list(columns.schema)}, a change in the binary log {names}"
+            f"table {columns.name} has the columns {list(columns.schema)} now, a change in the binary log {names}: which"
+            " of them are the same cannot be told; take a new snapshot"
         )
     for column in event.columns:
-        dtype = columns.schema[column.name]
-        if not _same_precision(column, dtype):
+        dtype = columns.schema.get(column.name)
+        if dtype is not None and not _same_precision(column, dtype):
             raise SourceSchemaChanged(f"column {columns.name}.{column.name} is {dtype}, its change of another type")
 
 

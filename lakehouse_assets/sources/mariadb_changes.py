@@ -6,24 +6,14 @@ The position of a table is the end of the last transaction that was read for it,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.sources.change_source import (
-    DELETE_OP,
-    DELETED,
-    EVENT_TIME,
-    OP,
-    SourceBatch,
-    SourceTable,
-)
-from lakehouse_assets.sources.errors import SourceSchemaChanged
+from lakehouse_assets.sources.change_source import OP, SNAPSHOT_OP, SourceBatch, SourceTable
 from lakehouse_assets.sources.mariadb import ChangeBatch, MariaDbSource
 from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
 from lakehouse_assets.sources.mariadb_tables import POSITION
-
-DAY_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+from lakehouse_assets.sources.typed_rows import LINE, SOURCE_FILE, check_columns, typed_batch
 
 
 class MariaDbChanges:
@@ -80,43 +70,13 @@ class MariaDbChanges:
 
 
 def _source_batch(table: SourceTable, changes: ChangeBatch, *, after: int | None, at_end: bool) -> SourceBatch:
+    """A table's changes. A refused row is known by its place in its transaction, or in the snapshot."""
     frame = changes.of(table.name, after=after)
-    _check_schema(table, frame)
-    judged = frame.with_columns(pl.coalesce(*_reasons(table), pl.lit(None, pl.String)).alias("_reason"))
-    return SourceBatch(
-        position=str(changes.position),
-        rows=judged.filter(pl.col("_reason").is_null()).select(
-            *(name for name in table.columns if name != EVENT_TIME),
-            OP,
-            (pl.col(OP) == DELETE_OP).alias(DELETED),
-            pl.col(EVENT_TIME) if EVENT_TIME in frame.columns else pl.lit(None, pl.Datetime("ms")).alias(EVENT_TIME),
-        ),
-        rejected=judged.filter(pl.col("_reason").is_not_null()).select(
-            pl.lit(f"{table.name}/binlog").alias("source_file"),
-            pl.col(POSITION).alias("line"),
-            pl.struct(OP, *table.columns).struct.json_encode().alias("raw"),
-            pl.col("_reason").alias("reason"),
-        ),
-        at_end=at_end,
-    )
-
-
-def _check_schema(table: SourceTable, frame: pl.DataFrame) -> None:
     found = {name: dtype for name, dtype in frame.schema.items() if name not in (OP, POSITION)}
-    if found != dict(table.columns):
-        raise SourceSchemaChanged(f"table {table.name} has the columns {found}; expected {dict(table.columns)}")
-
-
-def _reasons(table: SourceTable) -> list[pl.Expr]:
-    nulls = [
-        pl.when(pl.col(name).is_null()).then(pl.lit(f"{name} is null"))
-        for name in table.columns
-        if name in table.required
-    ]
-    days = [
-        pl.when(
-            ~pl.col(name).str.contains(DAY_PATTERN) | pl.col(name).str.to_date("%Y-%m-%d", strict=False).is_null()
-        ).then(pl.lit(f"{name} is no day of the calendar"))
-        for name in sorted(table.days)
-    ]
-    return [*nulls, *days]
+    check_columns(table, found, filled=bool(changes.filled.get(table.name, frozenset()) - table.columns.keys()))
+    place = pl.when(pl.col(OP) == SNAPSHOT_OP).then(pl.lit("snapshot")).otherwise(pl.lit("binlog"))
+    rows = frame.with_columns(
+        pl.concat_str(pl.lit(f"{table.name}/"), place, pl.lit("/"), POSITION).alias(SOURCE_FILE),
+        pl.int_range(1, pl.len() + 1).over(POSITION).alias(LINE),
+    )
+    return typed_batch(table, rows, position=str(changes.position), at_end=at_end)

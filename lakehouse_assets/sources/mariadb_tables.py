@@ -22,7 +22,8 @@ UNSIGNED_BIGINT: Final = pl.Decimal(20, 0)
 
 COLUMNS_SQL: Final = """
 SELECT t.table_name, t.engine, c.column_name, c.data_type, c.column_type, c.numeric_precision, c.numeric_scale,
-       c.datetime_precision, c.column_key = 'PRI' AS is_key, c.is_generated = 'ALWAYS' AS is_generated
+       c.datetime_precision, c.column_key = 'PRI' AS is_key, c.is_generated = 'ALWAYS' AS is_generated,
+       c.is_nullable = 'NO' OR COALESCE(c.column_default, 'NULL') <> 'NULL' AS is_filled
 FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
 WHERE table_schema = %s AND table_name IN %s ORDER BY t.table_name, c.ordinal_position
 """
@@ -30,11 +31,15 @@ WHERE table_schema = %s AND table_name IN %s ORDER BY t.table_name, c.ordinal_po
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableColumns:
-    """A table of the source: its name, the type of each column, in order, and the primary key."""
+    """A table of the source: its name, the type of each column, in order, and the primary key.
+
+    ``filled``: columns that would have values in older rows if they were added.
+    """
 
     name: str
     schema: Mapping[str, pl.DataType]
     key: tuple[str, ...]
+    filled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +110,12 @@ def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns
     key = tuple(row["column_name"] for row in rows if row["is_key"])
     if not key:
         raise SourceUnsupported(f"table {table} has no primary key; changes of its rows cannot be told apart")
-    return TableColumns(name=table, schema={row["column_name"]: _dtype(table, row) for row in rows}, key=key)
+    return TableColumns(
+        name=table,
+        schema={row["column_name"]: _dtype(table, row) for row in rows},
+        key=key,
+        filled=frozenset(row["column_name"] for row in rows if row["is_filled"]),
+    )
 
 
 def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
@@ -142,7 +152,8 @@ def _series(table: str, name: str, values: Sequence[object], dtype: pl.DataType)
 class RowImages:
     """Changes of one table in source order; an image is the row as name → value.
 
-    An insert has its row, and a delete its last row, in both ``befores`` and ``afters``.
+    An insert has its row, and a delete its last row, in both ``befores`` and ``afters``. A column that the table did
+    not have yet is missing in them.
     """
 
     ops: list[str] = field(default_factory=list)
@@ -178,7 +189,7 @@ def changes_frame(columns: TableColumns, images: RowImages) -> pl.DataFrame:
 
 def _images_frame(columns: TableColumns, images: RowImages, side: str) -> pl.DataFrame:
     rows = images.befores if side == "befores" else images.afters
-    values = {name: [row[name] for row in rows] for name in columns.schema}
+    values = {name: [row.get(name) for row in rows] for name in columns.schema}
     return with_metadata(frame_of_columns(columns, values), ops=images.ops, positions=images.positions)
 
 

@@ -9,12 +9,16 @@ from typing import Any
 import polars as pl
 import pytest
 
+from lakehouse_assets.ingest import Ingester, Ingestion
 from lakehouse_assets.sources.change_source import REJECTED_SCHEMA, ChangeSource, SourceTable
+from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.errors import SourceSchemaChanged
 from lakehouse_assets.sources.mariadb import MariaDbSource
 from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
 from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
 from lakehouse_demo.mariadb import MariaDbServer, installed
+from storage_engine import Catalog
+from tests.lakehouse_assets.quarantine_table import QUARANTINE_DDL
 
 pytestmark = [
     pytest.mark.mariadb,
@@ -170,7 +174,9 @@ def test_rows_that_the_target_cannot_have_are_rejected(source: MariaDbChanges, s
     assert batch.rows["id"].to_list() == [1]
     assert batch.rejected.schema == REJECTED_SCHEMA
     assert batch.rejected["reason"].to_list() == ["v_date is no day of the calendar"] * 2
-    assert batch.rejected["raw"][0] == '{"op":"r","v_date":"../../x","id":2,"event_time":"2024-01-30 01:02:03.004"}'
+    row = '{"v_date":"../../x","id":2,"event_time":1706576523004}'
+    assert batch.rejected["raw"][0] == f'{{"op":"r","after":{row},"source":{{"ts_ms":1706576523004}}}}'
+    assert batch.rejected.select("source_file", "line").is_unique().all()
     cities = source.everything(CITY)
     assert cities.rows["id"].to_list() == [2]
     assert cities.rejected["reason"].to_list() == ["name is null"]
@@ -180,3 +186,89 @@ def test_a_table_of_other_columns_is_told(source: MariaDbChanges, sql: Sql) -> N
     sql("ALTER TABLE city MODIFY id BIGINT")
     with pytest.raises(SourceSchemaChanged, match="city"):
         source.everything(CITY)
+
+
+def test_refused_rows_of_one_transaction_are_all_kept(source: MariaDbChanges, sql: Sql) -> None:
+    start = source.read([(CITY, None)], max_rows=1)["city"].position
+    sql("INSERT INTO city VALUES (1, NULL), (2, 'a'), (3, NULL)")
+    sql("INSERT INTO city VALUES (4, NULL)")
+    rejected = source.read([(CITY, start)], max_rows=100)["city"].rejected
+    assert rejected.height == 3
+    assert rejected.select("source_file", "line").is_unique().all()
+    assert source.read([(CITY, start)], max_rows=100)["city"].rejected.equals(rejected)
+    good, refused = parse(rejected.with_columns(pl.col("raw").str.replace("null", '"x"')), CITY)
+    assert good["id"].to_list() == [1, 3, 4]
+    assert refused.is_empty()
+
+
+# a mirror of a table
+
+
+@pytest.fixture
+def mirror(catalog: Catalog, source: MariaDbChanges) -> Ingester:
+    """The ingestion of ``city`` into a table without the stream's own columns."""
+    catalog.execute(
+        """CREATE DATABASE ods;
+           CREATE TABLE ods.city (id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '1');"""
+    )
+    catalog.execute(QUARANTINE_DDL)
+    return Ingester(catalog, source, [Ingestion(source_table="city", target="ods.city", added=())])
+
+
+def rows(ingester: Ingester) -> list[tuple[Any, ...]]:
+    while ingester.run_batch():
+        pass
+    return ingester.tables["ods.city"].scan().sort("id").collect().rows()
+
+
+def test_added_and_widened_columns_are_followed(mirror: Ingester, sql: Sql) -> None:
+    sql("INSERT INTO city VALUES (1, 'a'), (2, 'b')")
+    assert rows(mirror) == [(1, "a"), (2, "b")]
+    sql("DELETE FROM city WHERE id = 1")
+    sql("ALTER TABLE city ADD COLUMN size INT FIRST")
+    assert mirror.waiting() == ["ods.city"]
+    sql("INSERT INTO city VALUES (7, 3, 'c')")
+    assert rows(mirror) == [(2, "b", None), (3, "c", 7)]
+    sql("ALTER TABLE city MODIFY size BIGINT")
+    sql("INSERT INTO city VALUES (8000000000, 4, 'd')")
+    assert rows(mirror)[-1] == (4, "d", 8_000_000_000)
+
+
+def test_a_column_with_a_default_reaches_the_rows_of_before(mirror: Ingester, sql: Sql) -> None:
+    sql("INSERT INTO city VALUES (1, 'a'), (2, 'b')")
+    assert len(rows(mirror)) == 2
+    sql("ALTER TABLE city ADD COLUMN country VARCHAR(2) DEFAULT 'cn'")
+    sql("UPDATE city SET country = NULL WHERE id = 2")
+    assert rows(mirror) == [(1, "a", "cn"), (2, "b", None)]
+
+
+def test_dropped_and_renamed_columns_wait_for_a_person(mirror: Ingester, sql: Sql) -> None:
+    sql("INSERT INTO city VALUES (1, 'a')")
+    assert len(rows(mirror)) == 1
+    sql("ALTER TABLE city CHANGE name title VARCHAR(20)")
+    sql("INSERT INTO city VALUES (2, 'b')")
+    with pytest.raises(SourceSchemaChanged, match=r"no longer has name.*has title anew"):
+        mirror.run_batch()
+    mirror.catalog.execute("ALTER TABLE ods.city RENAME name TO title")
+    assert rows(mirror) == [(1, "a"), (2, "b")]
+    sql("DELETE FROM city")
+    assert rows(mirror) == []
+    sql("ALTER TABLE city MODIFY title INT")
+    sql("INSERT INTO city VALUES (1, 2)")
+    with pytest.raises(SourceSchemaChanged, match="not every old value fits"):
+        mirror.run_batch()
+
+
+def test_a_new_snapshot_goes_on_where_the_log_is_lost(mirror: Ingester, sql: Sql) -> None:
+    sql("INSERT INTO city VALUES (1, 'a'), (2, 'b')")
+    assert len(rows(mirror)) == 2
+    sql("DELETE FROM city WHERE id = 1")
+    sql("TRUNCATE TABLE city")
+    sql("INSERT INTO city VALUES (2, 'b'), (3, 'c')")
+    with pytest.raises(SourceSchemaChanged, match="take a new snapshot"):
+        mirror.run_batch()
+    result = mirror.resnapshot(mirror.ingestions[0])
+    assert result.rows_written == {"-D": 1, "+I": 2}
+    assert rows(mirror) == [(2, "b"), (3, "c")]
+    sql("INSERT INTO city VALUES (4, 'd')")
+    assert rows(mirror) == [(2, "b"), (3, "c"), (4, "d")]

@@ -1,0 +1,75 @@
+"""A table of a source got other columns: what its mirror does about it.
+
+| at the source | here |
+|---|---|
+| a column was added | added as well, nullable, at the end; with a default at the source, the table is read anew |
+| a column got a wider type | the type is widened, unless the column is part of the key |
+| a column was dropped or renamed, or got a type that does not hold all old values | refused: a person decides |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.sources.change_source import DELETED, EVENT_TIME, OP
+from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceSchemaChanged
+from storage_engine import Table
+from storage_engine.errors import InvalidSchema
+from storage_engine.spec.arrow_types import type_from_arrow
+from storage_engine.spec.schema_change import AddColumn, SchemaChange, UpdateColumnType
+from storage_engine.spec.type_casts import is_lossless_cast
+from storage_engine.spec.types import DataType
+
+RESERVED: Final = (OP, DELETED, EVENT_TIME)
+
+
+def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColumnsDiffer) -> None:
+    """Alter a table so that it has the source's columns. Raises SourceSchemaChanged where that needs a decision."""
+    gone = [name for name in expected if name not in differ.found]
+    if gone:
+        raise SourceSchemaChanged(
+            f"table {differ.table} of the source no longer has {', '.join(gone)}, which {table.name} has"
+            f"{_newcomers(expected, differ.found)}. Nothing was read. Dropped at the source: run ALTER TABLE {table.name}"
+            " DROP COLUMN …; renamed: ALTER TABLE … RENAME COLUMN … TO …; then the stream goes on by itself"
+        ) from differ
+    changes = [
+        _change(table, name, dtype, differ) for name, dtype in differ.found.items() if expected.get(name) != dtype
+    ]
+    try:
+        table.alter(*changes)
+    except InvalidSchema as error:
+        raise SourceSchemaChanged(
+            f"table {differ.table} of the source changed, but {table.name} cannot: {error}"
+        ) from error
+
+
+def _newcomers(expected: Mapping[str, pl.DataType], found: Mapping[str, pl.DataType]) -> str:
+    names = [name for name in found if name not in expected]
+    return f", and has {', '.join(names)} anew" if names else ""
+
+
+def _change(table: Table, name: str, dtype: pl.DataType, differ: SourceColumnsDiffer) -> SchemaChange:
+    wanted = engine_type(name, dtype)
+    current = table.schema.by_name.get(name)
+    if current is None:
+        return AddColumn(path=(name,), type=wanted)
+    if name in RESERVED:
+        raise SourceSchemaChanged(
+            f"column {name} of the source's table {differ.table} is {dtype}, and {table.name} keeps {current.type.sql}"
+            " of its own under this name: rename it at the source"
+        ) from differ
+    if not is_lossless_cast(current.type, wanted):
+        raise SourceSchemaChanged(
+            f"column {name} of the source's table {differ.table} is {wanted.sql}, of {table.name} {current.type.sql}, and"
+            " not every old value fits the new type. Nothing was read. Make a table of the new type, or change the"
+            " type back at the source; then the stream goes on by itself"
+        ) from differ
+    return UpdateColumnType(path=(name,), type=wanted, keep_nullability=True)
+
+
+def engine_type(name: str, dtype: pl.DataType) -> DataType:
+    """The engine's type of a Polars dtype. Raises InvalidSchema."""
+    return type_from_arrow(pl.Series(name, [], dtype=dtype).to_arrow().type, column=name)

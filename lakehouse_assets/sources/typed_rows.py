@@ -1,0 +1,110 @@
+"""Rows that have the source's own types (a database's, Avro's) → what fits the target, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.sources.change_source import (
+    DELETE_OP,
+    DELETED,
+    EVENT_TIME,
+    OP,
+    SourceBatch,
+    SourceTable,
+)
+from lakehouse_assets.sources.errors import SourceColumnsDiffer
+
+SOURCE_FILE: Final = "source_file"
+LINE: Final = "line"
+REASON: Final = "_reason"
+TIME: Final = "_time"
+"""When a change was made, for tables that have no ``event_time`` of their own."""
+DAY_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+
+def check_columns(table: SourceTable, found: Mapping[str, pl.DataType], *, filled: bool = False) -> None:
+    """Raise SourceColumnsDiffer if the source's columns are not the target's."""
+    if dict(found) != dict(table.columns):
+        raise SourceColumnsDiffer(table.name, found=found, expected=table.columns, filled=filled)
+
+
+def typed_batch(
+    table: SourceTable, rows: pl.DataFrame, *, position: str, at_end: bool = True, emptied: bool = False
+) -> SourceBatch:
+    """Judge rows: those with a null where none may be, or a text that is no day, are refused.
+
+    ``rows``: ``op``, the table's columns, ``source_file`` and ``line`` (where the change stood, which no other change
+    shares), perhaps ``_time``, and perhaps ``_reason``: why a row was refused already.
+    """
+    known = pl.col(REASON) if REASON in rows.columns else pl.lit(None, pl.String)
+    judged = rows.with_columns(pl.coalesce(known, *_reasons(table), pl.lit(None, pl.String)).alias(REASON))
+    refused = judged.filter(pl.col(REASON).is_not_null())
+    return SourceBatch(
+        position=position,
+        rows=judged.filter(pl.col(REASON).is_null()).select(
+            *(name for name in table.columns if name != EVENT_TIME),
+            OP,
+            (pl.col(OP) == DELETE_OP).alias(DELETED),
+            _event_time(table, rows),
+        ),
+        rejected=refused.select(
+            SOURCE_FILE,
+            pl.col(LINE).cast(pl.Int64),
+            _as_event(table, refused).alias("raw"),
+            pl.col(REASON).alias("reason"),
+        ),
+        at_end=at_end,
+        emptied=emptied,
+    )
+
+
+def _event_time(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
+    if EVENT_TIME in table.columns:
+        return pl.col(EVENT_TIME)
+    known = pl.col(TIME) if TIME in rows.columns else pl.lit(None)
+    return known.cast(pl.Datetime("ms")).alias(EVENT_TIME)
+
+
+def _as_event(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
+    """A refused row as the JSON event that ``debezium`` reads, so that it may be corrected and replayed."""
+    row = pl.struct(_json_value(name, dtype) for name, dtype in table.columns.items()).struct.json_encode()
+    deleted = pl.col(OP) == DELETE_OP
+    time = pl.coalesce(_event_time(table, rows), pl.lit(0).cast(pl.Datetime("ms"))).dt.epoch("ms")
+    return pl.concat_str(
+        pl.lit('{"op":"'),
+        OP,
+        pl.when(deleted).then(pl.lit('","before":')).otherwise(pl.lit('","after":')),
+        row,
+        pl.lit(',"source":{"ts_ms":'),
+        time,
+        pl.lit("}}"),
+    )
+
+
+def _json_value(name: str, dtype: pl.DataType) -> pl.Expr:
+    value = pl.col(name)
+    if isinstance(dtype, pl.Datetime):
+        return value.dt.epoch("ms").alias(name)
+    if isinstance(dtype, pl.Binary):
+        return value.bin.encode("base64")
+    if isinstance(dtype, pl.Decimal | pl.Date):
+        return value.cast(pl.String)
+    return value
+
+
+def _reasons(table: SourceTable) -> list[pl.Expr]:
+    nulls = [
+        pl.when(pl.col(name).is_null()).then(pl.lit(f"{name} is null"))
+        for name in table.columns
+        if name in table.required
+    ]
+    days = [
+        pl.when(
+            ~pl.col(name).str.contains(DAY_PATTERN) | pl.col(name).str.to_date("%Y-%m-%d", strict=False).is_null()
+        ).then(pl.lit(f"{name} is no day of the calendar"))
+        for name in sorted(table.days)
+    ]
+    return [*nulls, *days]
