@@ -13,6 +13,7 @@ LANDING ?= landing
 PORT ?= 3000
 WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,8 +61,8 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(BENCH_READY) $(PEER_READY) ## Run the benchmarks beside the peers
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH_READY) $(PEER_READY) ## Run the benchmarks beside the peers [BENCH_ARGS="upsert --rounds 7"]
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lock: $(DEV_READY) ## Resolve the dependencies anew into the lock files
 	$(COMPILE_OURS) --output-file requirements.lock

@@ -1,1 +1,1 @@
-"""Benchmarks beside the named peers, in one run, with ratios printed. ``make bench``."""
+"""Benchmarks beside the named peers, in one run, with ratios printed. ``make bench``; ``python -m benchmarks --help``."""

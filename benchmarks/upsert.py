@@ -1,62 +1,92 @@
-"""Upsert and merge-on-read beside pypaimon-rust and pypaimon, rounds interleaved, medians and ratios printed."""
+"""Upserts and merge-on-read of the overlapping runs that they leave, beside all peers, for three merge engines."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+import polars as pl
 
-ROUNDS = 5
-PYPAIMON_PYTHON = os.environ.get("PYPAIMON_PYTHON", ".venv-pypaimon/bin/python")
-"""pypaimon pins older Arrow and Polars, so it lives in an environment of its own."""
+from benchmarks.dataset import MERGE_ENGINES, Upserts
+from benchmarks.figures import OURS, Figure, Section
+from benchmarks.java_peer import NAME as JAVA
+from benchmarks.rounds import Bench, drive, engines
 
-
-def run() -> None:
-    """Run all engines, round after round, and print the comparison."""
-    engines = {"ours": sys.executable, "pypaimon-rust": sys.executable}
-    if os.path.exists(PYPAIMON_PYTHON):
-        engines["pypaimon"] = PYPAIMON_PYTHON
-    results: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
-    for number in range(ROUNDS):
-        for engine, python in engines.items():
-            if engine != "pypaimon" or number == 0:
-                results[engine].append(_measure(engine, python))
-    _print(results)
+BATCHES, ROWS, KEYS = 5, 200_000, 400_000
+READS = 3
+_WARM_UPS = 3
+_WRITE_GOALS = {
+    "deduplicate": {"pypaimon-rust": 1.5, "pypaimon": 20.0, JAVA: 5.0},
+    "partial-update": {"pypaimon-rust": 4.0},
+    "aggregation": {"pypaimon-rust": 4.0},
+}
+_READ_GOALS = {"deduplicate": 1.3, "partial-update": 3.0, "aggregation": 2.0}
 
 
-def _measure(engine: str, python: str) -> dict[str, Any]:
-    warehouse = tempfile.mkdtemp(prefix="bench-")
-    try:
-        done = subprocess.run(
-            [python, "-m", "benchmarks.engines", engine, warehouse], check=True, capture_output=True, text=True
+def run(bench: Bench) -> Iterator[Section]:
+    """One section for each merge engine."""
+    for merge_engine in MERGE_ENGINES:
+        yield _section(bench, merge_engine)
+
+
+def _section(bench: Bench, merge_engine: str) -> Section:
+    rows, keys = bench.rows(ROWS), bench.rows(KEYS)
+    upserts = Upserts(count=BATCHES, rows=rows, keys=keys, partial=merge_engine == "partial-update")
+    paths = upserts.write(bench.folder / merge_engine)
+    expected = pl.concat([pl.scan_ipc(path).select("id") for path in paths]).unique().collect().height
+    writes: dict[str, list[float]] = defaultdict(list)
+    reads: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, list[float]] = defaultdict(list)
+    python = ["ours", *(name for name in engines() if name != "pypaimon" or merge_engine == "deduplicate")]
+    inputs = bench.java.load(paths) if bench.java else []
+    for _ in range(_WARM_UPS if bench.java else 0):
+        _java_round(bench, merge_engine, inputs, expected)
+    for _ in range(bench.rounds):
+        for engine in python:
+            with bench.warehouse(MERGE_ENGINES[merge_engine]) as warehouse:
+                times = READS if engine != "pypaimon" else 1
+                done = drive(engine, warehouse, ["write", paths], ["read", times])
+            _check(engine, done["rows"], expected)
+            name = OURS if engine == "ours" else engine
+            writes[name].append(sum(done["seconds"][0]))
+            reads[name].append(min(done["seconds"][1]))
+            peaks[name].append(done["peak_mb"])
+        if bench.java:
+            write_s, read_s = _java_round(bench, merge_engine, inputs, expected)
+            writes[JAVA].append(write_s)
+            reads[JAVA].append(read_s)
+            peaks[JAVA].append(bench.java.peak_mb)
+    goals = _WRITE_GOALS[merge_engine]
+    figures = [
+        Figure(work="upsert", engine=name, values=tuple(values), least_ratio=goals.get(name), peak_mb=max(peaks[name]))
+        for name, values in writes.items()
+    ] + [
+        Figure(
+            work="merge-on-read",
+            engine=name,
+            values=tuple(values),
+            least_ratio=_READ_GOALS[merge_engine] if name == "pypaimon-rust" else None,
         )
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    finally:
-        shutil.rmtree(warehouse, ignore_errors=True)
-
-
-def _print(results: dict[str, list[dict[str, Any]]]) -> None:
-    median = {
-        engine: {key: statistics.median(run[key] for run in runs) for key in ("write_s", "read_s", "peak_mb")}
-        for engine, runs in results.items()
-    }
-    table = Table(
-        title="5 x 200,000 upserts, deduplicate + sequence.field, 4 buckets, 10 columns; read 5 overlapping runs"
+        for name, values in reads.items()
+    ]
+    return Section(
+        title=f"Upsert and merge-on-read: {merge_engine}",
+        text=f"{BATCHES} commits of {rows:,} rows (of {keys:,} keys), 10 columns, 4 buckets, `sequence.field`, `write-only`;"
+        f" then the {BATCHES} overlapping runs are read and merged: {expected:,} rows.",
+        figures=tuple(figures),
     )
-    for column in ("engine", "rounds", "write s", "read s", "peak MB", "write ratio", "read ratio"):
-        table.add_column(column, justify="left" if column == "engine" else "right")
-    for engine, figures in median.items():
-        ratios = [f"{figures[key] / median['ours'][key]:.2f} x" for key in ("write_s", "read_s")]
-        times = [f"{figures[key]:.3f}" for key in ("write_s", "read_s")]
-        table.add_row(engine, str(len(results[engine])), *times, f"{figures['peak_mb']:.0f}", *ratios)
-    console = Console()
-    console.print(table)
-    console.print("ratio: the engine's time by ours; above 1 means that ours is faster")
+
+
+def _java_round(bench: Bench, merge_engine: str, inputs: list[str], expected: int) -> tuple[float, float]:
+    assert bench.java is not None
+    with bench.warehouse(MERGE_ENGINES[merge_engine]) as warehouse:
+        write_s = sum(bench.java.write(warehouse, inputs))
+        read_s = min(bench.java.read(warehouse, READS))
+        _check(JAVA, bench.java.count(Path(warehouse)), expected)
+    return write_s, read_s
+
+
+def _check(engine: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise RuntimeError(f"{engine} reads {found} rows, expected {expected}")

@@ -45,8 +45,8 @@ def find_java() -> Path | None:
     return _java_tool("java")
 
 
-def prepare(home: Path | None = None) -> Toolchain:
-    """Fetches the jars and compiles the server, unless ``home`` holds them.
+def prepare(home: Path | None = None, *, sources: Path = HERE) -> Toolchain:
+    """Fetches the jars and compiles the server, or the other ``*.java`` of a folder, unless ``home`` holds them.
 
     Raises:
         FlinkUnavailable: something is missing and cannot be made; the message says what.
@@ -59,10 +59,10 @@ def prepare(home: Path | None = None) -> Toolchain:
     with _locked(home):
         (home / ".gitignore").write_text("*\n")
         jars = _made(home / f"jars-{_digest([POM])}", _fetch_jars)
-        sources = sorted(HERE.glob("*.java"))
+        files = sorted(sources.glob("*.java"))
         classes = _made(
-            home / f"classes-{_digest([POM, *sources])}",
-            lambda folder: _compile(sources, class_path=f"{jars}/*", folder=folder),
+            home / f"classes-{_digest([POM, *files])}",
+            lambda folder: _compile(files, class_path=f"{jars}/*", folder=folder),
         )
     # hadoop-client-runtime holds older copies of other jars' classes, so it comes last
     in_order = sorted(jars.glob("*.jar"), key=lambda jar: (jar.name.startswith("hadoop-"), jar.name))
@@ -114,7 +114,7 @@ def _compile(sources: list[Path], *, class_path: str, folder: Path) -> None:
     if javac is None:
         raise FlinkUnavailable("java is there but javac is not: install a JDK, not only a runtime")
     options = ["--release", JAVA_RELEASE, "-nowarn", "-encoding", "UTF-8", "-cp", class_path, "-d", str(folder)]
-    _run([str(javac), *options, *map(str, sources)], what="javac could not compile the Flink server")
+    _run([str(javac), *options, *map(str, sources)], what="javac could not compile the Java sources")
 
 
 def _run(command: list[str], *, what: str) -> None:

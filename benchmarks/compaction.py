@@ -1,0 +1,53 @@
+"""Full compaction of eight overlapping runs, and its peak memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.dataset import BASE, Upserts
+from benchmarks.figures import OURS, Figure, Section
+from benchmarks.java_peer import NAME as JAVA
+from benchmarks.rounds import Bench, drive
+
+RUNS, RUN_ROWS = 8, 2_800_000  # about 1 GB of Parquet
+_GOAL = 3.0
+
+
+def run(bench: Bench) -> Iterator[Section]:
+    """Seconds and peak memory of ours and of Java."""
+    rows = bench.rows(RUN_ROWS)
+    taken: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, float] = defaultdict(float)
+    with bench.warehouse(BASE) as base:
+        for number in range(RUNS):
+            upserts = Upserts(count=1, rows=rows, keys=2 * rows, seed=number)
+            drive("ours", base, ["write", upserts.write(bench.folder / "run")])
+        size = sum(file.stat().st_size for file in Path(base).rglob("*.parquet"))
+        for number in range(bench.rounds + 1):
+            if number:
+                with bench.warehouse(BASE, copy_of=base) as warehouse:
+                    done = drive("ours", warehouse, ["compact"])
+                    taken[OURS] += done["seconds"][0]
+                    peaks[OURS] = max(peaks[OURS], done["peak_mb"])
+            if bench.java and (number or bench.rounds > 1):  # the first round warms the compiler up
+                with bench.warehouse(BASE, copy_of=base) as warehouse:
+                    seconds = bench.java.compact(warehouse)
+                    if number:
+                        taken[JAVA] += seconds
+                        peaks[JAVA] = bench.java.peak_mb
+    yield Section(
+        title="Full compaction",
+        text=f"{RUNS} overlapping runs of {rows:,} rows, {size / 1e9:.2f} GB of Parquet in 4 buckets, into one run.",
+        figures=tuple(
+            Figure(
+                work="full compaction",
+                engine=engine,
+                values=tuple(values),
+                least_ratio=_GOAL if engine == JAVA else None,
+                peak_mb=peaks[engine],
+            )
+            for engine, values in taken.items()
+        ),
+    )
