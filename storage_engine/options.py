@@ -81,6 +81,14 @@ class TableOptions:
     snapshot_expire_limit: int = 50
     commit_max_retries: int = 10
     dynamic_bucket_target_row_num: int = 2_000_000
+    dynamic_bucket_initial_buckets: int | None = None
+    dynamic_bucket_max_buckets: int = -1
+    dynamic_bucket_assigner_parallelism: int | None = None
+    bucket_append_ordered: bool = True
+    compaction_min_file_num: int = 5
+    compaction_delete_ratio_threshold: float = 0.2
+    open_file_cost: int = 4 << 20
+    deletion_vector_file_size: int = 2 << 20
     raw: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -121,6 +129,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     found = []
     if bucket == 0 or bucket < -2:
         found.append(f"option 'bucket' is {bucket}: expected a positive number, -1 (dynamic) or -2 (postpone)")
+    if values.get("dynamic_bucket_max_buckets", -1) == 0:
+        found.append("option 'dynamic-bucket.max-buckets' is 0: expected a positive number, or -1 (unlimited)")
     retained_min = values.get("snapshot_num_retained_min", 10)
     if retained_min < 1:
         found.append(f"option 'snapshot.num-retained.min' is {retained_min}: expected at least 1")
@@ -247,6 +257,16 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError as cause:
+        raise ValueError("expected a number such as 0.2") from cause
+    if not 0 <= share <= 1:
+        raise ValueError("expected a share from 0 to 1")
+    return share
+
+
 def _positive_size(text: str) -> int:
     if (size := parse_size_bytes(text)) < 1:
         raise ValueError("expected a size above 0")
@@ -337,4 +357,12 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "snapshot.expire.limit": ("snapshot_expire_limit", _integer(1)),
     "commit.max-retries": ("commit_max_retries", _integer(0)),
     "dynamic-bucket.target-row-num": ("dynamic_bucket_target_row_num", _integer(1)),
+    "dynamic-bucket.initial-buckets": ("dynamic_bucket_initial_buckets", _integer(1)),
+    "dynamic-bucket.max-buckets": ("dynamic_bucket_max_buckets", _integer(-1)),
+    "dynamic-bucket.assigner-parallelism": ("dynamic_bucket_assigner_parallelism", _integer(1)),
+    "bucket-append-ordered": ("bucket_append_ordered", parse_bool),
+    "compaction.min.file-num": ("compaction_min_file_num", _integer(1)),
+    "compaction.delete-ratio-threshold": ("compaction_delete_ratio_threshold", _share),
+    "source.split.open-file-cost": ("open_file_cost", parse_size_bytes),
+    "deletion-vector.index-file.target-size": ("deletion_vector_file_size", _positive_size),
 }

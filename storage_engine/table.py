@@ -21,6 +21,7 @@ from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.source import lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
+from storage_engine.rewrite.append_changes import AppendChanges
 from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange
@@ -68,9 +69,7 @@ class Table(TableUpkeep):
         committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
         schema = self.schema
         snapshot = self._table_write(schema).upsert(conform(frame, schema, table=self.name), committer)
-        if snapshot is not None and not schema.table_options.write_only:
-            expire.expire_after_commit(self.store, schema)
-        return snapshot
+        return self._expired_after(snapshot)
 
     def overwrite(
         self,
@@ -100,7 +99,9 @@ class Table(TableUpkeep):
         """
         schema = self.schema
         if not schema.primary_keys:
-            raise Unsupported(f"table {self.name}: rows of a table without a primary key cannot be deleted yet")
+            return self._expired_after(
+                AppendChanges(self.store, schema, table=self.name).delete(predicate, Committer())
+            )
         key_changes.check_deletable(schema, table=self.name)
         rows = key_changes.deleted_rows(self.scan(), predicate)
         return None if rows.is_empty() else self.write(rows)
@@ -114,7 +115,8 @@ class Table(TableUpkeep):
         schema = self.schema
         key_changes.check_updatable(schema, assignments, table=self.name)
         if not schema.primary_keys:
-            raise Unsupported(f"table {self.name}: rows of a table without a primary key cannot be updated yet")
+            changes = AppendChanges(self.store, schema, table=self.name)
+            return self._expired_after(changes.update(predicate, assignments, Committer()))
         rows = key_changes.updated_rows(self.scan(), predicate, assignments, schema, table=self.name)
         return None if rows.is_empty() else self.write(rows)
 
@@ -224,6 +226,13 @@ class Table(TableUpkeep):
         return opened
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _expired_after(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """The snapshot of a commit, after the expiry that follows it."""
+        schema = self.schema
+        if snapshot is not None and not schema.table_options.write_only:
+            expire.expire_after_commit(self.store, schema)
+        return snapshot
 
     def _table_write(self, schema: TableSchema) -> TableWrite:
         if self._writer is None or self._writer[0] != schema.id:

@@ -283,11 +283,3 @@ def test_what_is_said_to_be_missing_is_refused(limit: Callable[[Catalog], None],
     catalog.create_database("db")
     with pytest.raises(error):
         limit(catalog)
-
-
-def test_tables_without_a_key_are_not_compacted() -> None:
-    catalog = Catalog(f"memory://{uuid.uuid4()}")
-    catalog.execute("CREATE DATABASE db; CREATE TABLE db.log (line STRING)")
-    for _ in range(2):
-        catalog.execute("INSERT INTO db.log VALUES ('x')")
-    assert catalog.table("db.log").compact(full=True) is None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.lsm.append_compaction import in_sequence
 from storage_engine.lsm.levels import sections
 from storage_engine.options import MergeEngine
 from storage_engine.read.pruning import Pruner
@@ -77,7 +78,7 @@ class _SplitPlanner:
         if bucket.bucket == POSTPONE_BUCKET:
             return  # its rows come with the compaction that gives them a bucket
         if self._append_only:
-            yield from self._raw(bucket, files)
+            yield from self._raw(bucket, in_sequence(files))
             return
         if self._read_optimized:
             top = max((file.level for file in files), default=0)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from storage_engine.errors import CommitConflict, SnapshotNotFound
 from storage_engine.spec.manifest import (
+    DELETION_VECTORS_INDEX,
     DataFileMeta,
     FileKind,
     IndexFileMeta,
@@ -28,6 +29,7 @@ from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.conflicts import conflict
 from storage_engine.write.offsets import Offsets, carried_properties, check_expected
+from storage_engine.write.vector_conflicts import vector_conflict
 
 ANY_INDEX = "*"
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.01, 2.0
@@ -62,7 +64,7 @@ class CommitRequest:
     @property
     def partitions(self) -> frozenset[bytes]:
         """The partitions that it touches."""
-        return frozenset(entry.partition for entry in self.delta)
+        return frozenset(entry.partition for entry in self.delta) | {entry.partition for entry in self.index}
 
 
 def adds(partition: bytes, bucket: int, total_buckets: int, files: Iterable[DataFileMeta]) -> list[ManifestEntry]:
@@ -92,6 +94,8 @@ class FileStoreCommit:
         self._table = table
         self._clock_millis = clock_millis
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
+        self._is_append = not schema.primary_keys
+        self._has_buckets = self._is_append and schema.table_options.bucket > 0
 
     def commit(self, request: CommitRequest) -> Snapshot | None:
         """Create the next snapshot, trying again when another writer took its number.
@@ -180,25 +184,35 @@ class FileStoreCommit:
         live = self._live.entries(latest, keep_entry=lambda entry: entry.partition in partitions)
         overwrite = request.kind is CommitKind.OVERWRITE
         reason = conflict(live, request.delta, key_types=self._key_types, overwrite=overwrite)
+        if reason is None and self._is_append:
+            listed = self._listed_index(latest)
+            names = {entry.file.file_name for entry in live}
+            reason = vector_conflict(listed, request.index, live=names, delta=request.delta)
         if reason is not None:
             raise CommitConflict(f"table {self._table}: the {request.kind} commit conflicts: {reason}")
 
     def _index_manifest(self, request: CommitRequest, latest: Snapshot | None) -> str | None:
-        """The index manifest after this commit: a full list; a new file replaces the one of its bucket and type."""
+        """The index manifest after this commit: a full list."""
         current = None if latest is None else latest.index_manifest
         if not request.index:
             return current
-        listed = [] if current is None else self._manifests.read_index(current)
         removed = {entry.index_file.file_name for entry in request.index if entry.kind is FileKind.DELETE}
         added = [entry for entry in request.index if entry.kind is FileKind.ADD]
-        replaced = {(entry.partition, entry.bucket, entry.index_file.index_type) for entry in added}
+        replaced = {_bucket_of_index(entry) for entry in added if self._is_one_a_bucket(entry)}
         kept = [
             entry
-            for entry in listed
-            if entry.index_file.file_name not in removed
-            and (entry.partition, entry.bucket, entry.index_file.index_type) not in replaced
+            for entry in self._listed_index(latest)
+            if entry.index_file.file_name not in removed and _bucket_of_index(entry) not in replaced
         ]
         return self._manifests.write_index([*kept, *added])
+
+    def _listed_index(self, latest: Snapshot | None) -> list[IndexManifestEntry]:
+        current = None if latest is None else latest.index_manifest
+        return [] if current is None else list(self._manifests.read_index(current))
+
+    def _is_one_a_bucket(self, entry: IndexManifestEntry) -> bool:
+        """Whether a new index file replaces the one of its bucket and type; append tables without buckets have many."""
+        return self._has_buckets or not self._is_append or entry.index_file.index_type != DELETION_VECTORS_INDEX
 
     def _remove_lists(
         self,
@@ -220,6 +234,10 @@ def index_entries(
     """Index manifest changes of one bucket: deletes first, as Paimon applies them."""
     kinds = [(FileKind.DELETE, file) for file in removed] + [(FileKind.ADD, file) for file in added]
     return [IndexManifestEntry(kind=kind, partition=partition, bucket=bucket, index_file=file) for kind, file in kinds]
+
+
+def _bucket_of_index(entry: IndexManifestEntry) -> tuple[bytes, int, str]:
+    return entry.partition, entry.bucket, entry.index_file.index_type
 
 
 def _record_delta(entries: Iterable[ManifestEntry]) -> int:

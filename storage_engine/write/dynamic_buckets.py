@@ -1,7 +1,7 @@
 """Dynamic buckets: which bucket a key lives in is remembered by the key's hash, in an index file for each bucket.
 
 Spec: "Dynamic Bucket" of Apache Paimon: a known hash keeps its bucket; a new one goes to the first bucket that has room for it
-(``dynamic-bucket.target-row-num``), else to a new bucket.
+(``dynamic-bucket.target-row-num``), else to a new bucket, of which there may be ``dynamic-bucket.max-buckets``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import polars as pl
 from storage_engine.codec.hash_index import decode_hash_index
 from storage_engine.errors import CorruptFile
 from storage_engine.kernel.row_hash import row_hash
+from storage_engine.options import TableOptions
 from storage_engine.spec.manifest import HASH_INDEX, IndexFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -25,7 +26,8 @@ from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.table_store import TableStore
 
 Hashes = npt.NDArray[np.int32]
-_PARTITION, _HASH, _BUCKET = "partition", "hash", "bucket"
+_PARTITION, _HASH, _BUCKET, _ASSIGNER = "partition", "hash", "bucket", "assigner"
+_UNLIMITED = -1
 _SCHEMA = pl.Schema({_PARTITION: pl.Int32, _HASH: pl.Int32, _BUCKET: pl.Int32})
 
 
@@ -48,7 +50,10 @@ class DynamicBuckets:
         self._manifests = manifests
         self._index_files = index_files
         self._keys = schema.trimmed_primary_keys
-        self._target_rows = schema.table_options.dynamic_bucket_target_row_num
+        options = schema.table_options
+        self._target_rows = options.dynamic_bucket_target_row_num
+        self._max_buckets = options.dynamic_bucket_max_buckets
+        self._assigners = assigner_count(options)
 
     def assign(
         self, frame: pl.DataFrame, partitions: Sequence[bytes], partition_ids: pl.Series, base: Snapshot | None
@@ -88,16 +93,28 @@ class DynamicBuckets:
         return hashes
 
     def _placed(self, fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-        """Buckets for hashes that are not known yet, partition by partition."""
+        """Buckets for hashes that are not known yet, partition by partition, assigner by assigner."""
         parts = [pl.DataFrame(schema=_SCHEMA)]
-        for (partition,), rows in fresh.partition_by(_PARTITION, as_dict=True, maintain_order=True).items():
+        of_assigner = (pl.col(_HASH).cast(pl.Int64) % self._assigners).alias(_ASSIGNER)
+        shares = fresh.with_columns(of_assigner).partition_by(
+            [_PARTITION, _ASSIGNER], as_dict=True, maintain_order=True
+        )
+        for (partition, assigner), rows in shares.items():
             sizes = np.bincount(known.filter(pl.col(_PARTITION) == partition)[_BUCKET].to_numpy())
-            room = np.maximum(self._target_rows - sizes, 0)
-            more = -(-max(0, rows.height - int(room.sum())) // self._target_rows)
-            room = np.concatenate([room, np.full(more, self._target_rows)])
-            buckets = np.repeat(np.arange(len(room)), room)[: rows.height]
-            parts.append(_frame(int(str(partition)), rows[_HASH].to_numpy(), buckets))
+            hashes = rows[_HASH].to_numpy()
+            parts.append(_frame(int(str(partition)), hashes, self._spread(hashes, sizes, int(str(assigner)))))
         return pl.concat(parts)
+
+    def _spread(self, hashes: Hashes, sizes: npt.NDArray[np.int64], assigner: int) -> npt.NDArray[np.int64]:
+        """Buckets of one assigner for new hashes: first those that have room, then new ones, at last any of them."""
+        step = self._assigners
+        room = np.maximum(self._target_rows - sizes[assigner::step], 0)
+        most = len(hashes) if self._max_buckets == _UNLIMITED else len(range(assigner, self._max_buckets, step))
+        more = -(-max(0, len(hashes) - int(room.sum())) // self._target_rows)
+        room = np.concatenate([room, np.full(min(more, max(most - len(room), 0)), self._target_rows)])
+        buckets = np.repeat(np.arange(len(room)), room)[: len(hashes)]
+        left = hashes[len(buckets) :].astype(np.int64)
+        return np.concatenate([buckets, left // step % len(room)]) * step + assigner
 
     def _written(
         self, added: pl.DataFrame, everything: pl.DataFrame, partitions: Sequence[bytes]
@@ -110,6 +127,18 @@ class DynamicBuckets:
             key = (partitions[int(str(partition))], int(str(bucket)))
             found[key] = self._index_files.write_hashes(rows[_HASH].to_numpy())
         return found
+
+
+def assigner_count(options: TableOptions) -> int:
+    """How many assigners share the keys of a partition, each with buckets of its own: so many buckets there are at first."""
+    limits = (
+        options.dynamic_bucket_initial_buckets,
+        options.dynamic_bucket_assigner_parallelism,
+        None if options.dynamic_bucket_max_buckets == _UNLIMITED else options.dynamic_bucket_max_buckets,
+    )
+    if limits[:2] == (None, None):
+        return 1
+    return min(limit for limit in limits if limit is not None)
 
 
 def _frame(partition: int, hashes: Hashes, buckets: npt.NDArray[np.int64]) -> pl.DataFrame:

@@ -83,7 +83,7 @@ class Level0Writer:
         if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
             changelog = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
         merged = self._merged(numbered, level)
-        role = self._files.data_role(level, FileSource.APPEND)
+        role = self._files.data_role(level if self._schema.primary_keys else 0, FileSource.APPEND)
         work = [
             (
                 buckets.get(key) or self._live.empty_bucket(*key, self._schema.table_options.bucket),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError
+from storage_engine.lsm.append_compaction import Effort
 from storage_engine.spec.manifest import (
     CommitMessage,
     DataFileMeta,
@@ -29,6 +30,7 @@ from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
 from storage_engine.store.table_store import TableStore
+from storage_engine.write.append_compactor import AppendCompactor
 from storage_engine.write.commit import ANY_INDEX, CommitRequest, FileStoreCommit, adds, index_entries
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.dynamic_buckets import DynamicBuckets
@@ -82,6 +84,7 @@ class TableWrite:
         self._dynamic = DynamicBuckets(store, schema, self._live.manifests, index_files) if is_dynamic else None
         self._level0 = Level0Writer(schema, self._live, self._files, self._dynamic, table=table)
         self._compactor = Compactor(schema, self._files, index_files)
+        self._append_compactor = AppendCompactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
 
     def upsert(self, frame: pl.DataFrame, committer: Committer) -> Snapshot | None:
@@ -101,7 +104,7 @@ class TableWrite:
         if snapshot is None:
             self.settle()
             return None
-        if self._schema.table_options.write_only or not written or not self._schema.primary_keys:
+        if self._schema.table_options.write_only or not written:
             return snapshot
         frames = {name: rows for part in written for name, rows in part.frames.items()}
         keys = [part.bucket.key for part in written]
@@ -114,7 +117,7 @@ class TableWrite:
     def _uncompacted(self, snapshot: Snapshot, cause: StorageEngineError) -> Snapshot:
         """A commit stands although its compaction failed; that is an error only where reads wait for the compaction."""
         what = f"table {self._table}: snapshot {snapshot.id} is committed, but its compaction failed ({cause})"
-        if self._schema.table_options.needs_lookup:
+        if self._needs_lookup:
             raise CommitUnfinished(
                 f"{what}; call settle(), or repeat the write with the same user and identifier"
             ) from cause
@@ -193,8 +196,6 @@ class TableWrite:
         A compaction that another one overtook is thrown away and tried again on the new state, unless the other one has
         taken the files of level 0 that this one is about (``awaited``). Raises CommitConflict if it is always overtaken.
         """
-        if not self._schema.primary_keys:
-            return None
         named = (committer or Committer()).named()
         for attempt in range(_COMPACTION_ATTEMPTS):
             time.sleep(attempt * _BACKOFF_S * random.random())  # noqa: S311 - jitter, not a secret
@@ -202,7 +203,7 @@ class TableWrite:
             buckets = self._live.buckets(latest, only=keys)
             if attempt and awaited is not None and not _at_level0(buckets) & awaited:
                 return None
-            messages = self._compactor.compact(list(buckets.values()), full=full, frames=frames)
+            messages = self._compacted(list(buckets.values()), full=full, frames=frames)
             if not messages:
                 return None
             try:
@@ -212,10 +213,22 @@ class TableWrite:
                 overtaken = conflict
         raise overtaken
 
+    def _compacted(
+        self, buckets: Sequence[Bucket], *, full: bool, frames: Mapping[str, pl.DataFrame] | None
+    ) -> list[CommitMessage]:
+        if self._schema.primary_keys:
+            return self._compactor.compact(buckets, full=full, frames=frames)
+        effort = Effort.FULL if full else Effort.DUE if frames is None else Effort.AFTER_WRITE
+        return self._append_compactor.compact(buckets, effort)
+
+    @property
+    def _needs_lookup(self) -> bool:
+        """Whether rows are read, or their changes seen, only once level 0 is compacted."""
+        return bool(self._schema.primary_keys) and self._schema.table_options.needs_lookup
+
     def settle(self) -> Snapshot | None:
         """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
-        options = self._schema.table_options
-        if not options.needs_lookup or options.write_only:
+        if not self._needs_lookup or self._schema.table_options.write_only:
             return None
         latest = self._store.snapshots.latest()
         entries = [entry for entry in self._live.entries(latest) if entry.file.level == 0]

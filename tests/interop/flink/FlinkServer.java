@@ -55,6 +55,7 @@ public final class FlinkServer {
             "write", this::write,
             "write core", this::writeCore,
             "compact core", this::compactCore,
+            "hide core", this::hideCore,
             "read", this::read,
             "changelog", this::changelog,
             "snapshots", this::snapshots);
@@ -166,6 +167,12 @@ public final class FlinkServer {
         PaimonCore core = session(request).core();
         boolean full = request.get("full").asBoolean();
         core.compact(request.get("table").asText(), full, options(request.get("options")));
+        return Map.of();
+    }
+
+    private Map<String, Object> hideCore(JsonNode request) throws Exception {
+        PaimonCore core = session(request).core();
+        core.hide(request.get("table").asText(), request.get("positions"), options(request.get("options")));
         return Map.of();
     }
 

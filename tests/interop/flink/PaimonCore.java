@@ -11,23 +11,38 @@ import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.utils.TypeConversions;
 import org.apache.flink.types.Row;
 import org.apache.flink.types.RowKind;
+import org.apache.paimon.Snapshot;
 import org.apache.paimon.catalog.Catalog;
 import org.apache.paimon.catalog.CatalogContext;
 import org.apache.paimon.catalog.CatalogFactory;
 import org.apache.paimon.catalog.Identifier;
 import org.apache.paimon.data.InternalRow;
+import org.apache.paimon.deletionvectors.BitmapDeletionVector;
+import org.apache.paimon.deletionvectors.DeletionVector;
+import org.apache.paimon.deletionvectors.append.BaseAppendDeleteFileMaintainer;
 import org.apache.paimon.disk.IOManager;
 import org.apache.paimon.flink.FlinkRowData;
 import org.apache.paimon.flink.FlinkRowWrapper;
 import org.apache.paimon.flink.LogicalTypeConversion;
+import org.apache.paimon.index.IndexFileHandler;
+import org.apache.paimon.index.IndexFileMeta;
+import org.apache.paimon.io.CompactIncrement;
+import org.apache.paimon.io.DataFileMeta;
+import org.apache.paimon.io.DataIncrement;
 import org.apache.paimon.manifest.BucketEntry;
+import org.apache.paimon.manifest.FileKind;
+import org.apache.paimon.manifest.IndexManifestEntry;
 import org.apache.paimon.options.Options;
 import org.apache.paimon.reader.RecordReaderIterator;
+import org.apache.paimon.table.BucketMode;
 import org.apache.paimon.table.FileStoreTable;
 import org.apache.paimon.table.Table;
 import org.apache.paimon.table.sink.BatchTableCommit;
 import org.apache.paimon.table.sink.BatchTableWrite;
 import org.apache.paimon.table.sink.BatchWriteBuilder;
+import org.apache.paimon.table.sink.CommitMessage;
+import org.apache.paimon.table.sink.CommitMessageImpl;
+import org.apache.paimon.table.source.DataSplit;
 import org.apache.paimon.table.source.ReadBuilder;
 import org.apache.paimon.table.source.Split;
 import org.apache.paimon.table.source.StreamTableScan;
@@ -119,6 +134,47 @@ final class PaimonCore {
                 write.compact(bucket.partition(), bucket.bucket(), full);
             }
         });
+    }
+
+    /** Deletes rows of an append table by deletion vectors: positions by name of data file, in one commit. */
+    void hide(String name, JsonNode positions, Map<String, String> options) throws Exception {
+        FileStoreTable table = (FileStoreTable) table(name, options);
+        IndexFileHandler indexes = table.store().newIndexFileHandler();
+        Snapshot snapshot = table.snapshotManager().latestSnapshot();
+        boolean bucketed = table.bucketMode() != BucketMode.BUCKET_UNAWARE;
+        Map<List<Object>, BaseAppendDeleteFileMaintainer> maintainers = new LinkedHashMap<>();
+        for (DataSplit split : table.newSnapshotReader().read().dataSplits()) {
+            BaseAppendDeleteFileMaintainer maintainer = maintainers.computeIfAbsent(
+                    List.of(split.partition(), split.bucket()),
+                    key -> bucketed
+                            ? BaseAppendDeleteFileMaintainer.forBucketedAppend(
+                                    indexes, snapshot, split.partition(), split.bucket())
+                            : BaseAppendDeleteFileMaintainer.forUnawareAppend(indexes, snapshot, split.partition()));
+            for (DataFileMeta file : split.dataFiles()) {
+                if (positions.has(file.fileName())) {
+                    DeletionVector vector = new BitmapDeletionVector();
+                    positions.get(file.fileName()).forEach(position -> vector.delete(position.asLong()));
+                    maintainer.notifyNewDeletionVector(file.fileName(), vector);
+                }
+            }
+        }
+        List<CommitMessage> messages = new ArrayList<>();
+        for (BaseAppendDeleteFileMaintainer maintainer : maintainers.values()) {
+            List<IndexFileMeta> added = new ArrayList<>();
+            List<IndexFileMeta> deleted = new ArrayList<>();
+            for (IndexManifestEntry entry : maintainer.persist()) {
+                (entry.kind() == FileKind.ADD ? added : deleted).add(entry.indexFile());
+            }
+            messages.add(new CommitMessageImpl(
+                    maintainer.getPartition(),
+                    maintainer.getBucket(),
+                    null,
+                    new DataIncrement(List.of(), List.of(), List.of(), added, deleted),
+                    CompactIncrement.emptyIncrement()));
+        }
+        try (BatchTableCommit commit = table.newBatchWriteBuilder().newCommit()) {
+            commit.commit(messages);
+        }
     }
 
     private interface Work {

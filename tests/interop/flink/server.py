@@ -213,6 +213,11 @@ class FlinkSession:
         """What `compact` does, by Paimon's core writer without a Flink job."""
         self._ask("compact core", {"table": table, "full": full, "options": dict(options or {})}, timeout_s)
 
+    def hide_core(self, table: str, positions: Mapping[str, Sequence[int]], *, timeout_s: float = TIMEOUT_S) -> None:
+        """Deletes rows of an append table by deletion vectors, as Spark does: positions by name of data file."""
+        named = {name: list(rows) for name, rows in positions.items()}
+        self._ask("hide core", {"table": table, "positions": named, "options": {}}, timeout_s)
+
     def compact(self, table: str, *, full: bool = True, timeout_s: float = TIMEOUT_S) -> None:
         """``CALL sys.compact``, with the strategy "full" or "minor"."""
         strategy = "full" if full else "minor"
