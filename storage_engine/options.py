@@ -285,7 +285,7 @@ def _directory_name_part(text: str) -> str:
     return text
 
 
-_COMPRESSIONS = (
+COMPRESSIONS = (
     "zstd",
     "snappy",
     "gzip",
@@ -318,7 +318,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "deletion-vectors.enabled": ("deletion_vectors", parse_bool),
     "deletion-vectors.bitmap64": ("deletion_vectors_bitmap64", parse_bool),
     "file.format": ("file_format", _one_of("parquet", "orc", "avro")),
-    "file.compression": ("file_compression", _one_of(*_COMPRESSIONS)),
+    "file.compression": ("file_compression", _one_of(*COMPRESSIONS)),
     "file.compression.zstd-level": ("zstd_level", _integer(1)),
     "data-file.thin-mode": ("thin_mode", parse_bool),
     "data-file.prefix": ("data_file_prefix", _file_name_part),
@@ -340,7 +340,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "full-compaction.delta-commits": ("full_compaction_delta_commits", _integer(1)),
     "manifest.compression": (
         "manifest_compression",
-        _one_of(*_COMPRESSIONS, "zstandard"),
+        _one_of(*COMPRESSIONS, "zstandard"),
     ),
     "manifest.target-file-size": ("manifest_target_file_size", _positive_size),
     "manifest.merge-min-count": ("manifest_merge_min_count", _integer(1)),

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import fastavro
 from fastavro.schema import SchemaParseException
@@ -53,6 +53,10 @@ _DECODE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+Block: TypeAlias = tuple[int, bytes]
+"""A number of records and their bytes, one after the other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvroSchema:
     """A schema as it stands in a file, and as records are read and written by it (without logical types)."""
@@ -68,31 +72,40 @@ class AvroSchema:
 
 def write_container(schema: AvroSchema, records: Iterable[Mapping[str, Any]], *, compression: str = "zstd") -> bytes:
     """A whole container file. Raises Unsupported for a compression that Avro does not have."""
+    return write_blocks(schema.text, _record_blocks(schema, records), compression=compression)
+
+
+def write_blocks(schema: str, blocks: Iterable[Block], *, compression: str = "zstd", zstd_level: int = 1) -> bytes:
+    """A whole container file of encoded records. Raises Unsupported for a compression that Avro does not have."""
     codec = codec_of(compression)
     sync = os.urandom(_SYNC_BYTES)
-    text = schema.text.encode()
-    metadata = {_SCHEMA: text, _CODEC: codec.encode(), _CHECKSUM: str(zlib.crc32(text)).encode()}
+    text = schema.encode()
     out = BytesIO()
-    out.write(_MAGIC)
-    out.write(_varint(len(metadata)))
-    for key, value in metadata.items():
-        out.write(_varint(len(key)) + key.encode() + _varint(len(value)) + value)
-    out.write(_varint(0) + sync)
+    out.write(
+        container_header({_SCHEMA: text, _CODEC: codec.encode(), _CHECKSUM: str(zlib.crc32(text)).encode()}, sync)
+    )
+    for count, content in blocks:
+        packed = PACK[codec](content, zstd_level)
+        out.write(varint(count) + varint(len(packed)) + packed + sync)
+    return out.getvalue()
+
+
+def container_header(metadata: Mapping[str, bytes], sync: bytes) -> bytes:
+    """What stands before the blocks of a container file."""
+    pairs = b"".join(varint(len(key)) + key.encode() + varint(len(value)) + value for key, value in metadata.items())
+    return _MAGIC + varint(len(metadata)) + pairs + varint(0) + sync
+
+
+def _record_blocks(schema: AvroSchema, records: Iterable[Mapping[str, Any]]) -> Iterator[Block]:
     block, count = BytesIO(), 0
     for record in records:
         fastavro.schemaless_writer(block, schema.parsed, record)
         count += 1
         if block.tell() >= _BLOCK_BYTES:
-            _write_block(out, block, count, codec, sync)
+            yield count, block.getvalue()
             block, count = BytesIO(), 0
     if count:
-        _write_block(out, block, count, codec, sync)
-    return out.getvalue()
-
-
-def _write_block(out: BytesIO, block: BytesIO, count: int, codec: str, sync: bytes) -> None:
-    packed = PACK[codec](block.getvalue())
-    out.write(_varint(count) + _varint(len(packed)) + packed + sync)
+        yield count, block.getvalue()
 
 
 def read_container(
@@ -142,26 +155,74 @@ class _Cursor:
         return self.position == len(self.data)
 
 
+def read_blocks(
+    data: bytes, *, path: str, max_bytes: int = MAX_UNPACKED_BYTES
+) -> tuple[Mapping[str, Any], Iterator[Block]]:
+    """The schema of a container file as its JSON, and its blocks of encoded records, unpacked one by one.
+
+    ``max_bytes`` bounds what they may unpack to in all. Raises CorruptFile, naming ``path``; so does the iterator.
+    """
+    try:
+        container = _Container.open(_Cursor(data))
+        document = json.loads(container.metadata[_SCHEMA])
+    except _DECODE_ERRORS as cause:
+        raise CorruptFile(f"{path}: not a readable Avro file: {cause!r}") from cause
+    except CorruptFile as cause:
+        raise CorruptFile(f"{path}: {cause}") from cause
+    return document, _named_blocks(container, path, max_bytes)
+
+
+def _named_blocks(container: _Container, path: str, max_bytes: int) -> Iterator[Block]:
+    try:
+        yield from container.blocks(max_bytes)
+    except CorruptFile as cause:
+        raise CorruptFile(f"{path}: {cause}") from cause
+    except _DECODE_ERRORS as cause:
+        raise CorruptFile(f"{path}: not a readable Avro file: {cause!r}") from cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Container:
+    """A file whose header was read and found right; the cursor stands before its blocks."""
+
+    cursor: _Cursor
+    metadata: Mapping[str, bytes]
+    schema: Any
+    codec: str
+    sync: bytes
+
+    @staticmethod
+    def open(cursor: _Cursor) -> _Container:
+        if cursor.take(len(_MAGIC)) != _MAGIC:
+            raise CorruptFile("it is not an Avro file")
+        metadata = _read_metadata(cursor)
+        sync = cursor.take(_SYNC_BYTES)
+        schema = _schema_of(metadata)
+        codec = metadata.get(_CODEC, b"null").decode("ascii")
+        if codec not in UNPACK:
+            raise CorruptFile(f"its codec {codec!r} is not known; known: {', '.join(UNPACK)}")
+        return _Container(cursor=cursor, metadata=metadata, schema=schema, codec=codec, sync=sync)
+
+    def blocks(self, max_bytes: int) -> Iterator[Block]:
+        cursor, unpacked_bytes = self.cursor, 0
+        while not cursor.at_end:
+            count, size = cursor.varint(), cursor.varint()
+            packed = cursor.take(size)
+            if cursor.take(_SYNC_BYTES) != self.sync:
+                raise CorruptFile(f"the sync marker before {cursor.position} is wrong")
+            content = UNPACK[self.codec](packed, max_bytes - unpacked_bytes)
+            unpacked_bytes += len(content)
+            if not 0 <= count <= len(content):
+                raise CorruptFile(f"a block of {len(content)} bytes says that it holds {count} records")
+            yield count, content
+
+
 def _read_container(cursor: _Cursor, like: AvroSchema | None, max_bytes: int) -> Iterator[dict[str, Any]]:
-    if cursor.take(len(_MAGIC)) != _MAGIC:
-        raise CorruptFile("it is not an Avro file")
-    metadata = _read_metadata(cursor)
-    sync = cursor.take(_SYNC_BYTES)
-    schema = _schema_of(metadata)
+    container = _Container.open(cursor)
     if like is not None:
-        _check_likeness(like.parsed, schema, "the record")
-    codec = metadata.get(_CODEC, b"null").decode("ascii")
-    if codec not in UNPACK:
-        raise CorruptFile(f"its codec {codec!r} is not known; known: {', '.join(UNPACK)}")
-    unpacked_bytes = 0
-    while not cursor.at_end:
-        count, size = cursor.varint(), cursor.varint()
-        packed = cursor.take(size)
-        if cursor.take(_SYNC_BYTES) != sync:
-            raise CorruptFile(f"the sync marker before {cursor.position} is wrong")
-        content = UNPACK[codec](packed, max_bytes - unpacked_bytes)
-        unpacked_bytes += len(content)
-        yield from _read_records(content, count, schema)
+        _check_likeness(like.parsed, container.schema, "the record")
+    for count, content in container.blocks(max_bytes):
+        yield from _read_records(content, count, container.schema)
 
 
 def _read_metadata(cursor: _Cursor) -> dict[str, bytes]:
@@ -297,8 +358,6 @@ def _kind(schema: Any) -> str:
 
 
 def _read_records(content: bytes, count: int, schema: Any) -> Iterator[dict[str, Any]]:
-    if not 0 <= count <= len(content):
-        raise CorruptFile(f"a block of {len(content)} bytes says that it holds {count} records")
     stream = BytesIO(content)
     for _ in range(count):
         record: Any = fastavro.schemaless_reader(stream, schema, None)
@@ -307,7 +366,8 @@ def _read_records(content: bytes, count: int, schema: Any) -> Iterator[dict[str,
         raise CorruptFile(f"a block's {count} records end at {stream.tell()} of its {len(content)} bytes")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as Avro's int and long: zigzag, seven bits a byte."""
     zigzag = value << 1 if value >= 0 else (-value << 1) - 1
     out = bytearray()
     while zigzag > 0x7F:

@@ -15,7 +15,6 @@ import zstandard
 
 from storage_engine.errors import CorruptFile, Unsupported
 
-_ZSTD_LEVEL = 1
 _CODEC_NAMES = {
     "zstd": "zstandard",
     "zstandard": "zstandard",
@@ -45,8 +44,8 @@ def _too_large(limit: int) -> CorruptFile:
     return CorruptFile(f"a block unpacks to more than the {limit} bytes that are left of the limit")
 
 
-def _pack_zstandard(content: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True).compress(content)
+def _pack_zstandard(content: bytes, level: int) -> bytes:
+    return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True).compress(content)
 
 
 def _unpack_zstandard(packed: bytes, limit: int) -> bytes:
@@ -73,12 +72,12 @@ def _unpack_deflate(packed: bytes, limit: int) -> bytes:
     return content
 
 
-def _pack_deflate(content: bytes) -> bytes:
+def _pack_deflate(content: bytes, _level: int) -> bytes:
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(content) + stream.flush()
 
 
-def _pack_snappy(content: bytes) -> bytes:
+def _pack_snappy(content: bytes, _level: int) -> bytes:
     packed = pa.compress(content, codec="snappy", asbytes=True)
     return bytes(packed) + struct.pack(">I", zlib.crc32(content))
 
@@ -99,17 +98,22 @@ def _unpack_snappy(packed: bytes, limit: int) -> bytes:
     return content
 
 
+def _pack_null(content: bytes, _level: int) -> bytes:
+    return content
+
+
 def _unpack_null(packed: bytes, limit: int) -> bytes:
     if len(packed) > limit:
         raise _too_large(limit)
     return packed
 
 
-PACK: Mapping[str, Callable[[bytes], bytes]] = {
+# By codec: content and zstandard's level to packed bytes; packed bytes and a limit to content.
+PACK: Mapping[str, Callable[[bytes, int], bytes]] = {
     "zstandard": _pack_zstandard,
     "deflate": _pack_deflate,
     "snappy": _pack_snappy,
-    "null": bytes,
+    "null": _pack_null,
 }
 UNPACK: Mapping[str, Callable[[bytes, int], bytes]] = {
     "zstandard": _unpack_zstandard,

@@ -11,8 +11,9 @@ from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.kernel.aggregators import ALIASES
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
+from storage_engine.spec.file_options import FileOptions
 from storage_engine.spec.schema import TableSchema
-from storage_engine.spec.types import NESTED_ROOTS
+from storage_engine.spec.types import NESTED_ROOTS, TypeRoot
 
 _AGGREGATE_SUFFIX = "aggregate-function"
 _FIELD_PREFIX = "fields."
@@ -68,6 +69,7 @@ def check_table_definition(schema: TableSchema) -> None:
     _check_field_options(schema)
     _check_read_options(schema)
     _check_columns_named(schema)
+    _check_files(schema)
     if schema.primary_keys:
         MergePlan.of(schema)
         _check_primary_key_table(schema)
@@ -133,6 +135,24 @@ def _check_columns_named(schema: TableSchema) -> None:
             raise InvalidOption(
                 f"option {key!r} names {name!r}, which is not a column; columns: {', '.join(schema.column_names)}"
             )
+
+
+def _check_files(schema: TableSchema) -> None:
+    """Options of data files, and columns that their formats cannot hold."""
+    options = FileOptions.of(schema.table_options)
+    if "avro" not in options.format.values:
+        return
+    for column in schema.fields:
+        for part in column.type.walk():
+            most = _AVRO_DIGITS.get(part.root)
+            if most is not None and (part.precision or 0) > most:
+                raise InvalidSchema(
+                    f"column {column.name!r}: Avro files hold no {part.sql}, {most} digits at most; set option 'file.format'"
+                    " to 'parquet'"
+                )
+
+
+_AVRO_DIGITS = {TypeRoot.TIME: 3, TypeRoot.TIMESTAMP: 6, TypeRoot.TIMESTAMP_LTZ: 6}
 
 
 def _check_primary_key_table(schema: TableSchema) -> None:

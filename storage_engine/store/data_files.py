@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
-from storage_engine.errors import CorruptFile, Unsupported
+from storage_engine.errors import CorruptFile
 from storage_engine.kernel.evolution import read_as
+from storage_engine.spec.file_options import FileOptions, StatsMode
 from storage_engine.spec.manifest import DataFileMeta, FileSource
 from storage_engine.spec.schema import (
     KEY_FIELD_ID_START,
@@ -44,11 +45,12 @@ _LAST_KIND = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRole:
-    """What a written file is for: its name's prefix, its level and what wrote it."""
+    """What a written file is for: its name's prefix, its level, what wrote it, and whether it is a changelog."""
 
     prefix: str
     level: int
     source: FileSource
+    changelog: bool = False
 
 
 class DataFiles:
@@ -64,6 +66,7 @@ class DataFiles:
         self._writer_id = writer_id or str(uuid.uuid4())
         self._numbers = itertools.count()  # buckets are written by several threads
         self._options = schema.table_options
+        self._file_options = FileOptions.of(schema.table_options)
         self._physical = physical_fields(schema)
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
 
@@ -80,7 +83,8 @@ class DataFiles:
 
     def changelog_role(self, level: int = 0) -> FileRole:
         """The role of a changelog file; its source is always APPEND in Paimon."""
-        return FileRole(prefix=self._options.changelog_file_prefix, level=level, source=FileSource.APPEND)
+        prefix = self._options.changelog_file_prefix
+        return FileRole(prefix=prefix, level=level, source=FileSource.APPEND, changelog=True)
 
     def read(
         self, file: DataFileMeta, directory: str, columns: Sequence[str], predicate: pl.Expr | None = None
@@ -129,7 +133,7 @@ class DataFiles:
         if is_local and (size := self._io.size(path)) != file.file_size:
             raise CorruptFile(f"{path}: has {size} bytes where its manifest says {file.file_size}")
         pushed = predicate if is_local else None
-        frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=schema.polars_schema)
+        frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=_dtypes(schema))
         if pushed is None and frame.height != file.row_count:
             raise CorruptFile(f"{path}: holds {frame.height} rows where its manifest says {file.row_count}")
         missing = [name for name in columns if name not in frame.columns]
@@ -153,28 +157,42 @@ class DataFiles:
 
     def _write_one(self, frame: pl.DataFrame, directory: str, role: FileRole) -> DataFileMeta:
         name = self.new_name(role)
-        size = self.format().write(self._io, self.target(directory, name), self.physical(frame))
-        return self.meta(FileContents.of(frame, self._schema), name, size, role)
+        size = self.format(role).write(self._io, self.target(directory, name, role), self.physical(frame))
+        return self.meta(self.contents(frame, role), name, size, role)
 
-    def format(self) -> FileFormat:
-        """The format of new files. Raises Unsupported."""
-        file_format = FORMATS.get(self._options.file_format)
-        if file_format is None:
-            raise Unsupported(f"option 'file.format' is {self._options.file_format!r}: cannot be written here")
-        return file_format
+    def format(self, role: FileRole) -> FileFormat:
+        """The format of new files."""
+        return FORMATS[self._extension(role)]
 
     def new_name(self, role: FileRole) -> str:
         """A name that no other file has."""
-        return f"{role.prefix}{self._writer_id}-{next(self._numbers)}.{self._options.file_format}"
+        return f"{role.prefix}{self._writer_id}-{next(self._numbers)}{self._suffix(role)}"
 
-    def target(self, directory: str, name: str) -> FrameFile:
+    def target(self, directory: str, name: str, role: FileRole) -> FrameFile:
         """A new file of a bucket's directory, as its format needs to know it."""
         return FrameFile(
             path=f"{directory}/{name}",
-            compression=self._options.file_compression,
+            compression=self._compression(role),
             zstd_level=self._options.zstd_level,
             arrow_schema=self._arrow_schema,
         )
+
+    def contents(self, frame: pl.DataFrame, role: FileRole) -> FileContents:
+        """What the manifest will say of these rows of a file. REQUIRES: it has rows."""
+        return FileContents.of(frame, self._schema, self._stats_modes(role))
+
+    def _extension(self, role: FileRole) -> str:
+        return self._file_options.format.at(role.level, changelog=role.changelog)
+
+    def _compression(self, role: FileRole) -> str:
+        return self._file_options.compression.at(role.level, changelog=role.changelog)
+
+    def _suffix(self, role: FileRole) -> str:
+        codec = _CODEC_SUFFIXES.get(self._compression(role)) if self._file_options.named_by_compression else None
+        return f".{codec}.{self._extension(role)}" if codec else f".{self._extension(role)}"
+
+    def _stats_modes(self, role: FileRole) -> Mapping[str, StatsMode]:
+        return self._file_options.stats_modes(self._schema.column_names, role.level, changelog=role.changelog)
 
     def physical(self, frame: pl.DataFrame) -> pl.DataFrame:
         """A key-value frame with the columns that a file has."""
@@ -189,9 +207,11 @@ class DataFiles:
             level=role.level,
             file_source=role.source,
             creation_time_millis=_local_wall_clock_millis(),
+            dense_stats=self._file_options.dense_stats,
         )
 
 
+_CODEC_SUFFIXES = {"zstd": "zst", "gzip": "gz", "snappy": "snappy", "lz4": "lz4", "deflate": "deflate"}
 _ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
 
 
@@ -205,6 +225,12 @@ def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:
     if not schema.primary_keys:
         return schema.fields
     return (*key_fields, _SEQUENCE_FIELD, _KIND_FIELD, *schema.fields)
+
+
+def _dtypes(schema: TableSchema) -> Mapping[str, pl.DataType]:
+    """What the columns of a file with this schema, thin or not, are in Polars."""
+    keys = {KEY_PREFIX + name: schema.polars_schema[name] for name in schema.trimmed_primary_keys}
+    return {SEQUENCE_NUMBER: pl.Int64(), VALUE_KIND: pl.Int8(), **keys, **schema.polars_schema}
 
 
 def _physical_column(name: str) -> pl.Expr:

@@ -5,46 +5,54 @@ Spec: "Data files / metadata" of Apache Paimon: first and last key, statistics, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from storage_engine.codec.binary_row import serialize_row
-from storage_engine.kernel.statistics import Stats, column_stats, joined_stats
+from storage_engine.kernel.statistics import KEY_TRUNCATE_LENGTH, Stats, column_stats, joined_stats
+from storage_engine.spec.file_options import StatsKind, StatsMode
 from storage_engine.spec.manifest import EMPTY_STATS, DataFileMeta, FileSource, SimpleStats
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, DataField
 
-_KEY_STATS_LENGTH, _VALUE_STATS_LENGTH = 128, 16
+Known = tuple[object, object, int | None]
+_UNKNOWN: Known = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContents:
-    """Some rows of a file, sorted by key. ``delete_rows``: how many of them take something back."""
+    """Some rows of a file, sorted by key.
+
+    ``value_columns``: those that ``value_stats`` speak of; ``delete_rows``: how many rows take something back.
+    """
 
     rows: int
     first_key: tuple[object, ...]
     last_key: tuple[object, ...]
     key_stats: Stats
+    value_columns: tuple[str, ...]
     value_stats: Stats
     min_sequence_number: int
     max_sequence_number: int
     delete_rows: int
 
     @staticmethod
-    def of(frame: pl.DataFrame, schema: TableSchema) -> FileContents:
-        """Look at a key-value frame. REQUIRES: it has rows."""
+    def of(frame: pl.DataFrame, schema: TableSchema, modes: Mapping[str, StatsMode]) -> FileContents:
+        """Look at a key-value frame; ``modes`` says by column what is kept of the values. REQUIRES: it has rows."""
         keys = schema.trimmed_primary_keys
         ends = frame.select(keys)
         numbers = frame[SEQUENCE_NUMBER].to_numpy()
         key_fields = [schema.by_name[key] for key in keys]
+        value_fields = _value_fields(schema, modes)
         return FileContents(
             rows=frame.height,
             first_key=ends.row(0) if keys else (),
             last_key=ends.row(-1) if keys else (),
-            key_stats=column_stats(frame, key_fields, truncate_length=_KEY_STATS_LENGTH),
-            value_stats=column_stats(frame, _value_fields(schema), truncate_length=_VALUE_STATS_LENGTH),
+            key_stats=column_stats(frame, key_fields, truncate_length=KEY_TRUNCATE_LENGTH),
+            value_columns=tuple(field.name for field in value_fields),
+            value_stats=_value_stats(frame, value_fields, modes),
             min_sequence_number=int(numbers.min()),
             max_sequence_number=int(numbers.max()),
             delete_rows=int((frame[VALUE_KIND].to_numpy() & 1).sum()),  # -U is 1, -D is 3
@@ -72,12 +80,15 @@ class FileContents:
         level: int,
         file_source: FileSource,
         creation_time_millis: int,
+        dense_stats: bool = True,
     ) -> DataFileMeta:
-        """The manifest's record of a file that holds these rows."""
+        """The manifest's record of a file that holds these rows.
+
+        Not ``dense_stats``: every column has its place in the statistics, empty where nothing is known.
+        """
         keys = schema.trimmed_primary_keys
         key_types = schema.types_of(keys)
-        value_fields = _value_fields(schema)
-        partial = len(value_fields) < len(schema.fields)
+        stats, stats_columns = self._of_values(schema, dense=dense_stats)
         return DataFileMeta(
             file_name=file_name,
             file_size=file_size,
@@ -85,8 +96,8 @@ class FileContents:
             min_key=serialize_row(key_types, self.first_key),
             max_key=serialize_row(key_types, self.last_key),
             key_stats=_serialized([schema.by_name[key] for key in keys], self.key_stats),
-            value_stats=_serialized(value_fields, self.value_stats),
-            value_stats_cols=tuple(field.name for field in value_fields) if partial else None,
+            value_stats=stats,
+            value_stats_cols=stats_columns,
             min_sequence_number=self.min_sequence_number,
             max_sequence_number=self.max_sequence_number,
             schema_id=schema.id,
@@ -96,12 +107,37 @@ class FileContents:
             file_source=file_source,
         )
 
+    def _of_values(self, schema: TableSchema, *, dense: bool) -> tuple[SimpleStats, tuple[str, ...] | None]:
+        partial = len(self.value_columns) < len(schema.fields)
+        if dense or not partial:
+            fields = [schema.by_name[name] for name in self.value_columns]
+            return _serialized(fields, self.value_stats), self.value_columns if partial else None
+        known = dict(zip(self.value_columns, zip(*self.value_stats, strict=True), strict=True))
+        mins, maxs, nulls = zip(*(known.get(field.name, _UNKNOWN) for field in schema.fields), strict=True)
+        return _serialized(schema.fields, (mins, maxs, nulls)), None
 
-def _value_fields(schema: TableSchema) -> list[DataField]:
-    return [field for field in schema.fields if field.type.root not in NESTED_ROOTS]
+
+def _value_fields(schema: TableSchema, modes: Mapping[str, StatsMode]) -> list[DataField]:
+    """Columns of which something is kept; never nested ones."""
+    flat = (field for field in schema.fields if field.type.root not in NESTED_ROOTS)
+    return [field for field in flat if modes[field.name].kind is not StatsKind.NONE]
 
 
-def _serialized(fields: Sequence[DataField], stats: Stats) -> SimpleStats:
+def _value_stats(frame: pl.DataFrame, fields: Sequence[DataField], modes: Mapping[str, StatsMode]) -> Stats:
+    known: dict[str, tuple[object, object, int]] = {}
+    for mode in dict.fromkeys(modes[field.name] for field in fields):
+        mine = [field for field in fields if modes[field.name] == mode]
+        mins, maxs, nulls = column_stats(frame, mine, truncate_length=mode.length)
+        ranged = mode.kind is StatsKind.RANGE
+        ends = zip(mins, maxs, nulls, strict=True) if ranged else ((None, None, count) for count in nulls)
+        known |= {field.name: known_of for field, known_of in zip(mine, ends, strict=True)}
+    found = [known[field.name] for field in fields]
+    return [low for low, _, _ in found], [high for _, high, _ in found], [nulls for _, _, nulls in found]
+
+
+def _serialized(
+    fields: Sequence[DataField], stats: tuple[Sequence[object], Sequence[object], Sequence[int | None]]
+) -> SimpleStats:
     if not fields:
         return EMPTY_STATS
     mins, maxs, nulls = stats

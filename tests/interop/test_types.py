@@ -10,7 +10,6 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from storage_engine.errors import Unsupported
 from tests.interop.both import Both, Shared
 from tests.interop.flink.canonical import canon
 from tests.interop.workload import Column, ddl
@@ -107,6 +106,11 @@ VALUES = KEYABLE | {
             {"n": 2, "deep": {"at": None, "names": None}},
         ],
     ),
+    "maps": Column(
+        sql="ARRAY<MAP<INT, ARRAY<DATE>>>",
+        dtype=pl.List(pl.List(pl.Struct({"key": pl.Int32(), "value": pl.List(pl.Date())}))),
+        values=[[], [[{"key": 1, "value": [DAY, None]}], None, [], [{"key": -1, "value": None}]]],
+    ),
     "recs": Column(
         sql="ARRAY<ROW<n INT, t STRING>>",
         dtype=pl.List(pl.Struct({"n": pl.Int32(), "t": pl.String()})),
@@ -150,13 +154,15 @@ def agree(shared: Shared, frame: pl.DataFrame) -> None:
 
 
 @pytest.mark.feature("Types and files", "every type as a value, {format_}")
-@pytest.mark.parametrize("format_", ["parquet", "orc"])
+@pytest.mark.parametrize("format_", ["parquet", "orc", "avro"])
 @pytest.mark.parametrize("writer", ENGINES)
 def test_every_type_as_a_value(both: Both, writer: str, format_: str) -> None:
     other = ENGINES[1 - ENGINES.index(writer)]
     columns = VALUES
     if format_ == "orc":
-        columns = {name: as_orc_holds_it(column) for name, column in VALUES.items() if "ROW<" not in column.sql}
+        columns = {name: as_orc_holds_it(column) for name, column in VALUES.items()}
+    if format_ == "avro":
+        columns = {name: column for name, column in VALUES.items() if "(9)" not in column.sql}
     shared, frame = numbered(both, columns, {"bucket": "2", "file.format": format_})
     shared.write(frame[:25], by=writer)
     agree(shared, frame[:25])
@@ -170,15 +176,52 @@ def test_every_type_as_a_value(both: Both, writer: str, format_: str) -> None:
     agree(shared, backwards)
 
 
-@pytest.mark.difference("ORC files: columns with a ROW are read, but not written (`Unsupported`).")
-def test_rows_in_orc_are_read_and_their_writing_refused(both: Both) -> None:
-    columns = {name: column for name, column in VALUES.items() if "ROW<" in column.sql}
-    shared, frame = numbered(both, columns, {"bucket": "2", "file.format": "orc"})
-    shared.write(frame, by="paimon")
+@pytest.mark.feature("Types and files", "{format_} with {codec}")
+@pytest.mark.parametrize(
+    ("format_", "codec"),
+    [
+        *(("parquet", codec) for codec in ("zstd", "snappy", "gzip", "lz4", "uncompressed")),
+        *(("orc", codec) for codec in ("zstd", "snappy", "zlib", "lz4", "none")),
+        *(("avro", codec) for codec in ("zstd", "snappy", "deflate", "null")),
+    ],
+)
+def test_every_compression(both: Both, format_: str, codec: str) -> None:
+    columns = {name: VALUES[name] for name in ("i32", "text", "d19", "ts6", "ints", "rec")}
+    if format_ == "orc":
+        columns = {name: as_orc_holds_it(column) for name, column in columns.items()}
+    options = {"bucket": "1", "file.format": format_, "file.compression": codec}
+    shared, frame = numbered(both, columns, options)
+    shared.write(frame[:25], by="ours")
+    shared.write(frame[20:], by="paimon")
     agree(shared, frame)
-    with pytest.raises(Unsupported, match="column 'rec': columns with a ROW cannot be written to ORC"):
-        shared.write(frame, by="ours")
+
+
+@pytest.mark.feature("Types and files", "formats and compressions that differ by level and for the changelog")
+def test_files_that_differ_by_level(both: Both) -> None:
+    options = {
+        "bucket": "1",
+        "file.format.per.level": "0:avro,5:orc",
+        "file.compression.per.level": "0:snappy",
+        "changelog-producer": "input",
+        "changelog-file.format": "parquet",
+        "changelog-file.compression": "gzip",
+        "metadata.stats-mode.per.level": "0:none",
+        "fields.text.stats-mode": "counts",
+    }
+    columns = {name: VALUES[name] for name in ("i32", "text", "d19", "ts3")}
+    columns = {name: as_orc_holds_it(column) for name, column in columns.items()}
+    shared, frame = numbered(both, columns, options)
+    for step, writer in enumerate((*ENGINES, *ENGINES)):
+        shared.write(frame[step * 5 : step * 5 + 20], by=writer)
+        agree(shared, frame[: step * 5 + 20])
+        shared.new_changes()
+    shared.compact(by="paimon")
+    agree(shared, frame[:35])
+    shared.write(frame[30:], by="ours")
+    shared.compact(by="ours")
     agree(shared, frame)
+    found = both.flink.rows("SELECT id FROM db.t WHERE i32 = 42")
+    assert found == canon(frame.filter(pl.col("i32") == 42).select("id"))
 
 
 @pytest.mark.feature("Types and files", "{id} as a key")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from storage_engine.errors import Unsupported
+from storage_engine.store.formats.avro import AvroFormat
 from storage_engine.store.formats.base import FileFormat, FrameFile
 from storage_engine.store.formats.orc import OrcFormat
 from storage_engine.store.formats.parquet import ParquetFormat
 
 __all__ = ["FORMATS", "FileFormat", "FrameFile", "format_of"]
 
-FORMATS: dict[str, FileFormat] = {"parquet": ParquetFormat(), "orc": OrcFormat()}
+FORMATS: dict[str, FileFormat] = {"parquet": ParquetFormat(), "orc": OrcFormat(), "avro": AvroFormat()}
 
 
 def format_of(file_name: str) -> FileFormat:

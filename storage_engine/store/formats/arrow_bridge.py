@@ -10,33 +10,41 @@ import pyarrow.compute as pc
 def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """The frame as an Arrow table of exactly ``schema`` (names, types, field metadata)."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    columns = [_physical(column, field.type) for column, field in zip(table.columns, schema, strict=True)]
+    columns = [
+        pa.chunked_array([_physical(chunk, field.type) for chunk in column.chunks], field.type)
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _physical(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    if column.type == target:
-        return column
+def _physical(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if array.type == target:
+        return array
     if pa.types.is_time32(target):
-        floored = pc.cast(column, pa.int64())
+        floored = pc.cast(array, pa.int64())
         return pc.cast(pc.cast(pc.divide(floored, _NANOS_PER_MILLI), pa.int32()), target)
+    nulls = pc.is_null(array) if array.null_count else None
     if pa.types.is_map(target):
-        return pa.chunked_array([_as_map(chunk, target) for chunk in column.chunks], target)
-    return pc.cast(column, target)
+        entries = array.flatten()
+        keys = _physical(pc.struct_field(entries, 0), target.key_type)
+        items = _physical(pc.struct_field(entries, 1), target.item_type)
+        return pa.MapArray.from_arrays(_offsets(array), keys, items, type=target, mask=nulls)
+    if pa.types.is_list(target):
+        elements = _physical(array.flatten(), target.value_type)
+        return pa.ListArray.from_arrays(_offsets(array), elements, type=target, mask=nulls)
+    if pa.types.is_struct(target):
+        parts = [_physical(pc.struct_field(array, at), field.type) for at, field in enumerate(target)]
+        return pa.StructArray.from_arrays(parts, fields=list(target), mask=nulls)
+    return pc.cast(array, target)
 
 
 _NANOS_PER_MILLI = 1_000_000
 
 
-def _as_map(chunk: pa.Array, target: pa.MapType) -> pa.Array:
-    """A list of key/value structs as an Arrow map; polars keeps maps as such lists."""
-    entries = chunk.flatten()
-    keys = pc.cast(pc.struct_field(entries, 0), target.key_type)
-    items = pc.cast(pc.struct_field(entries, 1), target.item_type)
-    lengths = pc.fill_null(pc.list_value_length(chunk), 0)
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())])
-    nulls = pc.is_null(chunk) if chunk.null_count else None
-    return pa.MapArray.from_arrays(offsets, keys, items, type=target, mask=nulls)
+def _offsets(array: pa.Array) -> pa.Array:
+    """Where the elements of each list begin once the lists are flattened."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    return pa.concat_arrays([pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())])
 
 
 def from_arrow(table: pa.Table) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 import pyarrow as pa
@@ -28,13 +29,13 @@ class OrcFormat:
 
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write one file; returns its size in bytes. Raises Unsupported for what would not be read again as it is."""
-        _check_rows(target.arrow_schema)
         _check_timestamps(frame)
         compression = _COMPRESSION.get(target.compression, target.compression)
         table = to_arrow(frame, target.arrow_schema)
         stored = pa.schema([field.with_type(_without_time(field.type)) for field in table.schema])
+        whole = pa.Table.from_arrays([_unsliced(column) for column in table.cast(stored).columns], schema=stored)
         with io.open_output(target.path) as sink:
-            orc.write_table(table.cast(stored), sink, compression=compression)
+            orc.write_table(whole, sink, compression=compression)
         return io.size(target.path)
 
     def read(
@@ -62,13 +63,9 @@ class OrcFormat:
         return frame if predicate is None else frame.filter(predicate)
 
 
-def _check_rows(schema: pa.Schema) -> None:
-    """Structs with nulls in them are garbled by pyarrow's writer."""
-    for field in schema:
-        if _holds_struct(field.type):
-            raise Unsupported(
-                f"column {field.name!r}: columns with a ROW cannot be written to ORC; set option 'file.format' to 'parquet'"
-            )
+def _unsliced(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in memory of its own: pyarrow's writer takes the fields of a sliced struct from its beginning."""
+    return column.take(pa.array(np.arange(len(column)))) if _holds_struct(column.type) else column
 
 
 def _holds_struct(stored: pa.DataType) -> bool:

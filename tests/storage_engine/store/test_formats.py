@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 
 import polars as pl
 import pytest
 
 from storage_engine import Catalog, Table
-from storage_engine.errors import FileMissing, InvalidOption, Unsupported
+from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.errors import FileMissing, InvalidOption, InvalidSchema, Unsupported
 from storage_engine.options import TableOptions
+from storage_engine.store.live_files import LiveFiles
 
 FAR = [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_000), None]
 PARTS = dt.datetime(1969, 12, 31, 23, 59, 59, 999_999)
@@ -73,8 +76,6 @@ def test_orc_keeps_time_at_any_depth() -> None:
     [
         ("TIMESTAMP(3)", dt.datetime(1600, 1, 1), "timestamps of the years 1678 to 2261"),
         ("TIMESTAMP(6)", PARTS, "whole milliseconds before 1970"),
-        ("ROW<n INT>", {"n": 1}, "columns with a ROW"),
-        ("MAP<STRING, ARRAY<ROW<n INT>>>", [], "columns with a ROW"),
     ],
 )
 def test_orc_refuses_what_it_would_garble(sql: str, value: object, reason: str) -> None:
@@ -83,6 +84,143 @@ def test_orc_refuses_what_it_would_garble(sql: str, value: object, reason: str) 
     frame = pl.DataFrame({"id": pl.Series([1], dtype=pl.Int32), "v": pl.Series([value], dtype=dtype)})
     with pytest.raises(Unsupported, match=f"column 'v'.*{reason}"):
         table.write(frame)
+    assert table.latest_snapshot() is None
+
+
+NESTED = {
+    "row": "ROW<n INT, t STRING>",
+    "rows": "ARRAY<ROW<n INT, day DATE>>",
+    "maps": "ARRAY<MAP<STRING, BIGINT>>",
+    "by_number": "MAP<INT, ROW<at TIMESTAMP(3)>>",
+    "in_row": "ROW<m MAP<STRING, ARRAY<DECIMAL(20, 3)>>, c TIME(3)>",
+}
+
+
+def nested_frame(table: Table) -> pl.DataFrame:
+    """Rows whose nested values are null, empty and full at every depth."""
+    at, day = dt.datetime(2024, 2, 29, 12), dt.date(1969, 12, 31)
+    values = {
+        "row": [{"n": 1, "t": None}, None, {"n": None, "t": "x"}, {"n": 7, "t": ""}],
+        "rows": [[], [{"n": 1, "day": day}, None, {"n": None, "day": None}], None, [{"n": 3, "day": day}]],
+        "maps": [None, [[{"key": "a", "value": 1}], None, []], [], [[{"key": "", "value": None}]]],
+        "by_number": [
+            [{"key": 5, "value": {"at": at}}, {"key": -6, "value": None}],
+            None,
+            [],
+            [{"key": 0, "value": {"at": None}}],
+        ],
+        "in_row": [
+            {"m": [{"key": "k", "value": [Decimal("1.500"), None]}], "c": None},
+            {"m": None, "c": dt.time(23, 59, 59, 1_000)},
+            None,
+            {"m": [{"key": "z", "value": None}], "c": dt.time(0)},
+        ],
+    }
+    columns = {"id": [1, 2, 3, 4], **values}
+    return pl.DataFrame(
+        {name: pl.Series(name, columns[name], dtype) for name, dtype in table.schema.polars_schema.items()}
+    )
+
+
+@pytest.mark.parametrize("format_", ["parquet", "orc", "avro"])
+def test_nested_values_at_every_depth(format_: str) -> None:
+    table = a_table(f"memory://{uuid.uuid4()}", NESTED, file_format=format_)
+    frame = nested_frame(table)
+    table.write(frame[1:])
+    assert table.files()["file_path"].str.ends_with(f".{format_}").all()
+    assert table.scan().collect().sort("id").equals(frame[1:])
+    table.write(frame[:2])
+    table.compact(full=True)
+    assert table.scan().collect().sort("id").equals(frame)
+
+
+def test_files_differ_by_level_and_changelog() -> None:
+    options = {
+        "file.format.per.level": "0:avro,5:orc",
+        "file.compression.per.level": "0:snappy",
+        "changelog-producer": "input",
+        "changelog-file.format": "avro",
+        "changelog-file.compression": "deflate",
+        "file.suffix.include.compression": "true",
+    }
+    catalog = Catalog(f"memory://{uuid.uuid4()}")
+    catalog.create_database("db")
+    catalog.create_table("db.t", {"id": "INT", "n": "INT"}, primary_key=["id"], options={"bucket": "1", **options})
+    table = catalog.table("db.t")
+    frame = pl.DataFrame({"id": [1, 2], "n": [None, 2]}, schema={"id": pl.Int32, "n": pl.Int32})
+    table.write(frame)
+    assert [path.rpartition("-")[2].split(".", 1)[1] for path in table.files()["file_path"]] == ["snappy.avro"]
+    assert table.changes(0).drop("_row_kind").collect().equals(frame)
+    names = table.store.io.list_names(table.files()["file_path"][0].rpartition("/")[0])
+    assert [name.split(".", 1)[1] for name in names if name.startswith("changelog-")] == ["deflate.avro"]
+    table.write(frame)
+    table.compact(full=True)  # of two files one is made; a single one would be moved up as it is
+    assert [path.rpartition("-")[2].split(".", 1)[1] for path in table.files()["file_path"]] == ["zst.orc"]
+    assert table.scan().collect().sort("id").equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("file.format.per.level", "0:csv"),
+        ("file.format.per.level", "avro"),
+        ("file.compression.per.level", "x:zstd"),
+        ("metadata.stats-mode", "truncate(0)"),
+        ("changelog-file.stats-mode", "some"),
+        ("fields.n.stats-mode", "truncate(x)"),
+    ],
+)
+def test_a_bad_setting_of_files_is_refused(option: str, value: str) -> None:
+    catalog = Catalog(f"memory://{uuid.uuid4()}")
+    catalog.create_database("db")
+    with pytest.raises(InvalidOption, match=f"option '{option}'"):
+        catalog.create_table(
+            "db.t", {"id": "INT", "n": "INT"}, primary_key=["id"], options={"bucket": "1", option: value}
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "columns", "known"),
+    [
+        ({"metadata.stats-mode": "none"}, (), {}),
+        ({"metadata.stats-mode": "counts"}, ("id", "s"), {"id": (None, None, 0), "s": (None, None, 1)}),
+        ({"metadata.stats-mode": "full"}, ("id", "s"), {"id": (1, 3, 0), "s": ("a" * 20, "b" * 20, 1)}),
+        (
+            {"metadata.stats-mode.per.level": "0:none", "fields.s.stats-mode": "truncate(2)"},
+            ("s",),
+            {"s": ("aa", "bc", 1)},
+        ),
+        ({"metadata.stats-keep-first-n-columns": "1"}, ("id",), {"id": (1, 3, 0)}),
+        ({"metadata.stats-keep-first-n-columns": "1", "metadata.stats-dense-store": "false"}, None, {"id": (1, 3, 0)}),
+    ],
+)
+def test_statistics_are_kept_as_the_options_say(options, columns, known) -> None:
+    catalog = Catalog(f"memory://{uuid.uuid4()}")
+    catalog.create_database("db")
+    types = {"id": "INT", "s": "STRING", "l": "ARRAY<INT>"}
+    catalog.create_table("db.t", types, primary_key=["id"], options={"bucket": "1", **options})
+    table = catalog.table("db.t")
+    frame = pl.DataFrame({"id": [1, 2, 3], "s": ["a" * 20, None, "b" * 20], "l": [[1], None, []]})
+    table.write(frame.cast(dict(table.schema.polars_schema)))
+    live = LiveFiles(table.store, table.schema)
+    (entry,) = live.entries(table.latest_snapshot())
+    stats, names = entry.file.value_stats, entry.file.value_stats_cols
+    assert names == columns
+    names = table.schema.column_names if names is None else names
+    types = [table.schema.by_name[name].type.with_nullable(True) for name in names]
+    lows, highs = deserialize_row(types, stats.min_values), deserialize_row(types, stats.max_values)
+    found = dict(zip(names, zip(lows, highs, stats.null_counts, strict=True), strict=True))
+    assert {name: of for name, of in found.items() if of != (None, None, None)} == known
+    assert table.scan().filter(pl.col("s") == "b" * 20).collect()["id"].to_list() == [3]
+    assert table.scan().filter(pl.col("s") == "c").collect().is_empty()
+
+
+def test_avro_refuses_what_it_does_not_hold() -> None:
+    with pytest.raises(InvalidSchema, match=r"column 'v': Avro files hold no TIMESTAMP\(9\), 6 digits at most"):
+        a_table(f"memory://{uuid.uuid4()}", {"v": "ARRAY<TIMESTAMP(9)>"}, file_format="avro")
+    table = a_table(f"memory://{uuid.uuid4()}", {"a b": "INT"}, file_format="avro")
+    with pytest.raises(Unsupported, match="column 'a b': an Avro field is named by"):
+        table.write(pl.DataFrame({"id": [1], "a b": [1]}, schema={"id": pl.Int32, "a b": pl.Int32}))
     assert table.latest_snapshot() is None
 
 
