@@ -3,8 +3,10 @@
 | environment variable | default | |
 |---|---|---|
 | ``LAKEHOUSE_WAREHOUSE`` | ``./warehouse`` | URL of the warehouse |
-| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files`` or ``mariadb`` |
+| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files``, ``kafka`` or ``mariadb`` |
 | ``LAKEHOUSE_LANDING`` | ``./landing`` | folder in which change files land |
+| ``LAKEHOUSE_KAFKA_SERVERS``, ``_FORMAT``, ``_PREFIX``, ``_START``, ``_REGISTRY`` | | the cluster, if changes come from it |
+| ``LAKEHOUSE_KAFKA_SECURITY``, ``_MECHANISM``, ``_USER``, ``_PASSWORD`` | | how it is reached |
 | ``LAKEHOUSE_MARIADB_HOST``, ``_PORT``, ``_USER``, ``_DATABASE`` | | the server, if changes come from it |
 | ``LAKEHOUSE_MARIADB_PASSWORD`` | | its password |
 | ``LAKEHOUSE_START_DATE`` | ``2024-01-01`` | first day with a partition |
@@ -13,12 +15,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import dagster as dg
 
-from lakehouse_assets.resources import ChangesResource, LakehouseResource, LandingResource, MariaDbResource
+from lakehouse_assets.resources import (
+    ChangesResource,
+    KafkaResource,
+    LakehouseResource,
+    LandingResource,
+    MariaDbResource,
+)
 from lakehouse_assets.sprint.assets import SPRINT, SprintLakehouse
+from storage_engine.errors import InvalidInput
 
 
 def build_definitions(lakehouse: LakehouseResource, changes: ChangesResource) -> dg.Definitions:
@@ -26,15 +36,48 @@ def build_definitions(lakehouse: LakehouseResource, changes: ChangesResource) ->
     return SPRINT.definitions(lakehouse, changes)
 
 
-def _changes(environment: Mapping[str, str]) -> ChangesResource:
-    if environment.get("LAKEHOUSE_SOURCE", "files") == "mariadb":
-        return MariaDbResource(
-            host=environment.get("LAKEHOUSE_MARIADB_HOST", "127.0.0.1"),
-            port=environment.get("LAKEHOUSE_MARIADB_PORT", "3306"),
-            user=environment.get("LAKEHOUSE_MARIADB_USER", "reader"),
-            database=environment.get("LAKEHOUSE_MARIADB_DATABASE", "sales"),
-        )
+def _kafka(environment: Mapping[str, str]) -> ChangesResource:
+    user = environment.get("LAKEHOUSE_KAFKA_USER", "")
+    login = {"sasl.username": user, "sasl.mechanism": environment.get("LAKEHOUSE_KAFKA_MECHANISM", "PLAIN")}
+    return KafkaResource(
+        servers=environment.get("LAKEHOUSE_KAFKA_SERVERS", "127.0.0.1:9092"),
+        format=environment.get("LAKEHOUSE_KAFKA_FORMAT", "debezium-json"),
+        prefix=environment.get("LAKEHOUSE_KAFKA_PREFIX", ""),
+        start=environment.get("LAKEHOUSE_KAFKA_START", "earliest"),
+        registry=environment.get("LAKEHOUSE_KAFKA_REGISTRY", ""),
+        settings={
+            "security.protocol": environment.get("LAKEHOUSE_KAFKA_SECURITY", "PLAINTEXT"),
+            **(login if user else {}),
+        },
+        secret_settings={"sasl.password": "LAKEHOUSE_KAFKA_PASSWORD"} if user else {},
+    )
+
+
+def _landing(environment: Mapping[str, str]) -> ChangesResource:
     return LandingResource(folder=environment.get("LAKEHOUSE_LANDING", "./landing"))
+
+
+def _mariadb(environment: Mapping[str, str]) -> ChangesResource:
+    return MariaDbResource(
+        host=environment.get("LAKEHOUSE_MARIADB_HOST", "127.0.0.1"),
+        port=environment.get("LAKEHOUSE_MARIADB_PORT", "3306"),
+        user=environment.get("LAKEHOUSE_MARIADB_USER", "reader"),
+        database=environment.get("LAKEHOUSE_MARIADB_DATABASE", "sales"),
+    )
+
+
+SOURCES: Final[Mapping[str, Callable[[Mapping[str, str]], ChangesResource]]] = {
+    "files": _landing,
+    "kafka": _kafka,
+    "mariadb": _mariadb,
+}
+
+
+def _changes(environment: Mapping[str, str]) -> ChangesResource:
+    chosen = environment.get("LAKEHOUSE_SOURCE", "files")
+    if chosen not in SOURCES:
+        raise InvalidInput(f"LAKEHOUSE_SOURCE is {chosen!r}; known: {', '.join(SOURCES)}")
+    return SOURCES[chosen](environment)
 
 
 defs = build_definitions(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
 import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.ingest import Ingester, Ingestion
 from lakehouse_assets.sources.change_source import ChangeSource
+from lakehouse_assets.sources.kafka.avro_values import AvroFormat
+from lakehouse_assets.sources.kafka.changes import JsonFormat, KafkaChanges, Start
+from lakehouse_assets.sources.kafka.connection import KafkaConnection, SchemaRegistry
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
 from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
@@ -19,6 +24,8 @@ from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput
+
+KAFKA_FORMATS: Final = ("json", "debezium-json", "avro", "debezium-avro")
 
 _lock: Final = threading.Lock()
 _catalogs: Final[dict[tuple[str, str, tuple[tuple[str, str], ...]], Catalog]] = {}
@@ -91,6 +98,57 @@ class LandingResource(ChangesResource):
     def source(self) -> ChangeSource:
         """The folder as a source."""
         return LandingSource(self.folder)
+
+
+class KafkaResource(ChangesResource):
+    """A Kafka cluster whose topics are tables."""
+
+    servers: str = Field(default="127.0.0.1:9092", description="host:port, several separated by commas")
+    format: str = Field(default="debezium-json", description=f"One of {', '.join(KAFKA_FORMATS)}")
+    prefix: str = Field(default="", description="What topics' names have before the tables' names")
+    start: str = Field(default="earliest", description="Where new tables begin: earliest, latest, or an ISO time (UTC)")
+    settings: dict[str, str] = Field(default={}, description="librdkafka properties that are no secrets")
+    secret_settings: dict[str, str] = Field(
+        default={}, description="librdkafka properties: property → environment variable that holds its value"
+    )
+    registry: str = Field(default="", description="URL of a schema registry, for Avro")
+    registry_user: str = ""
+    registry_password_variable: str = Field(default="", description="Environment variable of the registry's password")
+    avro_schemas: dict[str, str] = Field(
+        default={}, description="Without a registry: table of the source → its Avro schema as JSON"
+    )
+
+    def source(self) -> ChangeSource:
+        """The cluster as a source. Raises InvalidInput if a variable is not set, or a field has no such value."""
+        if self.format not in KAFKA_FORMATS:
+            raise InvalidInput(f"Kafka format {self.format!r} is unknown; known: {', '.join(KAFKA_FORMATS)}")
+        connection = KafkaConnection(
+            servers=self.servers, settings=self.settings, secrets=_values_of(self.secret_settings)
+        )
+        chosen = self._avro() if self.format.endswith("avro") else cast("JsonFormat", self.format)
+        return KafkaChanges(connection, format=chosen, prefix=self.prefix, start=_start(self.start))
+
+    def _avro(self) -> AvroFormat:
+        registry = None
+        if self.registry:
+            variable = self.registry_password_variable
+            password = _values_of({"password": variable})["password"] if variable else None
+            registry = SchemaRegistry(url=self.registry, user=self.registry_user or None, password=password)
+        return AvroFormat(
+            registry=registry,
+            schemas={topic: json.loads(schema) for topic, schema in self.avro_schemas.items()},
+            envelope=self.format.startswith("debezium"),
+        )
+
+
+def _start(text: str) -> Start:
+    if text in ("earliest", "latest"):
+        return cast("Start", text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"start {text!r} is neither earliest, latest nor an ISO time") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class MariaDbResource(ChangesResource):

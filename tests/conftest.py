@@ -12,9 +12,9 @@ settings.load_profile("house")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module that starts a MariaDB server on one worker, so that it starts once."""
+    """Keeps the tests of a module that starts a server on one worker, so that it starts once."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
-        if item.get_closest_marker("mariadb"):
+        if any(item.get_closest_marker(server) for server in ("kafka", "mariadb", "postgres")):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))

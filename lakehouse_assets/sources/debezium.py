@@ -40,7 +40,7 @@ TIME_MS_MAX: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 SHOWN_CHARACTERS: Final = 50
 
-_SPACE = r"[ \t\r]*"
+SPACE: Final = r"[ \t\r]*"
 _LOW_SURROGATE = r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _CODE_UNIT = (
     r"u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
@@ -48,22 +48,23 @@ _CODE_UNIT = (
 )
 _STRING = rf'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_CODE_UNIT}))*"'
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-_SCALAR = rf"(?:{_STRING}|{_NUMBER}|true|false|null)"
+SCALAR: Final = rf"(?:{_STRING}|{_NUMBER}|true|false|null)"
 
 
 def _object(value: str) -> str:
     """The grammar of an object whose values are of a grammar."""
-    member = rf"{_STRING}{_SPACE}:{_SPACE}{value}{_SPACE}"
-    return rf"\{{{_SPACE}(?:{member}(?:,{_SPACE}{member})*)?\}}"
+    member = rf"{_STRING}{SPACE}:{SPACE}{value}{SPACE}"
+    return rf"\{{{SPACE}(?:{member}(?:,{SPACE}{member})*)?\}}"
 
 
-_ROW = _object(_SCALAR)
-_EVENT = rf"^{_SPACE}{_object(f'(?:{_SCALAR}|{_ROW})')}{_SPACE}$"
+FLAT_OBJECT: Final = _object(SCALAR)
+ENVELOPE: Final = _object(f"(?:{SCALAR}|{FLAT_OBJECT})")
+_EVENT = rf"^{SPACE}{ENVELOPE}{SPACE}$"
 
 # In a line that the grammar accepts, these find what they look for without checking it again.
 _ANY_STRING = r'"(?:[^"\\]|\\.)*"'
 _ANY_ROW = rf'\{{(?:[^"{{}}]|{_ANY_STRING})*\}}'
-_ANY_VALUE = rf"({_ANY_STRING}|[^,{{}}\s]+)"
+ANY_VALUE: Final = rf"({_ANY_STRING}|[^,{{}}\s]+)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,15 +166,15 @@ def _envelopes(events: pl.DataFrame) -> pl.DataFrame:
     """Adds ``op``, ``_row`` (the text of the side that counts, null if it is no object) and ``_time``."""
     raw = pl.col(RAW)
     head = raw.str.replace_all(_ANY_ROW, "#")
-    source = raw.str.extract(rf'"source"{_SPACE}:{_SPACE}({_ANY_ROW})')
+    source = raw.str.extract(rf'"source"{SPACE}:{SPACE}({_ANY_ROW})')
     with_op = events.with_columns(
-        head.str.extract(rf'"op"{_SPACE}:{_SPACE}"([^"]*)"').alias(OP),
-        source.str.extract(rf'"ts_ms"{_SPACE}:{_SPACE}{_ANY_VALUE}').alias("_time_text"),
-        raw.str.extract(rf'"after"{_SPACE}:{_SPACE}({_ANY_ROW})').alias("_row"),
+        head.str.extract(rf'"op"{SPACE}:{SPACE}"([^"]*)"').alias(OP),
+        source.str.extract(rf'"ts_ms"{SPACE}:{SPACE}{ANY_VALUE}').alias("_time_text"),
+        raw.str.extract(rf'"after"{SPACE}:{SPACE}({_ANY_ROW})').alias("_row"),
     )
     deleted = pl.col(OP) == DELETE_OP
     before = with_op.filter(deleted).select(
-        "source_file", LINE, raw.str.extract(rf'"before"{_SPACE}:{_SPACE}({_ANY_ROW})').alias("_before")
+        "source_file", LINE, raw.str.extract(rf'"before"{SPACE}:{SPACE}({_ANY_ROW})').alias("_before")
     )
     time = _RULES[pl.Datetime("ms")]
     return with_op.join(before, on=["source_file", LINE], how="left", maintain_order="left").with_columns(
@@ -185,7 +186,7 @@ def _envelopes(events: pl.DataFrame) -> pl.DataFrame:
 def _judged(events: pl.DataFrame, table: SourceTable) -> pl.DataFrame:
     """Adds the JSON text of each column (``_text.<column>``), and ``reason``: the first rule broken, null if none."""
     texts = events.with_columns(
-        pl.col("_row").str.extract(rf'"{name}"{_SPACE}:{_SPACE}{_ANY_VALUE}').alias(f"_text.{name}")
+        pl.col("_row").str.extract(rf'"{name}"{SPACE}:{SPACE}{ANY_VALUE}').alias(f"_text.{name}")
         for name in table.columns
     )
     reasons = [
@@ -218,7 +219,7 @@ def _columns_reason(table: SourceTable) -> pl.Expr:
     missing = pl.concat_list(
         pl.when(pl.col(f"_text.{name}").is_null()).then(pl.lit(name)) for name in names
     ).list.drop_nulls()
-    members = pl.col("_row").str.extract_all(rf"{_ANY_STRING}{_SPACE}:")
+    members = pl.col("_row").str.extract_all(rf"{_ANY_STRING}{SPACE}:")
     unknown = (
         members.list.eval(
             pl.element().str.extract(rf"^({_ANY_STRING})").str.strip_chars('"').str.slice(0, SHOWN_CHARACTERS)
@@ -226,7 +227,7 @@ def _columns_reason(table: SourceTable) -> pl.Expr:
         .list.set_difference(pl.lit(pl.Series([names])).first())
         .list.sort()
     )
-    count = pl.col("_row").str.count_matches(rf"{_ANY_STRING}{_SPACE}:")
+    count = pl.col("_row").str.count_matches(rf"{_ANY_STRING}{SPACE}:")
     return (
         pl.when(missing.list.len() > 0)
         .then(pl.format("missing columns: {}", missing.list.join(", ")))
