@@ -11,7 +11,8 @@ from typing import IO, Self
 from benchmarks.dataset import COLUMNS
 from benchmarks.drivers import peak_mb, read_arrow
 from storage_engine import Catalog
-from tests.interop.flink.toolchain import FlinkUnavailable, prepare
+from tests.interop.flink.toolchain import prepare
+from tests.servers.java import JavaUnavailable
 
 NAME = "Java Paimon core 1.3.1"
 _SOURCES = Path(__file__).parent / "java"
@@ -41,7 +42,7 @@ class JavaPeer:
         """The peer, None where Java or its jars are absent."""
         try:
             toolchain = prepare(sources=_SOURCES)
-        except FlinkUnavailable:
+        except JavaUnavailable:
             return None
         return cls(toolchain.java, toolchain.class_path)
 

@@ -61,11 +61,4 @@ def _compile(sources: list[Path], *, class_path: str, folder: Path) -> None:
     if javac is None:
         raise JavaUnavailable("java is there but javac is not: install a JDK, not only a runtime")
     options = ["--release", JAVA_RELEASE, "-nowarn", "-encoding", "UTF-8", "-cp", class_path, "-d", str(folder)]
-        raise JavaUnavailable("java is neither in $JAVA_HOME nor on $PATH")
-    home = home or home_of("LAKEHOUSE_FLINK_HOME", ".flink")
-    with locked(home):
-        jars = jars_of(POM, home)
-        files = sorted(sources.glob("*.java"))
-        classes = made(
-            home / f"classes-{digest([POM, *files])}",
-            lambda folder: _compile(files, class_path=f"{jars}/*", folder=folder),
+    run([str(javac), *options, *map(str, sources)], what="javac could not compile the Java sources")
