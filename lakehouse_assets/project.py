@@ -13,6 +13,8 @@ from typing import Final
 import dagster as dg
 
 from lakehouse_assets.automation import ingest_sensor, sensors_of
+from lakehouse_assets.batch_assets import batch_asset
+from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check, key_unique, quarantine_count, stream_lag
 from lakehouse_assets.ddl import defined_tables
 from lakehouse_assets.ingest import QUARANTINE, Ingestion
@@ -34,15 +36,17 @@ QUARANTINED_MAX: Final = 1_000
 class Project:
     """What a team declares; everything else follows from it.
 
-    ``ddl``: CREATE statements with IF NOT EXISTS, the quarantine's among them if something is ingested. ``partitions``:
-    column → partitions of the assets whose primary key holds it. ``checks``: table → name → check, beside those that
-    every table has (``key_unique``; ``lag`` of a stream's target; ``quarantine`` of an ingested table).
+    ``ddl``: CREATE statements with IF NOT EXISTS, the quarantine's among them if something is ingested. ``batches``: what
+    is written once, for repair. ``partitions``: column → partitions of the assets whose primary key holds it. ``checks``:
+    table → name → check, beside those that every table has (``key_unique``; ``lag`` of a stream's target;
+    ``quarantine`` of an ingested table).
     """
 
     name: str
     ddl: str
     ingestions: Sequence[Ingestion] = ()
     streams: Sequence[Stream] = ()
+    batches: Sequence[BatchInsert] = ()
     partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
     checks: Mapping[str, Mapping[str, Check]] = field(default_factory=dict)
 
@@ -59,6 +63,7 @@ class Project:
             *(stream_asset(stream, tables[stream.target]) for stream in self.streams),
             *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
             *(table_asset(stream, tables) for stream in self.streams),
+            *(batch_asset(batch, tables) for batch in self.batches),
             *(_unfilled(table) for name, table in tables.items() if name not in filled),
         ]
 

@@ -1,0 +1,73 @@
+"""Batch statements: INSERTs that run once over a source as it is now, for repair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import polars as pl
+from sqlglot import exp
+
+from lakehouse_assets.batch_insert import BatchInsert
+from lakehouse_assets.flink_sql.dialect import parsed_query
+from lakehouse_assets.flink_sql.inserts import stream_of
+from lakehouse_assets.flink_sql.lookups import conjuncts
+from lakehouse_assets.flink_sql.plans import Plan, plan_of
+from lakehouse_assets.flink_sql.relation import Relations
+from lakehouse_assets.flink_sql.script import DeclaredInsert
+from storage_engine.options import MergeEngine
+
+_BOUNDS: Final = (exp.Between, exp.EQ, exp.In)
+
+
+def is_batch(insert: DeclaredInsert, relations: Relations) -> bool:
+    """Whether an INSERT runs once: OVERWRITE, batch mode, or partitions that are named by constants."""
+    if insert.batch or insert.overwrite:
+        return True
+    if insert.target not in relations.tables:
+        return False
+    where = parsed_query(insert.query.text, insert.query.place).args.get("where")
+    partitions = relations.tables[insert.target].schema.partition_keys
+    return where is not None and any(_bounds(part, partitions) for part in conjuncts(where.this))
+
+
+def batch_of(insert: DeclaredInsert, relations: Relations) -> BatchInsert:
+    """The batch statement of an INSERT. Raises SqlError and NotIncremental."""
+    plan = plan_of(insert, relations)
+    if plan.engine is MergeEngine.AGGREGATION and not insert.overwrite:
+        raise plan.place.refusal(
+            f"{insert.target} adds rows up: what is inserted again counts twice; write INSERT OVERWRITE, or repair the stream"
+        )
+    column, value = _partition(plan)
+    is_bound = [_bounds_value(condition.expr, value) for condition in plan.relation.conditions]
+    bounds = [each.expr for each, found in zip(plan.relation.conditions, is_bound, strict=True) if found]
+    rest = tuple(each for each, found in zip(plan.relation.conditions, is_bound, strict=True) if not found)
+    inner = replace(plan, relation=replace(plan.relation, conditions=rest))
+    return BatchInsert(
+        stream=stream_of(inner),
+        overwrite=insert.overwrite,
+        column=column,
+        source=value,
+        bound=pl.all_horizontal(bounds) if bounds else None,
+    )
+
+
+def _partition(plan: Plan) -> tuple[str | None, pl.Expr | None]:
+    for name in plan.target.partition_keys:
+        value = plan.values.get(name)
+        if value is not None and value.reads and plan.from_source(value):
+            return name, value.expr
+    return None, None
+
+
+def _bounds_value(condition: pl.Expr, value: pl.Expr | None) -> bool:
+    """Whether a condition looks at nothing but the column that names the partition."""
+    return value is not None and set(condition.meta.root_names()) == set(value.meta.root_names())
+
+
+def _bounds(node: exp.Expr, partitions: Sequence[str]) -> bool:
+    if not isinstance(node, _BOUNDS) or not isinstance(node.this, exp.Column) or node.this.name not in partitions:
+        return False
+    others = list(node.iter_expressions())[1:]
+    return bool(others) and all(isinstance(each, exp.Literal) for each in others)

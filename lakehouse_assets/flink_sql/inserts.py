@@ -1,0 +1,170 @@
+"""Which kind of stream keeps a target exact, or the reason why none does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+
+from lakehouse_assets.flink_sql.aggregates import keeps_exact, table_function
+from lakehouse_assets.flink_sql.plans import Plan
+from lakehouse_assets.flink_sql.present import NOW
+from lakehouse_assets.flink_sql.transforms import Additions, Contributions, EachRow
+from lakehouse_assets.flink_sql.values import Value
+from lakehouse_assets.stream.declaration import Lookup, Repair, Stream, Transform
+from storage_engine.options import MergeEngine
+
+Reads = Literal["latest", "changelog"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """How a target is kept: what becomes of rows, and which of them are read."""
+
+    transform: Transform
+    reads: Reads
+
+
+def stream_of(plan: Plan) -> Stream:
+    """The stream of an INSERT. Raises NotIncremental with the reason."""
+    _check_deduplication(plan)
+    if plan.engine is MergeEngine.AGGREGATION:
+        kept = _counted(plan)
+    elif not plan.retracts:
+        kept = Kept(transform=_additions(plan), reads="changelog")
+    else:
+        kept = _stored(plan)
+    lookups = _used_lookups(plan)
+    if kept.reads == "changelog" and any(lookup.reemit for lookup in lookups):
+        raise plan.place.refusal(
+            f"rows that missed a dimension row cannot be sent again into {plan.insert.target}: its key is not the one of"
+            f" {plan.relation.source}, so the old row would not be known; join into a table with the source's key first"
+        )
+    return Stream(
+        source=plan.relation.source,
+        target=plan.insert.target,
+        transform=kept.transform,
+        reads=kept.reads,
+        lookups=lookups,
+        repair=_repair(plan),
+        computed={name: tuple(sorted(value.reads - {NOW})) for name, value in plan.values.items()},
+        description=_description(plan),
+    )
+
+
+def _description(plan: Plan) -> str:
+    head = f"INSERT INTO {plan.insert.target}"
+    return f"Declared in {plan.place.file}, line {plan.place.line}:\n\n```sql\n{head}\n{plan.insert.query.text}\n```\n"
+
+
+def _check_deduplication(plan: Plan) -> None:
+    """``ROW_NUMBER() … = 1`` is what a primary key with a sequence field does; they must say the same."""
+    newest = plan.relation.deduplicated
+    if newest is None:
+        return
+    keys = {str(value.expr) for value in newest.keys}
+    own = {str(value.expr) for value in plan.key.values()}
+    sequence = plan.target.table_options.sequence_field
+    ordered = [str(plan.values[name].expr) for name in sequence if name in plan.values]
+    if keys != own or plan.engine is not MergeEngine.DEDUPLICATE or str(newest.order.expr) not in ordered[:1]:
+        raise plan.place.refusal(
+            f"ROW_NUMBER() = 1 is kept by the table itself: the primary key of {plan.insert.target} must be what is"
+            " partitioned by, its 'sequence.field' the column that is ordered by, and both must be selected as they stand"
+        )
+
+
+def _counted(plan: Plan) -> Kept:
+    if plan.retracts:
+        for name in plan.target.column_names:
+            if name in plan.target.primary_keys or keeps_exact(plan.target, name):
+                continue
+            if plan.grouped or table_function(plan.target, name) in ("min", "max"):
+                raise plan.place.refusal(
+                    f"column {name} ({table_function(plan.target, name)}): rows of {plan.relation.source} are updated and"
+                    " deleted, and which value comes next when this one goes is not told by changes; set"
+                    f" 'fields.{name}.ignore-retract' = 'true' if old values may stay, or read a table without primary key"
+                )
+        conditions = {f"condition {number} of WHERE": each for number, each in enumerate(plan.relation.conditions, 1)}
+        _require_steady(plan, {**plan.values, **conditions})
+    return Kept(transform=Contributions(query=plan.query), reads="changelog")
+
+
+def _require_steady(plan: Plan, values: Mapping[str, Value]) -> None:
+    for name, value in values.items():
+        if not value.steady:
+            raise plan.place.refusal(
+                f"{name} depends on a lookup or on the present time: when the row is taken back, it may not be what it was, and"
+                f" the sums go wrong; join into a table with the key of {plan.relation.source} first ('changelog-producer' ="
+                " 'lookup'), and read that one"
+            )
+
+
+def _stored(plan: Plan) -> Kept:
+    key, source_key = plan.key, set(plan.source.primary_keys)
+    named = {value.column for value in key.values()}
+    tells_row = bool(key) and source_key <= named
+    if tells_row and all(plan.from_source(value) and value.reads <= source_key for value in key.values()):
+        return Kept(transform=EachRow(query=plan.query, identity=_identity(plan), latest=True), reads="latest")
+    if tells_row:
+        _require_steady(plan, key)
+        return Kept(transform=EachRow(query=plan.query, identity=_identity(plan), latest=False), reads="changelog")
+    if not key:
+        raise plan.place.refusal(
+            f"{plan.insert.target} has no primary key, and rows of {plan.relation.source} are updated and deleted: give it one"
+        )
+    ordered = plan.target.table_options.sequence_field
+    if plan.engine is MergeEngine.DEDUPLICATE and not ordered:
+        raise plan.place.refusal(
+            f"several rows of {plan.relation.source} may have one key in {plan.insert.target} ({', '.join(key)}): which of them"
+            f" counts? Set 'sequence.field', or include {', '.join(sorted(source_key))} in the key"
+        )
+    return Kept(transform=_additions(plan), reads="changelog")
+
+
+def _additions(plan: Plan) -> Additions:
+    return Additions(
+        query=plan.query,
+        target=plan.insert.target,
+        key={name: value.expr for name, value in plan.key.items()},
+        source_key=tuple(plan.source.primary_keys),
+    )
+
+
+def _identity(plan: Plan) -> dict[str, pl.Expr]:
+    """What a delete needs: the key, what orders its versions, and what may not be null."""
+    needed = {*plan.target.primary_keys, *plan.target.table_options.sequence_field}
+    needed |= {field.name for field in plan.target.fields if not field.type.nullable}
+    return {name: value.expr for name, value in plan.values.items() if name in needed}
+
+
+def _used_lookups(plan: Plan) -> tuple[Lookup, ...]:
+    """The lookups that something is taken from, each with what is taken."""
+    used, found = set(plan.reads), []
+    for lookup in reversed(plan.relation.lookups):
+        columns = {name: alias for name, alias in lookup.columns.items() if alias in used}
+        if columns or lookup.found in used:
+            found.append(replace(lookup, columns=columns))
+            used.add(lookup.left_on)
+    return tuple(reversed(found))
+
+
+def _repair(plan: Plan) -> Repair | None:
+    """By the partition column if there is one, else by the first key that the source tells."""
+    candidates = dict.fromkeys((*plan.target.partition_keys, *plan.target.primary_keys))
+    for name in candidates:
+        value: Value | None = plan.values.get(name)
+        if value is None or not plan.from_source(value) or not value.reads:
+            continue
+        if plan.engine is MergeEngine.AGGREGATION and not _differs(plan):
+            overwrites = name in plan.target.partition_keys
+            return Repair(column=name, source=value.expr, mode="overwrite") if overwrites else None
+        return Repair(column=name, source=value.expr)
+    return None
+
+
+def _differs(plan: Plan) -> bool:
+    """Whether every column of the target can be corrected by a difference."""
+    columns = [name for name in plan.target.column_names if name not in plan.target.primary_keys]
+    return all(table_function(plan.target, name) == "sum" for name in columns)

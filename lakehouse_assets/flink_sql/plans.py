@@ -1,0 +1,164 @@
+"""INSERT INTO … SELECT …: the values of the target's columns, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Final
+
+import polars as pl
+from sqlglot import exp
+
+from lakehouse_assets.flink_sql.aggregates import contribution, has_aggregate, is_aggregate
+from lakehouse_assets.flink_sql.assignments import assigned, constants, target_columns
+from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.lookups import Relation
+from lakehouse_assets.flink_sql.relation import Relations, Selected, is_row_number, items
+from lakehouse_assets.flink_sql.script import DeclaredInsert
+from lakehouse_assets.flink_sql.transforms import Query
+from lakehouse_assets.flink_sql.values import Value
+from storage_engine.options import MergeEngine
+from storage_engine.spec.schema import TableSchema
+
+_TRUE: Final = pl.lit(value=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A query that fills a target: the value of each of its columns, and what is known of both tables."""
+
+    insert: DeclaredInsert
+    relation: Relation
+    target: TableSchema
+    source: TableSchema
+    values: Mapping[str, Value]
+    grouped: bool
+
+    @property
+    def place(self) -> Place:
+        """Where the statement stands."""
+        return self.insert.place
+
+    @property
+    def query(self) -> Query:
+        """What becomes of a row."""
+        where = reduce(and_, (condition.expr for condition in self.relation.conditions), _TRUE)
+        return Query(columns={name: value.expr for name, value in self.values.items()}, where=where, place=self.place)
+
+    @property
+    def key(self) -> dict[str, Value]:
+        """The values of the target's primary key."""
+        return {name: self.values[name] for name in self.target.primary_keys}
+
+    @property
+    def engine(self) -> MergeEngine:
+        """The merge engine of the target."""
+        return self.target.table_options.merge_engine
+
+    @property
+    def retracts(self) -> bool:
+        """Whether rows of the source may be taken back."""
+        first_row = self.source.table_options.merge_engine is MergeEngine.FIRST_ROW
+        return bool(self.source.primary_keys) and not first_row
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Columns of the frame that the values and conditions are computed from."""
+        return frozenset().union(*(value.reads for value in (*self.values.values(), *self.relation.conditions)))
+
+    def from_source(self, value: Value) -> bool:
+        """Whether a value is computed from the source's own columns alone."""
+        return value.steady and value.reads <= set(self.source.column_names)
+
+
+def plan_of(insert: DeclaredInsert, relations: Relations) -> Plan:
+    """The plan of an INSERT. Raises SqlError and NotIncremental, with file and line."""
+    place = insert.place
+    if insert.target not in relations.tables:
+        raise place.error(f"there is no table {insert.target}; there are {', '.join(relations.tables) or 'none'}")
+    target = relations.tables[insert.target].schema
+    selected = relations.selected(insert.query)
+    listed = list(items(selected))
+    names = target_columns(insert, target, len(listed))
+    grouped = bool(selected.select.args.get("group")) or any(has_aggregate(node) for _, node, _ in listed)
+    if grouped:
+        _check_grouping(selected, target, insert, dict(zip(names, listed, strict=True)))
+    values = constants(insert, target)
+    for column, (_, node, known) in zip(names, listed, strict=True):
+        values[column] = _value(selected, node, known, column, target)
+    return Plan(
+        insert=insert,
+        relation=selected.relation,
+        target=target,
+        source=relations.tables[selected.relation.source].schema,
+        values={name: values[name] for name in target.column_names if name in values},
+        grouped=grouped,
+    )
+
+
+def _value(selected: Selected, node: exp.Expr, known: Value | None, column: str, target: TableSchema) -> Value:
+    at, place = selected.expressions, selected.place
+    if known is not None:
+        value = known
+    elif is_aggregate(node):
+        value = contribution(at, node, column, target, place)
+    elif is_row_number(node):
+        raise place.refusal("ROW_NUMBER() is known in a query within FROM, of whose rows number 1 is kept", node)
+    else:
+        value = at.value(node)
+    return assigned(value, column, target, place, node)
+
+
+def _check_grouping(
+    selected: Selected,
+    target: TableSchema,
+    insert: DeclaredInsert,
+    listed: Mapping[str, tuple[str, exp.Expr, Value | None]],
+) -> None:
+    """The groups are the target's keys, and everything else is one aggregate."""
+    place, group = selected.place, selected.select.args.get("group")
+    if target.table_options.merge_engine is not MergeEngine.AGGREGATION:
+        raise place.refusal(
+            f"GROUP BY into {insert.target}, which keeps the newest row: a group would have to be computed from all its rows"
+            " again with every change; give the table 'merge-engine' = 'aggregation' and"
+            " 'fields.<column>.aggregate-function' = 'sum' (min, max, …)",
+            group,
+        )
+    if group is None:
+        raise place.refusal("an aggregate without GROUP BY has no key: GROUP BY the columns of the primary key")
+    others = {name: value for name, value in group.args.items() if name != "expressions" and value}
+    if others:
+        raise place.refusal(f"GROUP BY {next(iter(others)).upper()}: write an INSERT for each set of keys", group)
+    grouped = _group_texts(selected, group)
+    for column, (name, node, _) in listed.items():
+        in_group = node.sql() in grouped or name in grouped
+        if column in target.primary_keys and not in_group:
+            raise place.error(
+                f"column {column} is in the primary key of {insert.target}, but {node.sql()} is not in GROUP BY", node
+            )
+        if column not in target.primary_keys and not is_aggregate(node):
+            raise place.refusal(
+                f"column {column}: {node.sql()} is no single aggregate; keep its parts in columns of their own, and combine"
+                " them where you read (LAST_VALUE(…) keeps what is the same in a group)",
+                node,
+            )
+    kept = {node.sql() for column, (_, node, _) in listed.items() if column in target.primary_keys}
+    kept |= {name for column, (name, _, _) in listed.items() if column in target.primary_keys}
+    lost = [text for text in grouped if text not in kept]
+    if lost:
+        raise place.error(
+            f"GROUP BY {lost[0]}, which is no column of the primary key of {insert.target}: add it", group
+        )
+
+
+def _group_texts(selected: Selected, group: exp.Group) -> list[str]:
+    """What is grouped by, as text; a number stands for a column of the list."""
+    texts = []
+    for each in group.expressions:
+        if isinstance(each, exp.Literal) and not each.is_string:
+            texts.append(selected.select.expressions[int(each.this) - 1].unalias().sql())
+        else:
+            texts.append(each.sql())
+    return texts

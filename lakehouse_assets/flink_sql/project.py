@@ -1,0 +1,156 @@
+"""A folder of ``*.sql`` files → tables, streams and batch statements, and a ``Project`` of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import dagster as dg
+
+from lakehouse_assets.batch_insert import BatchInsert
+from lakehouse_assets.checks import Check
+from lakehouse_assets.flink_sql.batches import batch_of, is_batch
+from lakehouse_assets.flink_sql.errors import NotIncremental
+from lakehouse_assets.flink_sql.inserts import stream_of
+from lakehouse_assets.flink_sql.plans import plan_of
+from lakehouse_assets.flink_sql.relation import Relations, projected
+from lakehouse_assets.flink_sql.script import DeclaredInsert, DeclaredTable, Script
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.project import Project
+from lakehouse_assets.stream.declaration import Stream
+from storage_engine.errors import InvalidInput
+from storage_engine.options import ChangelogProducer
+from storage_engine.spec.schema import TableSchema
+from storage_engine.sql.show import create_table_text
+
+PRODUCER = "changelog-producer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlProject:
+    """What a team's SQL declares. ``tables``: with the options that streams need (see ``read_project``)."""
+
+    name: str
+    tables: Mapping[str, TableSchema]
+    streams: tuple[Stream, ...]
+    batches: tuple[BatchInsert, ...] = ()
+    added: tuple[str, ...] = field(default=())
+    """Tables that got ``'changelog-producer' = 'lookup'``, since a stream reads them and they named none."""
+
+    @property
+    def ddl(self) -> str:
+        """Statements that make the databases and tables that are missing."""
+        databases = dict.fromkeys(name.partition(".")[0] for name in self.tables)
+        created = [f"CREATE DATABASE IF NOT EXISTS `{name}`;" for name in databases]
+        for name, schema in self.tables.items():
+            text = create_table_text(name, schema)
+            created.append(text.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1) + ";")
+        return "\n".join(created)
+
+    def project(
+        self,
+        *,
+        partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] | None = None,
+        ingestions: Sequence[Ingestion] = (),
+        streams: Sequence[Stream] = (),
+        checks: Mapping[str, Mapping[str, Check]] | None = None,
+    ) -> Project:
+        """As assets, with what SQL does not say: partitions of the assets, ingestions, streams written in Python."""
+        return Project(
+            name=self.name,
+            ddl=self.ddl,
+            ingestions=ingestions,
+            streams=(*self.streams, *streams),
+            batches=self.batches,
+            partitions=partitions or {},
+            checks=checks or {},
+        )
+
+
+def load_project(folder: str | Path, *, name: str | None = None, database: str = "default") -> SqlProject:
+    """The project of a folder: its ``*.sql`` files, in the order of their names, folders within included.
+
+    ``database``: of names that have none. Raises SqlError and NotIncremental with file, line and column; and InvalidInput
+    if there is no file.
+    """
+    root = Path(folder)
+    files = sorted(root.rglob("*.sql")) if root.is_dir() else [root]
+    if not files or not files[0].exists():
+        raise InvalidInput(f"{root} has no *.sql files")
+    base = root if root.is_dir() else root.parent
+    texts = {file.relative_to(base).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    return read_project(texts, name=name or root.stem.replace("-", "_"), database=database)
+
+
+def read_project(texts: Mapping[str, str], *, name: str, database: str = "default") -> SqlProject:
+    """The project of some texts, by file name. A statement may name what a later file declares.
+
+    A table that a stream reads and that names no changelog producer gets 'lookup': Flink keeps the same beside the table,
+    as the state of an operator. Raises SqlError and NotIncremental.
+    """
+    script = Script(database=database)
+    for file, text in texts.items():
+        script.read(file, text)
+        script.database = database
+    relations = Relations(script=script, tables=script.tables)
+    moving = [insert for insert in script.inserts if not is_batch(insert, relations)]
+    streams = [(insert, stream_of(plan_of(insert, relations))) for insert in moving]
+    _check_targets(streams)
+    for query in script.queries:
+        projected(relations.selected(query))
+    ordered = tuple(_in_order([stream for _, stream in streams]))
+    tables, added = _with_producers(script.tables, ordered)
+    batches = tuple(batch_of(insert, relations) for insert in script.inserts if insert not in moving)
+    return SqlProject(name=name, tables=tables, streams=ordered, batches=batches, added=added)
+
+
+def _check_targets(streams: Sequence[tuple[DeclaredInsert, Stream]]) -> None:
+    """One INSERT moves a table."""
+    first: dict[str, DeclaredInsert] = {}
+    for insert, stream in streams:
+        if stream.target in first:
+            raise NotIncremental(
+                f"{insert.place}: {stream.target} is filled by {first[stream.target].place} already; one stream fills a table:"
+                " name the days that a repair writes (WHERE v_date BETWEEN …), or give the other rows a table of their own"
+            )
+        if stream.target in stream.sources:
+            raise insert.place.refusal(f"{stream.target} would read what it writes itself")
+        first[stream.target] = insert
+
+
+def _in_order(streams: Sequence[Stream]) -> list[Stream]:
+    """Each stream after those whose targets it reads. Raises InvalidInput for a circle."""
+    left = list(streams)
+    done: list[Stream] = []
+    targets = {stream.target for stream in streams}
+    while left:
+        filled = {stream.target for stream in done}
+        ready = [each for each in left if not (set(each.sources) & targets) - filled]
+        if not ready:
+            raise InvalidInput(f"streams go in a circle: {', '.join(each.target for each in left)}")
+        done += ready
+        left = [each for each in left if each not in ready]
+    return done
+
+
+def _with_producers(
+    declared: Mapping[str, DeclaredTable], streams: Sequence[Stream]
+) -> tuple[dict[str, TableSchema], tuple[str, ...]]:
+    sources = {stream.source for stream in streams} | {
+        lookup.table for stream in streams for lookup in stream.lookups if lookup.reemit
+    }
+    added = tuple(name for name in declared if name in sources and _lacks_producer(declared[name].schema))
+    tables = {
+        name: replace(table.schema, options={**table.schema.options, PRODUCER: "lookup"})
+        if name in added
+        else table.schema
+        for name, table in declared.items()
+    }
+    return tables, added
+
+
+def _lacks_producer(schema: TableSchema) -> bool:
+    named = PRODUCER in schema.options
+    none = schema.table_options.changelog_producer is ChangelogProducer.NONE
+    return bool(schema.primary_keys) and none and not named

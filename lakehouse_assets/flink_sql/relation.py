@@ -1,0 +1,229 @@
+"""FROM: which table drives a query, which dimensions widen its rows, and which columns that gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+from sqlglot import exp
+
+from lakehouse_assets.flink_sql.dialect import parsed_query
+from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.expressions import Expressions
+from lakehouse_assets.flink_sql.hints import LookupHint, hint_of, lookup_hints
+from lakehouse_assets.flink_sql.lookups import LookupJoin, Newest, Relation, conjuncts
+from lakehouse_assets.flink_sql.present import NOW, NOW_TYPE
+from lakehouse_assets.flink_sql.script import DeclaredQuery, DeclaredTable, Script
+from lakehouse_assets.flink_sql.values import Frame, Names, Value
+
+MAX_DEPTH: Final = 32
+_REFUSED: Final[Mapping[str, str]] = {
+    "order": "ORDER BY: a table has no order; sort where you read it",
+    "limit": "LIMIT: which rows are the first changes with every row; use merge engine aggregation or read with a LIMIT",
+    "offset": "OFFSET: which rows are the first changes with every row",
+    "distinct": "SELECT DISTINCT would have to remember all rows; give the target these columns as its primary key instead",
+    "having": "HAVING: a group that comes to fulfil it, or no longer does, is not told by changes; filter where you read",
+    "windows": "WINDOW: a window looks at other rows; use a primary key with 'sequence.field', or merge engine aggregation",
+    "qualify": "QUALIFY: use a primary key with 'sequence.field'",
+    "laterals": "LATERAL: table functions are not known here; write a Python stream",
+    "match": "MATCH_RECOGNIZE is not known here; write a Python stream",
+    "connect": "CONNECT BY is not known here",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """A SELECT over a relation, its list and grouping not yet looked at."""
+
+    select: exp.Select
+    relation: Relation
+    names: Names
+    place: Place
+
+    @property
+    def expressions(self) -> Expressions:
+        """The compiler of its expressions."""
+        return Expressions(frame=Frame(schema=self.relation.schema, place=self.place), names=self.names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relations:
+    """Reads queries over a project's tables and views."""
+
+    script: Script
+    tables: Mapping[str, DeclaredTable]
+
+    def selected(self, query: DeclaredQuery, depth: int = 0) -> Selected:
+        """The outermost SELECT of a query over what its FROM gives. Raises SqlError and NotIncremental."""
+        tree = parsed_query(query.text, query.place)
+        return self._select(tree, query, lookup_hints(query.hints), depth)
+
+    def _select(self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int) -> Selected:
+        place = query.place
+        if depth > MAX_DEPTH:
+            raise place.error(f"views and queries stand in each other deeper than {MAX_DEPTH}")
+        while isinstance(tree, exp.Subquery) and not tree.alias:
+            tree = tree.this
+        if not isinstance(tree, exp.Select):
+            raise place.refusal(_SET_OPERATION if isinstance(tree, exp.SetOperation) else "expected a SELECT", tree)
+        for clause, reason in _REFUSED.items():
+            if tree.args.get(clause):
+                raise place.refusal(reason, _node(tree.args[clause]) or tree)
+        if tree.args.get("with_") or tree.args.get("with"):
+            raise place.error("WITH: write the query as a view, or in FROM", tree)
+        from_ = tree.args.get("from_") or tree.args.get("from")
+        if from_ is None:
+            raise place.error("a stream needs a table: SELECT … FROM table", tree)
+        relation, names = self._from_item(from_.this, query, hints, depth)
+        for join in tree.args.get("joins") or ():
+            relation, names = self._joined(relation, names, join, query, hints)
+        return _filtered(Selected(select=tree, relation=relation, names=names, place=place))
+
+    def _from_item(
+        self, item: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int
+    ) -> tuple[Relation, Names]:
+        place = query.place
+        if isinstance(item, exp.Subquery):
+            relation = projected(self._select(item.this, query, hints, depth + 1))
+            return relation, Names({item.alias: relation.columns})
+        if not isinstance(item, exp.Table) or not isinstance(item.this, exp.Identifier):
+            raise place.refusal(f"{item.sql()} cannot be read as a stream: name a table, a view or a query", item)
+        name = _table_name(item, query.database)
+        alias = item.alias or item.name
+        if name in self.script.views:
+            view = self.script.views[name]
+            relation = projected(self.selected(view, depth + 1))
+            if view.columns:
+                renamed = zip(view.columns, relation.columns.values(), strict=True)
+                relation = replace(relation, columns=dict(renamed))
+            return relation, Names({alias: relation.columns})
+        relation = self._table(name, self._declared(name, place, item))
+        return relation, Names({alias: relation.columns})
+
+    def _declared(self, name: str, place: Place, node: exp.Expr) -> DeclaredTable:
+        if name not in self.tables:
+            raise place.error(f"there is no table or view {name}; there are {', '.join(self.tables) or 'none'}", node)
+        return self.tables[name]
+
+    def _table(self, name: str, table: DeclaredTable) -> Relation:
+        schema = {**table.schema.polars_schema, NOW: NOW_TYPE}
+        columns = {
+            column: Value(expr=pl.col(column), dtype=dtype, reads=frozenset((column,)))
+            for column, dtype in table.schema.polars_schema.items()
+        }
+        for column, text in table.computed.items():
+            tree = parsed_query(f"SELECT {text}", table.place)
+            names = Names({name: columns})
+            frame = Frame(schema=schema, place=table.place)
+            columns[column] = Expressions(frame=frame, names=names).value(tree.expressions[0])
+        return Relation(source=name, schema=schema, columns=columns)
+
+    def _joined(
+        self, relation: Relation, names: Names, join: exp.Join, query: DeclaredQuery, hints: tuple[LookupHint, ...]
+    ) -> tuple[Relation, Names]:
+        place, item = query.place, join.this
+        version = item.args.get("version") if isinstance(item, exp.Table) else None
+        if version is None:
+            raise place.refusal(_JOIN, join)
+        name = _table_name(item, query.database)
+        alias = item.alias or item.name
+        joined = LookupJoin(
+            relation=relation,
+            names=names,
+            join=join,
+            table=name,
+            dimension=self._declared(name, place, item),
+            alias=alias,
+            place=place,
+        )
+        return joined.run(hint_of(hints, alias, name))
+
+
+_JOIN: Final = (
+    "a regular join keeps both sides for ever, and old rows would have to be joined again; write a lookup join: LEFT JOIN"
+    " dimension FOR SYSTEM_TIME AS OF t.proc_time AS d ON t.key = d.key"
+)
+_SET_OPERATION: Final = "UNION, INTERSECT and EXCEPT: a stream has one source; write an INSERT for each"
+
+
+def projected(selected: Selected) -> Relation:
+    """A SELECT as a relation that an outer query reads. Raises NotIncremental for one that groups."""
+    place, select = selected.place, selected.select
+    if select.args.get("group"):
+        raise place.refusal(
+            "GROUP BY within FROM: give the groups a table of their own (merge engine aggregation, 'changelog-producer' ="
+            " 'lookup') and read that one",
+            select.args["group"],
+        )
+    columns: dict[str, Value] = {}
+    newest = dict(selected.relation.newest)
+    for name, node, value in items(selected):
+        if name in columns:
+            raise place.error(f"column {name} is selected twice: give one another name", node)
+        if value is None and is_row_number(node):
+            newest[name] = _numbered(selected, node)
+        else:
+            columns[name] = value or selected.expressions.value(node)
+    return replace(selected.relation, columns=columns, newest=newest)
+
+
+def items(selected: Selected) -> Iterator[tuple[str, exp.Expr, Value | None]]:
+    """The SELECT list: name, expression, and the value of what a star stands for (else None)."""
+    for position, item in enumerate(selected.select.expressions):
+        if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
+            table = item.table if isinstance(item, exp.Column) else ""
+            yield from ((name, item, value) for name, value in selected.names.all(table))
+            continue
+        inner = item.unalias()
+        name = item.alias or (inner.name if isinstance(inner, exp.Column) else f"EXPR${position}")
+        yield name, inner, None
+
+
+def is_row_number(node: exp.Expr) -> bool:
+    """Whether an expression is ``ROW_NUMBER() OVER (…)``."""
+    return isinstance(node, exp.Window) and str(getattr(node.this, "this", "")).upper() == "ROW_NUMBER"
+
+
+def _numbered(selected: Selected, node: exp.Expr) -> Newest:
+    at, order = selected.expressions, node.args.get("order")
+    ordered = [] if order is None else order.expressions
+    if len(ordered) != 1 or not ordered[0].args.get("desc") or not node.args.get("partition_by"):
+        raise selected.place.refusal(
+            "ROW_NUMBER() is known as PARTITION BY key ORDER BY time DESC, of which row 1 is kept", node
+        )
+    keys = tuple(at.value(each) for each in node.args["partition_by"])
+    return Newest(keys=keys, order=at.value(ordered[0].this))
+
+
+def _filtered(selected: Selected) -> Selected:
+    """The relation with the conditions of WHERE."""
+    where = selected.select.args.get("where")
+    if where is None:
+        return selected
+    relation, at = selected.relation, selected.expressions
+    for part in conjuncts(where.this):
+        numbered = _row_number_one(part, relation.newest)
+        if numbered is not None:
+            relation = replace(relation, deduplicated=numbered)
+        else:
+            relation = replace(relation, conditions=(*relation.conditions, at.condition(part)))
+    return replace(selected, relation=relation)
+
+
+def _row_number_one(node: exp.Expr, newest: Mapping[str, Newest]) -> Newest | None:
+    """The row number that a condition asks to be 1."""
+    if not isinstance(node, (exp.EQ, exp.LTE)) or not isinstance(node.left, exp.Column):
+        return None
+    is_one = isinstance(node.right, exp.Literal) and node.right.this == "1"
+    return newest.get(node.left.name) if is_one else None
+
+
+def _table_name(item: exp.Table, database: str) -> str:
+    return f"{item.db or database}.{item.name}"
+
+
+def _node(found: object) -> exp.Expr | None:
+    first = found[0] if isinstance(found, list) and found else found
+    return first if isinstance(first, exp.Expr) else None

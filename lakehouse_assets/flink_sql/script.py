@@ -1,0 +1,252 @@
+"""A project's SQL files as statements: tables, views and inserts, each with the place where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lakehouse_assets.flink_sql.errors import Place
+from storage_engine.errors import InvalidInput, SqlError
+from storage_engine.kernel.table_definition import check_table_definition, normalized_options
+from storage_engine.spec.schema import TableSchema, create_schema
+from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
+from storage_engine.sql.parser import parse_statement
+from storage_engine.sql.statements import CreateDatabase, CreateTable, CreateView, Insert, Literal, Query, UseDatabase
+
+RUNTIME_MODE: Final = "execution.runtime-mode"
+_SETTING: Final = re.compile(r"SET\s+'([^']*)'\s*=\s*'([^']*)'", re.IGNORECASE)
+_STATEMENT_SET: Final = re.compile(
+    r"\s*(EXECUTE\s+STATEMENT\s+SET\s+BEGIN|BEGIN\s+STATEMENT\s+SET|BEGIN|END)\b", re.IGNORECASE
+)
+_WITHOUT_EFFECT: Final = (
+    "SET",
+    "RESET",
+    "CREATE CATALOG",
+    "USE CATALOG",
+    "USE MODULES",
+    "LOAD MODULE",
+    "SHOW",
+    "DESCRIBE",
+)
+_DDL: Final = (CreateTable, CreateView, Insert, CreateDatabase, UseDatabase, Query)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredTable:
+    """A table: its definition, and columns that queries compute (``proc_time AS PROCTIME()``) by name."""
+
+    schema: TableSchema
+    place: Place
+    computed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredQuery:
+    """The query of a view, of an insert, or by itself; ``hints`` are what stands in ``/*+ … */``."""
+
+    text: str
+    place: Place
+    database: str
+    columns: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredInsert:
+    """An INSERT; ``batch``: it was to run once, in batch mode."""
+
+    target: str
+    query: DeclaredQuery
+    place: Place
+    columns: tuple[str, ...] = ()
+    partition: Mapping[str, Literal] = field(default_factory=dict)
+    overwrite: bool = False
+    batch: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Script:
+    """What a project's files declare, in their order."""
+
+    database: str = "default"
+    tables: dict[str, DeclaredTable] = field(default_factory=dict)
+    views: dict[str, DeclaredQuery] = field(default_factory=dict)
+    inserts: list[DeclaredInsert] = field(default_factory=list)
+    queries: list[DeclaredQuery] = field(default_factory=list)
+    _batch: bool = False
+
+    def read(self, file: str, text: str) -> None:
+        """Add the statements of a file. Raises SqlError with file and line."""
+        self._batch = False
+        source = Source(text)
+        try:
+            statements = split_tokens(source)
+        except SqlError as cause:
+            raise SqlError(f"{file}, {cause}") from cause
+        for tokens in statements:
+            self._statement(file, source, [token for token in tokens if token.kind is not TokenKind.END])
+
+    def _statement(self, file: str, source: Source, tokens: Sequence[Token]) -> None:
+        tokens = _without_statement_set(tokens)
+        if not tokens:
+            return
+        text = source.text[tokens[0].start : tokens[-1].end]
+        line, column = source.position(tokens[0].start)
+        place = Place(file=file, line=line, column=column)
+        words = " ".join(token.value.upper() for token in tokens[:2])
+        if any(words == known or words.startswith(f"{known} ") for known in _WITHOUT_EFFECT):
+            self._setting(text)
+            return
+        computed: dict[str, str] = {}
+        if words in ("CREATE TABLE", "CREATE TEMPORARY"):
+            text, computed = _without_computed(source, tokens)
+        hints = tuple(token.value for token in tokens if token.kind is TokenKind.HINT)
+        padded = "\n" * (line - 1) + " " * (column - 1) + _blanked(text, tokens[0].start, tokens)
+        try:
+            statement = parse_statement(padded)
+            if isinstance(statement, _DDL):
+                _ADD[type(statement)](self, statement, place, hints, computed)
+                return
+        except InvalidInput as cause:
+            message = str(cause) if str(cause).startswith("line ") else f"line {line}, column {column}: {cause}"
+            raise SqlError(message if message.startswith(file) else f"{file}, {message}") from cause
+        raise place.error(f"{words} is nothing that a project declares: tables, views and inserts are")
+
+    def _setting(self, text: str) -> None:
+        found = _SETTING.match(text)
+        if found and found.group(1) == RUNTIME_MODE:
+            self._batch = found.group(2).strip().lower() == "batch"
+
+    def full_name(self, name: str) -> str:
+        """A name with its database."""
+        return name if "." in name else f"{self.database}.{name}"
+
+    def add_table(
+        self, statement: CreateTable, place: Place, _hints: tuple[str, ...], computed: Mapping[str, str]
+    ) -> None:
+        """CREATE TABLE."""
+        name = self.full_name(statement.name)
+        if name in self.tables:
+            raise SqlError(f"table {name} is declared twice, first in {self.tables[name].place}")
+        schema = create_schema(
+            statement.columns,
+            primary_keys=statement.primary_keys,
+            partition_keys=statement.partition_keys,
+            options=normalized_options(statement.options),
+            comment=statement.comment,
+            time_millis=0,
+        )
+        check_table_definition(schema)
+        self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed)
+
+    def add_view(self, statement: CreateView, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+        """CREATE [TEMPORARY] VIEW."""
+        name = self.full_name(statement.name)
+        if name in self.views or name in self.tables:
+            raise SqlError(f"a table or view {name} is declared already")
+        self.views[name] = self._query(statement.query, place, hints, statement.columns)
+
+    def add_insert(self, statement: Insert, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+        """INSERT INTO or OVERWRITE."""
+        self.inserts.append(
+            DeclaredInsert(
+                target=self.full_name(statement.name),
+                query=self._query(statement.query, place, hints, ()),
+                place=place,
+                columns=statement.columns,
+                partition=statement.partition,
+                overwrite=statement.overwrite,
+                batch=self._batch,
+            )
+        )
+
+    def add_query(self, statement: Query, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+        """A SELECT by itself: it is checked, and moves nothing."""
+        self.queries.append(self._query(statement, place, hints, ()))
+
+    def use(self, statement: UseDatabase, *_: object) -> None:
+        """USE: from now on names without a database mean this one."""
+        self.database = statement.name
+
+    def _query(self, query: Query, place: Place, hints: tuple[str, ...], columns: tuple[str, ...]) -> DeclaredQuery:
+        stands = Place(file=place.file, line=query.line, column=query.column)
+        return DeclaredQuery(text=query.text, place=stands, database=self.database, columns=columns, hints=hints)
+
+
+def _nothing(*_: object) -> None:
+    """CREATE DATABASE: a database of a table is made with it."""
+
+
+_ADD: Final[Mapping[type, Callable[..., None]]] = {
+    CreateTable: Script.add_table,
+    CreateView: Script.add_view,
+    Insert: Script.add_insert,
+    Query: Script.add_query,
+    UseDatabase: Script.use,
+    CreateDatabase: _nothing,
+}
+
+
+def _without_statement_set(tokens: Sequence[Token]) -> Sequence[Token]:
+    """A statement without ``EXECUTE STATEMENT SET BEGIN``, ``BEGIN STATEMENT SET``, ``END``."""
+    while tokens:
+        words = " ".join(token.value for token in tokens[:4] if token.kind is TokenKind.WORD)
+        found = _STATEMENT_SET.match(words)
+        if found is None:
+            return tokens
+        tokens = tokens[len(found.group(1).split()) :]
+    return tokens
+
+
+def _blanked(text: str, start: int, tokens: Sequence[Token]) -> str:
+    """A statement whose hints are blanks, so that everything else stays where it is."""
+    letters = list(text)
+    for token in tokens:
+        if token.kind is TokenKind.HINT:
+            for at in range(token.start - start, token.end - start):
+                letters[at] = "\n" if letters[at] == "\n" else " "
+    return "".join(letters)
+
+
+def _without_computed(source: Source, tokens: Sequence[Token]) -> tuple[str, dict[str, str]]:
+    """CREATE TABLE without computed columns and watermarks (blanks in their place), and the computed columns."""
+    text, start = list(source.text[tokens[0].start : tokens[-1].end]), tokens[0].start
+    computed: dict[str, str] = {}
+    for element in _elements(tokens):
+        is_watermark = element[0].is_word("WATERMARK") and len(element) > 1 and element[1].is_word("FOR")
+        is_computed = len(element) > 2 and element[1].is_word("AS")
+        if is_computed:
+            last = next((at for at, token in enumerate(element) if token.is_word("COMMENT")), len(element))
+            end = [token for token in element[:last] if not token.is_symbol(",")][-1].end
+            computed[element[0].value] = source.text[element[2].start : end]
+        if is_computed or is_watermark:
+            for at in range(element[0].start - start, element[-1].end - start):
+                text[at] = "\n" if text[at] == "\n" else " "
+    return _without_last_comma("".join(text)) if computed or " " in text else "".join(text), computed
+
+
+def _elements(tokens: Sequence[Token]) -> list[list[Token]]:
+    """The parts between the outer parentheses of CREATE TABLE, each with the comma that follows it."""
+    found: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        if token.is_symbol("(", "<"):
+            depth += 1
+            if depth == 1:
+                continue
+        elif token.is_symbol(")", ">"):
+            depth -= 1
+            if depth == 0:
+                break
+        if depth:
+            found[-1].append(token)
+            if depth == 1 and token.is_symbol(","):
+                found.append([])
+    return [element for element in found if element]
+
+
+def _without_last_comma(text: str) -> str:
+    """No comma right before the closing parenthesis of the columns."""
+    return re.sub(r",(\s*)\)(\s*(?:COMMENT|PARTITIONED|WITH|$))", r" \1)\2", text, flags=re.IGNORECASE)
