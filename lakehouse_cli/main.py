@@ -14,6 +14,7 @@ import click
 
 from lakehouse_cli.choices import BRANCH, EVENTS, FORMAT, LANDING, LIMIT, SEED, WAREHOUSE
 from lakehouse_cli.lazy import lazy_module
+from lakehouse_cli.project import project
 from lakehouse_cli.quarantine import quarantine
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ def ui(**choices: Any) -> None:
     sys.exit(actions.run_ui(**choices))
 
 
+main.add_command(project)
 main.add_command(quarantine)
 
 if __name__ == "__main__":

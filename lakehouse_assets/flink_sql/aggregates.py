@@ -37,9 +37,11 @@ def is_aggregate(node: exp.Expr) -> bool:
 
 
 def has_aggregate(node: exp.Expr) -> bool:
-    """Whether an aggregate is anywhere in an expression."""
-    windowed = {id(window.this) for window in node.find_all(exp.Window)}
-    return any(is_aggregate(found) and id(found) not in windowed for found in node.find_all(exp.Anonymous))
+    """Whether an aggregate is anywhere in an expression; windows and queries within it are something else."""
+    if is_aggregate(node):
+        return True
+    apart = isinstance(node, (exp.Window, exp.Query))
+    return not apart and any(has_aggregate(part) for part in node.iter_expressions())
 
 
 def table_function(target: TableSchema, column: str) -> str:

@@ -78,7 +78,7 @@ def _check_deduplication(plan: Plan) -> None:
 def _counted(plan: Plan) -> Kept:
     if plan.retracts:
         for name in plan.target.column_names:
-            if name in plan.target.primary_keys or keeps_exact(plan.target, name):
+            if name not in plan.given or name in plan.target.primary_keys or keeps_exact(plan.target, name):
                 continue
             if plan.grouped or table_function(plan.target, name) in ("min", "max"):
                 raise plan.place.refusal(

@@ -27,13 +27,17 @@ _TRUE: Final = pl.lit(value=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A query that fills a target: the value of each of its columns, and what is known of both tables."""
+    """A query that fills a target: the value of each of its columns, and what is known of both tables.
+
+    ``given``: the columns that the statement fills; the others are null.
+    """
 
     insert: DeclaredInsert
     relation: Relation
     target: TableSchema
     source: TableSchema
     values: Mapping[str, Value]
+    given: frozenset[str]
     grouped: bool
 
     @property
@@ -94,6 +98,7 @@ def plan_of(insert: DeclaredInsert, relations: Relations) -> Plan:
         target=target,
         source=relations.tables[selected.relation.source].schema,
         values={name: values[name] for name in target.column_names if name in values},
+        given=frozenset((*names, *insert.partition)),
         grouped=grouped,
     )
 
