@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import commits, compaction, growth, lookup, planning, raw_read, upsert
+from benchmarks import commits, compaction, growth, layout, lookup, planning, raw_read, upsert
 from benchmarks.figures import Section, environment, show, write_page
 from benchmarks.java_peer import JavaPeer
 from benchmarks.rounds import Bench
@@ -26,6 +26,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "lookup": lookup.run,
     "compaction": compaction.run,
     "planning": planning.run,
+    "layout": layout.run,
     "growth": growth.run,
     "growth-large": partial(growth.run, large=True),
 }

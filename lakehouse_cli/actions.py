@@ -139,9 +139,11 @@ def _snapshot_or_tag(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def compact(table: Table, *, full: bool) -> str:
-    """Compact a table; says what came of it."""
-    return _said(table.compact(full=full), "nothing to compact")
+def compact(table: Table, *, full: bool, order_strategy: str | None = None, order_by: str = "") -> str:
+    """Compact a table, or sort it by the columns of a list with commas; says what came of it."""
+    columns = [name.strip() for name in order_by.split(",") if name.strip()]
+    snapshot = table.compact(full=full, order_strategy=order_strategy, order_by=columns)
+    return _said(snapshot, "nothing to compact")
 
 
 def _said(snapshot: Snapshot | None, nothing: str) -> str:

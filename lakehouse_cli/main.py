@@ -159,9 +159,18 @@ for _name, _caption in {
 
 @_table_command()
 @click.option("--full", is_flag=True, help="Rewrite everything into one run at the top level.")
-def compact(table: str, warehouse: str, branch: str | None, full: bool) -> None:
+@click.option(
+    "--order-strategy",
+    type=click.Choice(["order", "zorder", "hilbert"]),
+    help="Sort all rows of a table without a primary key along such a curve.",
+)
+@click.option("--order-by", metavar="COLUMN,…", default="", help="The columns to sort by.")
+def compact(
+    table: str, warehouse: str, branch: str | None, full: bool, order_strategy: str | None, order_by: str
+) -> None:
     """Compact a table where its shape asks for it."""
-    click.echo(actions.compact(actions.open_table(warehouse, table, branch), full=full))
+    opened = actions.open_table(warehouse, table, branch)
+    click.echo(actions.compact(opened, full=full, order_strategy=order_strategy, order_by=order_by))
 
 
 @_table_command()

@@ -85,6 +85,9 @@ class TableOptions:
     dynamic_bucket_max_buckets: int = -1
     dynamic_bucket_assigner_parallelism: int | None = None
     bucket_append_ordered: bool = True
+    clustering_columns: tuple[str, ...] = ()
+    clustering_strategy: str = "auto"
+    zorder_bytes_of_text: int = 8
     compaction_min_file_num: int = 5
     compaction_delete_ratio_threshold: float = 0.2
     open_file_cost: int = 4 << 20
@@ -360,6 +363,9 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "dynamic-bucket.initial-buckets": ("dynamic_bucket_initial_buckets", _integer(1)),
     "dynamic-bucket.max-buckets": ("dynamic_bucket_max_buckets", _integer(-1)),
     "dynamic-bucket.assigner-parallelism": ("dynamic_bucket_assigner_parallelism", _integer(1)),
+    "clustering.columns": ("clustering_columns", _names),
+    "clustering.strategy": ("clustering_strategy", _one_of("auto", "order", "zorder", "hilbert")),
+    "zorder.var-length-contribution": ("zorder_bytes_of_text", _integer(1)),
     "bucket-append-ordered": ("bucket_append_ordered", parse_bool),
     "compaction.min.file-num": ("compaction_min_file_num", _integer(1)),
     "compaction.delete-ratio-threshold": ("compaction_delete_ratio_threshold", _share),

@@ -22,6 +22,7 @@ from storage_engine.read.source import lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
+from storage_engine.rewrite.sort_compact import SortCompaction, SortOrder
 from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange
@@ -121,13 +122,27 @@ class Table(TableUpkeep):
         return None if rows.is_empty() else self.write(rows)
 
     def compact(
-        self, *, full: bool = False, partitions: Iterable[Mapping[str, object]] | None = None
+        self,
+        *,
+        full: bool = False,
+        partitions: Iterable[Mapping[str, object]] | None = None,
+        order_strategy: str | None = None,
+        order_by: Sequence[str] = (),
     ) -> Snapshot | None:
-        """Compact where the shape of the tree asks for it, or everything (``full``); None if nothing was to be done."""
+        """Compact where the shape of the tree asks for it, or everything (``full``); None if nothing was to be done.
+
+        ``order_strategy`` ("order", "zorder", "hilbert") sorts all rows of a table without a primary key by the columns
+        ``order_by``, so that predicates on them meet few files. Raises InvalidInput, Unsupported, CommitConflict.
+        """
         schema = self.schema
+        wanted = None if partitions is None else frozenset(self._partition_bytes(spec, schema) for spec in partitions)
+        if order_strategy is not None:
+            order = SortOrder.of(schema, order_by, order_strategy, table=self.name)
+            return SortCompaction(self.store, schema, order, table=self.name).run(wanted)
+        if order_by:
+            raise InvalidInput("order_by needs an order_strategy: order, zorder or hilbert")
         keys = None
-        if partitions is not None:
-            wanted = {self._partition_bytes(spec, schema) for spec in partitions}
+        if wanted is not None:
             live = LiveFiles(self.store, schema)
             keys = [key for key in live.buckets(self.latest_snapshot()) if key[0] in wanted]
         return self._table_write(schema).compact(keys, full=full)

@@ -129,6 +129,12 @@ def _check_read_options(schema: TableSchema) -> None:
 
 
 def _check_columns_named(schema: TableSchema) -> None:
+    for column in schema.table_options.clustering_columns:
+        if column not in schema.by_name or schema.by_name[column].type.root in NESTED_ROOTS:
+            raise InvalidOption(
+                f"option 'clustering.columns' names {column!r}, which is no column that has an order;"
+                f" columns: {', '.join(schema.column_names)}"
+            )
     for key in ("rowkind.field", "record-level.time-field"):
         name = schema.options.get(key)
         if name is not None and name not in schema.by_name:

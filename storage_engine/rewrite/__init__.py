@@ -1,1 +1,1 @@
-"""Rewrites of what a table holds: rows deleted and updated by a predicate."""
+"""Rewrites of what a table holds: rows deleted, updated and sorted."""

@@ -131,7 +131,18 @@ def _compact(table: Table, arguments: Mapping[str, Literal]) -> None:
         raise SqlError(f"argument 'compact_strategy' is {strategy!r}: expected 'minor' or 'full'")
     named = _optional_text(arguments, "partitions")
     partitions = None if named is None else _partitions(table, named)
-    table.compact(full=strategy == _FULL, partitions=partitions)
+    order_by = _optional_text(arguments, "order_by") or ""
+    table.compact(
+        full=strategy == _FULL,
+        partitions=partitions,
+        order_strategy=_order_strategy(arguments),
+        order_by=[name.strip() for name in order_by.split(",") if name.strip()],
+    )
+
+
+def _order_strategy(arguments: Mapping[str, Literal]) -> str | None:
+    strategy = _optional_text(arguments, "order_strategy")
+    return None if strategy is None or strategy.lower() == "none" else strategy.lower()
 
 
 def _create_tag(table: Table, arguments: Mapping[str, Literal]) -> None:
@@ -190,7 +201,7 @@ PROCEDURES: Mapping[str, Procedure] = {
             "partition_idle_time",
             "compact_strategy",
         ),
-        unsupported=frozenset({"order_strategy", "order_by", "options", "where", "partition_idle_time"}),
+        unsupported=frozenset({"options", "where", "partition_idle_time"}),
         run=_compact,
     ),
     "create_tag": Procedure(

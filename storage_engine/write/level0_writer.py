@@ -14,7 +14,8 @@ import polars as pl
 
 from storage_engine.errors import Unsupported
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
-from storage_engine.options import ChangelogProducer, flag_of
+from storage_engine.kernel.space_filling import Curve, OrderStrategy, ends_of
+from storage_engine.options import ChangelogProducer, TableOptions, flag_of
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
 from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -100,9 +101,9 @@ class Level0Writer:
         return [_with_index(part, routed) for part in written]
 
     def _merged(self, numbered: pl.DataFrame, level: int) -> pl.DataFrame:
-        """One row a key, sorted; the rows of an append table as they came, bucket by bucket."""
+        """One row a key, sorted; the rows of an append table as they came, or clustered, bucket by bucket."""
         if not self._schema.primary_keys:
-            return numbered.sort(GROUP, maintain_order=True)
+            return _clustered(numbered, self._schema.table_options).sort(GROUP, maintain_order=True)
         merged = merge(numbered, self._plan, group=(GROUP,))
         return drop_retracts(merged) if level else merged
 
@@ -129,6 +130,15 @@ class Level0Writer:
         )
         frames = {new_files[0].file_name: rows} if len(new_files) == 1 else {}
         return WrittenBucket(bucket=bucket, message=message, frames=frames)
+
+
+def _clustered(rows: pl.DataFrame, options: TableOptions) -> pl.DataFrame:
+    """The rows along the curve that the table's options name; a table with buckets keeps the order in which they came."""
+    columns = options.clustering_columns
+    if not columns or options.bucket > 0:
+        return rows
+    strategy = OrderStrategy.parse(options.clustering_strategy, len(columns))
+    return Curve.over(ends_of(rows, columns), strategy, bytes_of_text=options.zorder_bytes_of_text).sort(rows)
 
 
 def _with_index(part: WrittenBucket, routed: RoutedFrame) -> WrittenBucket:
