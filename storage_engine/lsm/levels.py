@@ -114,6 +114,17 @@ def sections(files: Iterable[DataFileMeta], key_of: KeyOf) -> list[list[SortedRu
     return [*found, _runs_of(members)] if members else found
 
 
+def stacked_runs(files: Iterable[DataFileMeta], key_of: KeyOf) -> list[tuple[DataFileMeta, ...]]:
+    """Files as so few sorted runs as possible, each in key order: one after the other, the sections' runs."""
+    stacked: list[list[DataFileMeta]] = []
+    for section in sections(files, key_of):
+        for number, run in enumerate(section):
+            if number == len(stacked):
+                stacked.append([])
+            stacked[number] += run.files
+    return [tuple(run) for run in stacked]
+
+
 _Ranged: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], int, DataFileMeta]
 
 

@@ -33,6 +33,8 @@ from storage_engine.spec.types import DataField, DataType, TypeRoot
 from storage_engine.store.file_contents import FileContents
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
+from storage_engine.store.formats.portions import read_portions
+from storage_engine.store.formats.sinks import FrameSink, open_sink
 from storage_engine.store.schemas import SchemaStore
 
 _SEQUENCE_FIELD = DataField(
@@ -40,6 +42,7 @@ _SEQUENCE_FIELD = DataField(
 )
 _KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
 _SAMPLE_ROWS = 10_000
+_ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
 _LAST_KIND = 3
 
 
@@ -51,6 +54,18 @@ class FileRole:
     level: int
     source: FileSource
     changelog: bool = False
+
+
+_SYSTEM_COLUMNS = (SEQUENCE_NUMBER, VALUE_KIND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredColumns:
+    """Columns of a file by the names they have there, and the columns of the current schema that are wanted of them."""
+
+    written_by: TableSchema
+    names: list[str]
+    wanted: list[str]
 
 
 class DataFiles:
@@ -95,21 +110,55 @@ class DataFiles:
         it is left to the caller, who must apply it again in any case. Raises CorruptFile.
         """
         path = self.path_of(file, directory)
-        system = [name for name in (SEQUENCE_NUMBER, VALUE_KIND) if name in columns]
-        if system and not self._schema.primary_keys:
-            rows = self.read(file, directory, [name for name in columns if name not in system], predicate)
-            inserted = [pl.lit(0, pl.Int64).alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)]
-            return rows.with_columns(inserted).select(columns)
-        wanted = [name for name in columns if name not in (SEQUENCE_NUMBER, VALUE_KIND)]
+        if not self._schema.primary_keys and _system_columns(columns):
+            wanted = [name for name in columns if name not in _SYSTEM_COLUMNS]
+            return _as_inserts(self.read(file, directory, wanted, predicate), columns)
+        stored = self._stored_columns(file, columns)
+        pushed = predicate if stored.written_by is self._schema else None
+        frame = self._stored(file, path, stored.names, stored.written_by, pushed)
+        return self._seen(frame, path, stored.written_by, stored.wanted).select(columns)
+
+    def read_portions(
+        self,
+        file: DataFileMeta,
+        directory: str,
+        columns: Sequence[str],
+        portion_bytes: int,
+        predicate: pl.Expr | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """What ``read`` gives, in portions of about so many bytes in memory; for files that are too large to be held.
+
+        ``predicate`` leaves out whole row groups, and no single rows. Raises CorruptFile.
+        """
+        path = self.path_of(file, directory)
+        if not self._schema.primary_keys and _system_columns(columns):
+            wanted = [name for name in columns if name not in _SYSTEM_COLUMNS]
+            for frame in self.read_portions(file, directory, wanted, portion_bytes, predicate):
+                yield _as_inserts(frame, columns)
+            return
+        stored = self._stored_columns(file, columns)
+        pushed = predicate if stored.written_by is self._schema else None
+        self._check_size(file, path)
+        found = 0
+        dtypes = _dtypes(stored.written_by)
+        for frame in read_portions(self._io, path, stored.names, portion_bytes, dtypes=dtypes, predicate=pushed):
+            self._check_columns(frame, path, stored.names, stored.written_by)
+            found += frame.height
+            yield self._seen(frame, path, stored.written_by, stored.wanted).select(columns)
+        if pushed is None and found != file.row_count:
+            raise CorruptFile(f"{path}: holds {found} rows where its manifest says {file.row_count}")
+
+    def _stored_columns(self, file: DataFileMeta, columns: Sequence[str]) -> _StoredColumns:
+        """Which columns of a file hold what is wanted, by the schema that it was written with."""
+        system = _system_columns(columns)
+        wanted = [name for name in columns if name not in _SYSTEM_COLUMNS]
         if file.schema_id == self._schema.id:
             stored = [*system, *wanted] or [self._physical[0].name]
-            frame = self._stored(file, path, stored, self._schema, predicate)
-            return self._seen(frame, path, self._schema, wanted).select(columns)
+            return _StoredColumns(written_by=self._schema, names=stored, wanted=wanted)
         old = self._schemas.get(file.schema_id)
         by_id = {field.id: field.name for field in old.fields}
         stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
-        stored = [*system, *(stored or [old.fields[0].name])]
-        return self._seen(self._stored(file, path, stored, old), path, old, wanted).select(columns)
+        return _StoredColumns(written_by=old, names=[*system, *(stored or [old.fields[0].name])], wanted=wanted)
 
     def _seen(self, frame: pl.DataFrame, path: str, written_by: TableSchema, columns: Sequence[str]) -> pl.DataFrame:
         try:
@@ -129,29 +178,31 @@ class DataFiles:
 
         Only a local reader can skip rows by a predicate, and only there the size is known for nothing.
         """
-        is_local = self._io.local_path(path) is not None
-        if is_local and (size := self._io.size(path)) != file.file_size:
-            raise CorruptFile(f"{path}: has {size} bytes where its manifest says {file.file_size}")
-        pushed = predicate if is_local else None
+        self._check_size(file, path)
+        pushed = None if self._io.local_path(path) is None else predicate
         frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=_dtypes(schema))
         if pushed is None and frame.height != file.row_count:
             raise CorruptFile(f"{path}: holds {frame.height} rows where its manifest says {file.row_count}")
+        self._check_columns(frame, path, columns, schema)
+        return frame
+
+    def _check_size(self, file: DataFileMeta, path: str) -> None:
+        if self._io.local_path(path) is not None and (size := self._io.size(path)) != file.file_size:
+            raise CorruptFile(f"{path}: has {size} bytes where its manifest says {file.file_size}")
+
+    def _check_columns(self, frame: pl.DataFrame, path: str, columns: Sequence[str], schema: TableSchema) -> None:
         missing = [name for name in columns if name not in frame.columns]
         if missing:
             raise CorruptFile(f"{path}: lacks the column {missing[0]!r} of schema {schema.id}")
         if VALUE_KIND in columns and not frame[VALUE_KIND].is_between(0, _LAST_KIND).all():
             raise CorruptFile(f"{path}: holds a row of a kind that does not exist")
-        return frame
 
     def path_of(self, file: DataFileMeta, directory: str) -> str:
         """Where a file lies."""
         return file.external_path or f"{directory}/{file.file_name}"
 
     def _rolled(self, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        target = self._options.target_file_size_bytes(has_primary_key=bool(self._schema.primary_keys))
-        sample = min(frame.height, _SAMPLE_ROWS)
-        row_bytes = max(1.0, frame.head(sample).estimated_size() / sample * _ENCODED_SHARE)
-        rows = max(1000, int(target / row_bytes))
+        rows = max(1000, int(self.target_size / encoded_row_bytes(frame)))
         for start in range(0, frame.height, rows):
             yield frame.slice(start, rows)
 
@@ -159,6 +210,20 @@ class DataFiles:
         name = self.new_name(role)
         size = self.format(role).write(self._io, self.target(directory, name, role), self.physical(frame))
         return self.meta(self.contents(frame, role), name, size, role)
+
+    @property
+    def target_size(self) -> int:
+        """Bytes at which a new file begins."""
+        return self._options.target_file_size_bytes(has_primary_key=bool(self._schema.primary_keys))
+
+    def open_sink(self, directory: str, name: str, role: FileRole) -> FrameSink:
+        """A new file that is written frame by frame."""
+        self._io.make_directory(directory)
+        return open_sink(self._extension(role), self._io, self.target(directory, name, role))
+
+    def remove(self, file: DataFileMeta, directory: str) -> None:
+        """Remove a file that nothing refers to."""
+        self._io.delete(self.path_of(file, directory))
 
     def format(self, role: FileRole) -> FileFormat:
         """The format of new files."""
@@ -212,7 +277,22 @@ class DataFiles:
 
 
 _CODEC_SUFFIXES = {"zstd": "zst", "gzip": "gz", "snappy": "snappy", "lz4": "lz4", "deflate": "deflate"}
-_ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
+
+
+def encoded_row_bytes(frame: pl.DataFrame) -> float:
+    """About how many bytes of a file a row of a frame takes. REQUIRES: it has rows."""
+    sample = min(frame.height, _SAMPLE_ROWS)
+    return max(1.0, frame.head(sample).estimated_size() / sample * _ENCODED_SHARE)
+
+
+def _system_columns(columns: Sequence[str]) -> list[str]:
+    return [name for name in _SYSTEM_COLUMNS if name in columns]
+
+
+def _as_inserts(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Rows of an append table, whose files have no system columns."""
+    inserted = [pl.lit(0, pl.Int64).alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)]
+    return frame.with_columns(inserted).select(columns)
 
 
 def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:

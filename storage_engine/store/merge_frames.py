@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,9 +13,11 @@ from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.key_ranges import OpenRun
 
-LEVEL, GROUP, POSITION, FILE = "_LEVEL", "_GROUP", "_POSITION", "_FILE"
+LEVEL, GROUP, POSITION, FILE, FILE_NAME = "_LEVEL", "_GROUP", "_POSITION", "_FILE", "file_name"
 _READER_THREADS = 4
+_HELD_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +53,59 @@ def read_parts(
             frame = files.read(part.meta, part.directory, columns, pushed)
         else:
             frame = frame.select(columns)
-        tags = [
-            pl.repeat(part.group, frame.height, dtype=pl.Int32, eager=True).alias(GROUP),
-            pl.repeat(part.meta.level, frame.height, dtype=pl.Int8, eager=True).alias(LEVEL),
-        ]
-        if positions:
-            tags += [
-                pl.repeat(number, frame.height, dtype=pl.Int32, eager=True).alias(FILE),
-                pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(POSITION),
-            ]
-        frame = frame.hstack(tags)
+        frame = frame.hstack(_tags(part, number, 0, frame.height, positions=positions))
         return frame.filter(_visible(part, frame.height)) if part.vector else frame
 
     if len(parts) == 1:
         return read((0, parts[0]))
     with ThreadPoolExecutor(_READER_THREADS) as pool:
         return pl.concat(list(pool.map(read, enumerate(parts))))
+
+
+def open_run(
+    files: DataFiles,
+    parts: Sequence[tuple[int, FilePart]],
+    columns: Sequence[str],
+    *,
+    frames: Mapping[str, pl.DataFrame] | None = None,
+    predicate: pl.Expr | None = None,
+    positions: bool = False,
+) -> OpenRun:
+    """Files of one sorted run, in key order, to be read in portions: the rows and columns that ``read_parts`` gives.
+
+    Each file comes with the number that ``_FILE`` shall hold.
+    """
+
+    def opened(portion_bytes: int) -> Iterator[pl.DataFrame]:
+        for number, part in parts:
+            held = (frames or {}).get(part.meta.file_name)
+            pushed = None if part.vector or positions else predicate
+            if held is None:
+                portions = files.read_portions(part.meta, part.directory, columns, portion_bytes, pushed)
+            else:
+                portions = held.select(columns).iter_slices(_HELD_ROWS)
+            start = 0
+            visible = _visible(part, part.meta.row_count) if part.vector else None
+            for frame in portions:
+                rows = frame.hstack(_tags(part, number, start, frame.height, positions=positions))
+                rows = rows if visible is None else rows.filter(visible.slice(start, frame.height))
+                start += frame.height
+                yield rows if predicate is None else rows.filter(predicate)
+
+    return opened
+
+
+def _tags(part: FilePart, number: int, start: int, height: int, *, positions: bool) -> list[pl.Series]:
+    tags = [
+        pl.repeat(part.group, height, dtype=pl.Int32, eager=True).alias(GROUP),
+        pl.repeat(part.meta.level, height, dtype=pl.Int8, eager=True).alias(LEVEL),
+    ]
+    if positions:
+        tags += [
+            pl.repeat(number, height, dtype=pl.Int32, eager=True).alias(FILE),
+            pl.int_range(start, start + height, dtype=pl.Int64, eager=True).alias(POSITION),
+        ]
+    return tags
 
 
 def _visible(part: FilePart, rows: int) -> pl.Series:

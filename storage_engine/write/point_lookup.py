@@ -11,7 +11,7 @@ from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.kernel.keys import key_order
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
-from storage_engine.store.merge_frames import FILE, GROUP, POSITION, FilePart, lowest_level_only, read_parts
+from storage_engine.store.merge_frames import FILE, FILE_NAME, GROUP, POSITION, FilePart, lowest_level_only, read_parts
 
 _LARGE_FILE_ROWS = 200_000
 
@@ -40,12 +40,12 @@ class PointLookup:
         candidates = self._candidates(keys, parts)
         held = [part for part in candidates if part.meta.row_count <= _LARGE_FILE_ROWS or self._holds_any(part, keys)]
         if not held:
-            places = pl.DataFrame(schema={GROUP: pl.Int32, "file_name": pl.String, POSITION: pl.Int64})
+            places = pl.DataFrame(schema={GROUP: pl.Int32, FILE_NAME: pl.String, POSITION: pl.Int64})
             return Found(rows=self._empty, places=places)
         on = [GROUP, *self._keys]
         rows = read_parts(self._files, held, self._columns, positions=True).join(keys, on=on, how="semi")
         rows = lowest_level_only(rows, on)
-        names = pl.Series("file_name", [part.meta.file_name for part in held])
+        names = pl.Series(FILE_NAME, [part.meta.file_name for part in held])
         places = rows.select(GROUP, POSITION).with_columns(names.gather(rows[FILE]))
         return Found(rows=rows.select(self._empty.columns), places=places)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -31,20 +32,8 @@ class ParquetFormat:
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write one file; returns its size in bytes."""
         table = to_arrow(frame, target.arrow_schema)
-        compression = _COMPRESSION.get(target.compression, target.compression)
         with io.open_output(target.path) as sink:
-            pq.write_table(
-                table,
-                sink,
-                compression=compression,
-                compression_level=target.zstd_level if compression == "zstd" else None,
-                store_schema=False,
-                store_decimal_as_integer=True,
-                write_page_checksum=True,
-                use_dictionary=repetitive_columns(frame),
-                use_deprecated_int96_timestamps=_has_nanos(target.arrow_schema),
-                row_group_size=_ROW_GROUP_ROWS,
-            )
+            pq.write_table(table, sink, row_group_size=_ROW_GROUP_ROWS, **writer_options(target, frame))
         return io.size(target.path)
 
     def read(
@@ -77,16 +66,36 @@ class ParquetFormat:
     ) -> pl.DataFrame:
         with io.open_input(path) as source:
             file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
-            if any(file.schema.column(i).physical_type == "INT96" for i in range(len(file.schema))):
+            if holds_int96(file.schema):
                 return _scanned(BytesIO(io.read_bytes(path)), columns, predicate, dtypes)
             present = [name for name in columns if name in file.schema_arrow.names]
             frame = from_arrow(file.read(columns=present))
         return frame if predicate is None else frame.filter(predicate)
 
 
+def writer_options(target: FrameFile, frame: pl.DataFrame) -> dict[str, Any]:
+    """How pyarrow writes a file that begins with these rows."""
+    compression = _COMPRESSION.get(target.compression, target.compression)
+    return {
+        "compression": compression,
+        "compression_level": target.zstd_level if compression == "zstd" else None,
+        "store_schema": False,
+        "store_decimal_as_integer": True,
+        "write_page_checksum": True,
+        "use_dictionary": repetitive_columns(frame),
+        "use_deprecated_int96_timestamps": _has_nanos(target.arrow_schema),
+    }
+
+
 def _scanned(
     source: str | BytesIO, columns: Sequence[str], predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
 ) -> pl.DataFrame:
+    return lazily(source, columns, predicate, dtypes).collect()
+
+
+def lazily(
+    source: str | BytesIO, columns: Sequence[str], predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
+) -> pl.LazyFrame:
     """The columns by Polars' reader. INT96 does not tell its unit, and years beyond 2262 are no nanoseconds."""
     lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False)
     stored = lazy.collect_schema()
@@ -95,7 +104,12 @@ def _scanned(
         lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False, schema={**stored, **declared})
     if predicate is not None:
         lazy = lazy.filter(predicate)
-    return lazy.select(name for name in columns if name in stored).collect()
+    return lazy.select(name for name in columns if name in stored)
+
+
+def holds_int96(schema: pq.ParquetSchema) -> bool:
+    """Whether a file has timestamps in twelve bytes, whose unit and range pyarrow does not know."""
+    return any(schema.column(i).physical_type == "INT96" for i in range(len(schema)))
 
 
 def _is_int96(dtype: pl.DataType | DataTypeClass) -> bool:

@@ -1,0 +1,126 @@
+"""Files that are too large to be held, read in portions.
+
+What memory a row takes is looked at when the file is opened, since a file's size says little of it. Parquet is read page by
+page; a file of a format that cannot be is held whole, one file at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
+
+from storage_engine.errors import CorruptFile
+from storage_engine.kernel.predicate import ruled_out, stats_frame
+from storage_engine.store.file_io import FileIO
+from storage_engine.store.formats import format_of
+from storage_engine.store.formats.arrow_bridge import from_arrow
+from storage_engine.store.formats.parquet import holds_int96, lazily
+
+_PROBED_ROWS = 256
+_MOST_ROWS = 1 << 20
+_BUFFER_BYTES = 1 << 16
+_COMPARED = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.String, pl.Date)
+
+
+def read_portions(
+    io: FileIO,
+    path: str,
+    columns: Sequence[str],
+    portion_bytes: int,
+    *,
+    dtypes: Mapping[str, pl.DataType],
+    predicate: pl.Expr | None = None,
+) -> Iterator[pl.DataFrame]:
+    """The columns that a file has among ``columns``, in portions of about so many bytes in memory, in file order.
+
+    ``predicate`` leaves out row groups that hold nothing of it by their statistics, and no single rows. Raises CorruptFile and
+    FileMissing.
+    """
+    if not path.endswith(".parquet"):
+        frame = format_of(path).read(io, path, columns, dtypes=dtypes)
+        yield from frame.iter_slices(_rows_of(portion_bytes, int(frame.estimated_size()), frame.height))
+        return
+    try:
+        yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
+    except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
+        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+
+
+def _rows_of(portion_bytes: int, size: int, rows: int) -> int:
+    width = max(1, size // max(1, rows))
+    return min(_MOST_ROWS, max(1, portion_bytes // width))
+
+
+def _parquet_portions(
+    io: FileIO,
+    path: str,
+    columns: Sequence[str],
+    portion_bytes: int,
+    dtypes: Mapping[str, pl.DataType],
+    predicate: pl.Expr | None,
+) -> Iterator[pl.DataFrame]:
+    with io.open_input(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+        present = [name for name in columns if name in file.schema_arrow.names]
+        groups = _wanted_groups(file.metadata, predicate, dtypes)
+        probe = file.iter_batches(_PROBED_ROWS, row_groups=groups, columns=present, use_threads=False)
+        probed = next(probe, None) if groups else None
+        if probed is None:
+            return
+        rows = _rows_of(portion_bytes, probed.get_total_buffer_size(), probed.num_rows)
+        if holds_int96(file.schema):
+            source_of_all = io.local_path(path) or BytesIO(io.read_bytes(path))
+            lazy = lazily(source_of_all, columns, None, dtypes)
+            for start, length in _places(file.metadata, groups, rows):
+                yield lazy.slice(start, length).collect()
+            return
+        for batch in file.iter_batches(rows, row_groups=groups, columns=present, use_threads=False):
+            yield from_arrow(pa.Table.from_batches([batch])).select(present)
+
+
+def _places(metadata: pq.FileMetaData, groups: Sequence[int], rows: int) -> Iterator[tuple[int, int]]:
+    """Where the rows of some row groups begin in the file, and how many they are, at most ``rows`` at once."""
+    first = 0
+    for number in range(metadata.num_row_groups):
+        height = metadata.row_group(number).num_rows
+        if number in groups:
+            yield from ((first + start, min(rows, height - start)) for start in range(0, height, rows))
+        first += height
+
+
+def _wanted_groups(
+    metadata: pq.FileMetaData, predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
+) -> list[int]:
+    """The row groups that may hold what a predicate allows."""
+    everything = list(range(metadata.num_row_groups))
+    names = [] if predicate is None else list(dict.fromkeys(predicate.meta.root_names()))
+    if predicate is None or not all(dtypes.get(name) in _COMPARED for name in names):
+        return everything
+    places = (
+        {metadata.row_group(0).column(i).path_in_schema: i for i in range(metadata.num_columns)} if everything else {}
+    )
+    known = [[_ends(metadata, group, places.get(name)) for group in everything] for name in names]
+    frame = stats_frame(
+        dtypes,
+        names,
+        [[ends[0] for ends in column] for column in known],
+        [[ends[1] for ends in column] for column in known],
+        [[ends[2] for ends in column] for column in known],
+        [metadata.row_group(group).num_rows for group in everything],
+    )
+    out = ruled_out(predicate, dict(dtypes), frame)
+    return [group for group, ruled in zip(everything, out, strict=True) if not ruled]
+
+
+def _ends(metadata: pq.FileMetaData, group: int, column: int | None) -> tuple[object, object, int | None]:
+    """Minimum, maximum and null count of a column in a row group; None where the file does not tell."""
+    stats = None if column is None else metadata.row_group(group).column(column).statistics
+    if stats is None:
+        return None, None, None
+    nulls = stats.null_count if stats.has_null_count else None
+    return (stats.min, stats.max, nulls) if stats.has_min_max else (None, None, nulls)

@@ -1,0 +1,82 @@
+"""How much of a table may be in memory at once, and what rows of its files take there.
+
+Spec: option ``write-buffer-size`` of Apache Paimon. A merge holds its rows several times over: as they are read, in order,
+merged, and as they are encoded; so it takes up no more rows than a share of the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import polars as pl
+
+from storage_engine.spec.manifest import DataFileMeta
+from storage_engine.spec.schema import TableSchema
+
+_HELD_SHARE, _RANGE_SHARE = 6, 24
+_EXPANSION = 3
+"""Bytes in memory for a byte of a file, where values are of no fixed width."""
+_VALUE_BYTES = 16
+_WIDTHS: dict[type[pl.DataType], int] = {
+    pl.Boolean: 1,
+    pl.Int8: 1,
+    pl.Int16: 2,
+    pl.Int32: 4,
+    pl.Float32: 4,
+    pl.Date: 4,
+    pl.Int64: 8,
+    pl.Float64: 8,
+    pl.Datetime: 8,
+    pl.Time: 8,
+}
+_SYSTEM_BYTES = 16
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBudget:
+    """Bytes that work on one table may take, and the least that a row of it takes."""
+
+    total: int
+    row_bytes: int
+
+    @staticmethod
+    def of(schema: TableSchema) -> MemoryBudget:
+        """The budget that a table's options give."""
+        widths = [_WIDTHS.get(type(dtype), _VALUE_BYTES) for dtype in schema.polars_schema.values()]
+        return MemoryBudget(total=schema.table_options.write_buffer_size, row_bytes=_SYSTEM_BYTES + sum(widths))
+
+    @property
+    def range_bytes(self) -> int:
+        """Rows that are merged at once where not all can be."""
+        return self.total // _RANGE_SHARE
+
+    @property
+    def held_bytes(self) -> int:
+        """Rows that may be read whole to be merged."""
+        return self.total // _HELD_SHARE
+
+    def bytes_of(self, files: Iterable[DataFileMeta]) -> int:
+        """About what the rows of files take in memory."""
+        return sum(max(file.row_count * self.row_bytes, file.file_size * _EXPANSION) for file in files)
+
+    def can_hold(self, files: Iterable[DataFileMeta]) -> bool:
+        """Whether the rows of files can be merged as one frame."""
+        return self.bytes_of(files) <= self.held_bytes
+
+    def passes(self, items: Sequence[Item], files_of: Callable[[Item], Sequence[DataFileMeta]]) -> Iterator[list[Item]]:
+        """Things that can each be held, in portions that can be held together."""
+        some: list[Item] = []
+        size = 0
+        for item in items:
+            bytes_of_item = self.bytes_of(files_of(item))
+            if some and size + bytes_of_item > self.held_bytes:
+                yield some
+                some, size = [], 0
+            some.append(item)
+            size += bytes_of_item
+        if some:
+            yield some
