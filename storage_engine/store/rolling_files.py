@@ -71,7 +71,9 @@ class RollingFiles:
         while not frame.is_empty():
             if self._open is None:
                 name = self._files.new_name(self._role)
-                self._open = _OpenFile(name=name, role=self._role, sink=self._files.open_sink(self._directory, name, self._role))
+                self._open = _OpenFile(
+                    name=name, role=self._role, sink=self._files.open_sink(self._directory, name, self._role)
+                )
             rows = self._open.room(frame, self._files.target_size)
             part, frame = frame.head(rows), frame.slice(rows)
             self._open.write(part, self._files)
