@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
@@ -12,14 +13,23 @@ import polars as pl
 import pyarrow as pa
 
 from storage_engine.codec.binary_row import serialize_row
-from storage_engine.errors import InvalidInput, SnapshotNotFound, Unsupported
+from storage_engine.errors import (
+    CommitConflict,
+    FileMissing,
+    InvalidInput,
+    SnapshotNotFound,
+    StorageUnavailable,
+    Unsupported,
+)
 from storage_engine.kernel.conform import conform
-from storage_engine.maintenance import expire
+from storage_engine.lifecycle_options import LifecycleOptions
+from storage_engine.maintenance.after_commit import AfterCommit
+from storage_engine.maintenance.partition_expiry import expired_partitions
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
 from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.source import lazy_scan
-from storage_engine.read.time_travel import Moment, snapshot_at
+from storage_engine.read.time_travel import Moment, epoch_millis, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
 from storage_engine.rewrite.sort_compact import SortCompaction, SortOrder
@@ -30,10 +40,12 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
+from storage_engine.system_tables import partition_rows
 from storage_engine.upkeep import TableUpkeep
 from storage_engine.write.offsets import Offsets
 from storage_engine.write.table_write import Committer, TableWrite
 
+_log = logging.getLogger(__name__)
 Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 
 
@@ -46,6 +58,7 @@ class Table(TableUpkeep):
     def __init__(self, name: str, store: TableStore, schema: TableSchema) -> None:
         super().__init__(name, store, schema)
         self._writer: tuple[int, TableWrite] | None = None
+        self._after_commit = AfterCommit(store)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -57,20 +70,22 @@ class Table(TableUpkeep):
         commit_identifier: int | None = None,
         properties: Mapping[str, str] | None = None,
         expected_offsets: Mapping[str, int | None] | None = None,
+        watermark: int | datetime | None = None,
     ) -> Snapshot | None:
         """Upsert a frame as one atomic commit; returns the snapshot that shows it.
 
         ``_row_kind`` ("+I", "-U", "+U", "-D") is optional. With ``commit_user`` and ``commit_identifier``, an
         identifier that this user has committed already changes nothing and gives None; an empty frame then moves the
         offset alone.
-        ``expected_offsets`` (user → last identifier or None) is compared atomically with the commit.
+        ``expected_offsets`` (user → last identifier or None) is compared atomically with the commit. ``watermark`` (epoch
+        milliseconds or a datetime): event time up to which no more rows are expected; it never goes back.
 
         Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown, CommitUnfinished.
         """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
+        committer = _committer(commit_user, commit_identifier, properties, expected_offsets, watermark)
         schema = self.schema
         snapshot = self._table_write(schema).upsert(conform(frame, schema, table=self.name), committer)
-        return self._expired_after(snapshot)
+        return self._looked_after(snapshot, schema)
 
     def overwrite(
         self,
@@ -91,7 +106,7 @@ class Table(TableUpkeep):
         schema = self.schema
         conformed = conform(frame, schema, table=self.name)
         targets = self._overwritten(conformed, schema, partitions)
-        return self._table_write(schema).overwrite(conformed, targets, committer)
+        return self._looked_after(self._table_write(schema).overwrite(conformed, targets, committer), schema)
 
     def delete(self, predicate: pl.Expr) -> Snapshot | None:
         """Delete the rows that a predicate selects; None if there are none.
@@ -100,9 +115,8 @@ class Table(TableUpkeep):
         """
         schema = self.schema
         if not schema.primary_keys:
-            return self._expired_after(
-                AppendChanges(self.store, schema, table=self.name).delete(predicate, Committer())
-            )
+            changes = AppendChanges(self.store, schema, table=self.name)
+            return self._looked_after(changes.delete(predicate, Committer()), schema)
         key_changes.check_deletable(schema, table=self.name)
         rows = key_changes.deleted_rows(self.scan(), predicate)
         return None if rows.is_empty() else self.write(rows)
@@ -117,7 +131,7 @@ class Table(TableUpkeep):
         key_changes.check_updatable(schema, assignments, table=self.name)
         if not schema.primary_keys:
             changes = AppendChanges(self.store, schema, table=self.name)
-            return self._expired_after(changes.update(predicate, assignments, Committer()))
+            return self._looked_after(changes.update(predicate, assignments, Committer()), schema)
         rows = key_changes.updated_rows(self.scan(), predicate, assignments, schema, table=self.name)
         return None if rows.is_empty() else self.write(rows)
 
@@ -145,11 +159,41 @@ class Table(TableUpkeep):
         if wanted is not None:
             live = LiveFiles(self.store, schema)
             keys = [key for key in live.buckets(self.latest_snapshot()) if key[0] in wanted]
-        return self._table_write(schema).compact(keys, full=full)
+        return self._looked_after(self._table_write(schema).compact(keys, full=full), schema)
 
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""
         return self._table_write(self.schema).settle()
+
+    def expire_partitions(self, options: Mapping[str, str] | None = None) -> list[dict[str, object]]:
+        """Empty the partitions that have outlived ``partition.expiration-time``; returns them.
+
+        ``options`` (``partition.expiration-time``, ``-strategy``, ``-max-num``, ``partition.timestamp-formatter``,
+        ``-pattern``) stand for those of the table. Raises InvalidInput, InvalidOption, CommitConflict.
+        """
+        schema = self.schema
+        lifecycle = LifecycleOptions.parse({**schema.options, **(options or {})})
+        now = datetime.now()  # noqa: DTZ005 - partitions spell local wall-clock time
+        expired = expired_partitions(self.store, schema, lifecycle, self.latest_snapshot(), now=now)
+        if expired:
+            targets = frozenset(self._partition_bytes(spec, schema) for spec in expired)
+            self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
+        return expired
+
+    def drop_partitions(self, specs: Iterable[Mapping[str, object]]) -> Snapshot | None:
+        """Empty partitions given in full or in part (all that have these values); None if there are none."""
+        wanted, schema = list(specs), self.schema
+        unknown = [name for spec in wanted for name in spec if name not in schema.partition_keys]
+        if unknown or not schema.partition_keys:
+            raise InvalidInput(f"table {self.name} is partitioned by {list(schema.partition_keys)}, not by {unknown}")
+        rows = partition_rows(self.store, schema, self.latest_snapshot())
+        found = [dict(zip(schema.partition_keys, values, strict=True)) for values in rows]
+        chosen = [spec for spec in found if any(each.items() <= spec.items() for each in wanted)]
+        if not chosen:
+            return None
+        targets = frozenset(self._partition_bytes(spec, schema) for spec in chosen)
+        dropped = self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
+        return self._looked_after(dropped, schema)
 
     def last_committed(self, commit_user: str) -> int | None:
         """The highest identifier committed by a user, however long ago."""
@@ -196,14 +240,25 @@ class Table(TableUpkeep):
 
         return lazy_scan(schema, files, planner, table=self.name, metadata_columns=metadata_columns)
 
-    def changes(self, after: int | str, until: int | str | None = None, *, mode: str = "auto") -> pl.LazyFrame:
+    def changes(
+        self,
+        after: int | str | None = None,
+        until: int | str | None = None,
+        *,
+        mode: str = "auto",
+        consumer: str | None = None,
+    ) -> pl.LazyFrame:
         """What happened in the snapshots ``(after, until]``: ``_row_kind`` and the columns, in commit order.
 
         Snapshots are ids or tag names; ``until`` defaults to the latest. ``mode``: "auto", "changelog", "delta" or
-        "diff". Raises SnapshotExpired if part of the range is gone.
+        "diff". A ``consumer`` that has a position (``set_consumer``) goes on from there, whatever ``after`` says; without
+        one and without ``after`` everything is read. Raises SnapshotExpired if part of the range is gone.
         """
-        first = self._snapshot_id(after)
         latest = self.store.snapshots.latest_id() or 0
+        position = None if consumer is None else self.store.consumers.next_snapshot(consumer)
+        if position is not None:
+            after = min(position - 1, latest)
+        first = self._snapshot_id(0 if after is None else after)
         if first > latest:
             raise SnapshotNotFound(f"table {self.name} has no snapshot {first} yet; the latest is {latest}")
         last = latest if until is None else self._snapshot_id(until)
@@ -242,17 +297,22 @@ class Table(TableUpkeep):
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _expired_after(self, snapshot: Snapshot | None) -> Snapshot | None:
-        """The snapshot of a commit, after the expiry that follows it."""
-        schema = self.schema
-        if snapshot is not None and not schema.table_options.write_only:
-            expire.expire_after_commit(self.store, schema)
-        return snapshot
-
     def _table_write(self, schema: TableSchema) -> TableWrite:
         if self._writer is None or self._writer[0] != schema.id:
             self._writer = schema.id, TableWrite(self.store, schema, table=self.name)
         return self._writer[1]
+
+    def _looked_after(self, snapshot: Snapshot | None, schema: TableSchema) -> Snapshot | None:
+        """The upkeep that follows a commit; gives the snapshot."""
+        if snapshot is None or schema.table_options.write_only:
+            return snapshot
+        self._after_commit.run(schema)
+        if self._after_commit.is_due_for_partitions(LifecycleOptions.parse(schema.options)):
+            try:
+                self.expire_partitions()
+            except (CommitConflict, StorageUnavailable, FileMissing) as cause:
+                _log.warning("table %s: partitions were not expired: %s", self.name, cause)
+        return snapshot
 
     def _offsets(self) -> Offsets:
         return Offsets.read(self.store.snapshots, self.store.snapshots.latest())
@@ -282,6 +342,10 @@ class Table(TableUpkeep):
         return named
 
 
+def _no_rows(schema: TableSchema, table: str) -> pl.DataFrame:
+    return conform(pl.DataFrame(schema=schema.polars_schema), schema, table=table)
+
+
 def optional_module(name: str, how: str) -> ModuleType:
     """A module that is no dependency of the engine. Raises Unsupported, which says how it is installed."""
     try:
@@ -295,6 +359,7 @@ def _committer(
     identifier: int | None,
     properties: Mapping[str, str] | None,
     expected: Mapping[str, int | None] | None,
+    watermark: int | datetime | None = None,
 ) -> Committer:
     if identifier is not None and (user is None or identifier < 0):
         raise InvalidInput("a commit_identifier needs a commit_user, and is not negative")
@@ -303,4 +368,5 @@ def _committer(
         identifier=identifier,
         properties=dict(properties or {}),
         expected_offsets=dict(expected or {}),
+        watermark=None if watermark is None else epoch_millis(watermark),
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import polars as pl
 
 from storage_engine import system_tables
+from storage_engine.errors import InvalidInput
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
+from storage_engine.maintenance.automatic_tags import create_due_tags
+from storage_engine.maintenance.expire_changelogs import expire_changelogs
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -73,9 +78,28 @@ class TableUpkeep:
 
     # -- tags, branches, upkeep ----------------------------------------------------------------------------------------
 
-    def create_tag(self, name: str, snapshot: int | None = None) -> None:
-        """Tag a snapshot (default: the latest), which keeps it readable. Raises AlreadyExists, SnapshotNotFound."""
-        tags.create_tag(self.store, name, snapshot)
+    def create_tag(self, name: str, snapshot: int | None = None, *, time_retained_ms: int | None = None) -> None:
+        """Tag a snapshot (default: the latest), which keeps it readable. Raises AlreadyExists, SnapshotNotFound.
+
+        ``time_retained_ms`` says how long, in milliseconds; by default the option ``tag.default-time-retained``, or for ever.
+        """
+        tags.create_tag(self.store, name, snapshot, schema=self.schema, time_retained_ms=time_retained_ms)
+
+    def replace_tag(self, name: str, snapshot: int | None = None, *, time_retained_ms: int | None = None) -> None:
+        """Let a tag name another snapshot. Raises TagNotFound, SnapshotNotFound."""
+        tags.replace_tag(self.store, self.schema, name, snapshot, time_retained_ms=time_retained_ms)
+
+    def rename_tag(self, name: str, new_name: str) -> None:
+        """Give a tag another name. Raises TagNotFound, AlreadyExists."""
+        tags.rename_tag(self.store, name, new_name)
+
+    def expire_tags(self, *, older_than: datetime | None = None) -> list[str]:
+        """Delete the tags whose time is over, or that were made before a local time; returns their names."""
+        return tags.expire_tags(self.store, self.schema, older_than=older_than)
+
+    def create_due_tags(self) -> list[str]:
+        """Make the tags that are due by ``tag.automatic-creation``, as every commit does; returns their names."""
+        return create_due_tags(self.store, self.schema)
 
     def delete_tag(self, name: str) -> None:
         """Delete a tag, and the files that nothing else keeps. Raises TagNotFound."""
@@ -117,6 +141,36 @@ class TableUpkeep:
             older_than_millis=older_than_millis,
             max_deletes=max_deletes,
         )
+
+    def expire_changelogs(
+        self,
+        *,
+        retain_max: int | None = None,
+        retain_min: int | None = None,
+        older_than_millis: int | None = None,
+        max_deletes: int | None = None,
+        delete_all: bool = False,
+    ) -> int:
+        """Expire changelogs that outlived their snapshots by the table's options, or by these; returns how many went."""
+        return expire_changelogs(
+            self.store,
+            self.schema,
+            retain_max=retain_max,
+            retain_min=retain_min,
+            older_than_millis=older_than_millis,
+            max_deletes=max_deletes,
+            delete_all=delete_all,
+        )
+
+    def set_consumer(self, name: str, next_snapshot: int) -> None:
+        """Say which snapshot a named reader reads next: those from there on are not expired, ``changes`` goes on there."""
+        if next_snapshot < 1:
+            raise InvalidInput(f"consumer {name!r}: the next snapshot is {next_snapshot}, expected at least 1")
+        self.store.consumers.write(name, next_snapshot)
+
+    def delete_consumer(self, name: str) -> None:
+        """Forget a named reader; one that is not there is fine."""
+        self.store.consumers.delete(name)
 
     def remove_orphan_files(self, *, older_than_millis: int | None = None, dry_run: bool = False) -> list[str]:
         """Remove files that nothing refers to and that were written more than a day ago; returns their paths.

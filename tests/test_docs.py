@@ -223,13 +223,6 @@ def test_ignored_options_are_kept(key: str, value: str) -> None:
     assert key not in _KEYS
 
 
-@pytest.mark.parametrize("key", ["changelog.num-retained.min", "changelog.num-retained.max", "changelog.time-retained"])
-def test_tables_with_a_longer_changelog_are_written_but_not_expired(key: str) -> None:
-    table = made(key, "1 h" if key.endswith("time-retained") else "20")
-    with pytest.raises(Unsupported, match="need Paimon's own expiry"):
-        table.expire_snapshots()
-
-
 def test_every_error_of_the_engine_is_explained() -> None:
     explained: set[str] = set()
     for line in section("operations.md", "Errors, and what to do").splitlines():

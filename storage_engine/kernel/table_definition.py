@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.kernel.aggregators import ALIASES
 from storage_engine.kernel.merge_plan import MergePlan
+from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
 from storage_engine.spec.file_options import FileOptions
 from storage_engine.spec.schema import TableSchema
@@ -70,6 +71,7 @@ def check_table_definition(schema: TableSchema) -> None:
     _check_read_options(schema)
     _check_columns_named(schema)
     _check_files(schema)
+    LifecycleOptions.parse(schema.options)
     if schema.primary_keys:
         MergePlan.of(schema)
         _check_primary_key_table(schema)

@@ -8,6 +8,7 @@ takes one that a branch needs.
 from __future__ import annotations
 
 from storage_engine.errors import AlreadyExists, BranchNotFound, InvalidInput, StorageEngineError, Unsupported
+from storage_engine.maintenance.rollback import remove_later_changelogs
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.paths import MAIN_BRANCH, check_given_name
@@ -82,6 +83,7 @@ def fast_forward(store: TableStore, name: str) -> None:
     for tag in store.tags.list():
         if tag.snapshot.id > kept:
             store.tags.delete(tag.name)
+    remove_later_changelogs(store, kept)
     _replace_schemas(store, branch, snapshots[0].schema_id)
     for snapshot in snapshots:
         if snapshot.id > kept:

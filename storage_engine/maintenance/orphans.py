@@ -12,19 +12,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
 
 from storage_engine.errors import FileMissing, InvalidInput, StorageEngineError
-from storage_engine.maintenance.references import (
-    changelog_files,
-    delta_metas,
-    file_names,
-    names_needed,
-    other_branches,
-)
-from storage_engine.spec.snapshot import Snapshot
+from storage_engine.maintenance.references import names_needed, other_branches
 from storage_engine.store.file_io import FileInfo
-from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.table_store import TableStore
 
 _DAY_MS = 86_400_000
@@ -97,24 +88,6 @@ def _needed_by(branch: TableStore) -> set[str]:
     for _ in range(_MOST_ROUNDS):
         latest = branch.snapshots.latest_id()
         needed |= names_needed(branch, manifests)
-        for changelog_id in branch.snapshots.changelog_ids():
-            needed |= _needed_by_changelog(manifests, branch.snapshots.changelog(changelog_id))
         if branch.snapshots.latest_id() == latest:
             return needed
     raise StorageEngineError(f"{branch.paths.branch_root}: writers commit too fast to look for orphans; try later")
-
-
-def _needed_by_changelog(manifests: ManifestStore, changelog: Snapshot) -> set[str]:
-    metas, entries = changelog_files(manifests, changelog)
-    names = {changelog.changelog_manifest_list, changelog.delta_manifest_list, changelog.base_manifest_list}
-    try:
-        # Without a changelog of its own, a long-lived one consists of the rows that were added.
-        delta = delta_metas(manifests, changelog)
-        entries = entries + manifests.read_all(delta)
-    except FileMissing:
-        delta = []
-    return _present(names) | file_names(entries) | {meta.file_name for meta in (*metas, *delta)}
-
-
-def _present(names: Iterable[str | None]) -> set[str]:
-    return {name for name in names if name is not None}

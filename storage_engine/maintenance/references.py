@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from storage_engine.codec.binary_row import deserialize_row
-from storage_engine.errors import FileMissing, SnapshotNotFound
+from storage_engine.errors import FileMissing, SnapshotExpired, SnapshotNotFound
 from storage_engine.spec.manifest import FileKind, ManifestEntry, ManifestFileMeta, live_entries
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -132,7 +132,39 @@ def names_needed(store: TableStore, manifests: ManifestStore) -> set[str]:
         except FileMissing:
             if _is_retained(store, snapshot):
                 raise
+    for changelog in long_lived_changelogs(store):
+        needed |= changelog_names(manifests, changelog)
     return needed
+
+
+def long_lived_changelogs(store: TableStore) -> Iterator[Snapshot]:
+    """The changelogs that outlived their snapshots, ascending. What expires meanwhile is left out."""
+    for changelog_id in store.snapshots.changelog_ids():
+        with suppress(SnapshotExpired):
+            yield store.snapshots.changelog(changelog_id)
+
+
+def changelog_names(manifests: ManifestStore, changelog: Snapshot) -> set[str]:
+    """Names of every file that a long-lived changelog needs.
+
+    It has changelog files; or, of a table without a changelog producer, its rows are those of its delta. Of the other kind
+    nothing may be left.
+    """
+    _, entries = changelog_files(manifests, changelog)
+    with suppress(FileMissing):
+        entries = entries + manifests.read_all(delta_metas(manifests, changelog))
+    return file_names(entries) | changelog_manifest_names(manifests, changelog)
+
+
+def changelog_manifest_names(manifests: ManifestStore, changelog: Snapshot) -> set[str]:
+    """Names of the manifests and lists of a long-lived changelog, as far as they are there."""
+    lists = (changelog.changelog_manifest_list, changelog.delta_manifest_list, changelog.base_manifest_list)
+    names = {name for name in lists if name is not None}
+    metas = changelog_files(manifests, changelog)[0]
+    for list_name in (changelog.delta_manifest_list, changelog.base_manifest_list):
+        with suppress(FileMissing):
+            metas = metas + manifests.read_list(list_name)
+    return names | {meta.file_name for meta in metas}
 
 
 def _is_retained(store: TableStore, snapshot: Snapshot) -> bool:
@@ -157,6 +189,20 @@ def data_file_paths(store: TableStore, schema: TableSchema, entry: ManifestEntry
     return [
         store.paths.data_file(directory, entry.bucket, name) for name in (entry.file.file_name, *entry.file.extra_files)
     ]
+
+
+def delete_data(
+    store: TableStore, schema: TableSchema, entries: Iterable[ManifestEntry], *, and_directories: bool = False
+) -> None:
+    """Remove the files of entries; with ``and_directories`` also buckets and partitions that are empty then."""
+    directories: set[str] = set()
+    for entry in entries:
+        for path in data_file_paths(store, schema, entry):
+            store.io.delete(path)
+            directories.add(path.rpartition("/")[0])
+    while and_directories and (directories := {path for path in directories if path != store.paths.root}):
+        removed = {path for path in directories if store.io.remove_empty_directory(path)}
+        directories = {path.rpartition("/")[0] for path in removed}
 
 
 def delete_metadata(

@@ -30,11 +30,18 @@ def rollback_to(store: TableStore, snapshot_or_tag: int | str) -> Snapshot:
     for tag in store.tags.list():
         if tag.snapshot.id > target.id:
             store.tags.delete(tag.name)
-    for changelog_id in store.snapshots.changelog_ids():
-        if changelog_id > target.id:
-            store.io.delete(store.paths.changelog_file(changelog_id))
+    remove_later_changelogs(store, target.id)
     store.snapshots.forget()
     return target
+
+
+def remove_later_changelogs(store: TableStore, snapshot_id: int) -> None:
+    """Remove the long-lived changelogs after a snapshot: its successors will be others."""
+    later = [changelog_id for changelog_id in store.snapshots.changelog_ids() if changelog_id > snapshot_id]
+    for changelog_id in later:
+        store.snapshots.delete_changelog(changelog_id)
+    if later:
+        store.snapshots.write_changelog_hints()
 
 
 def _restore(store: TableStore, target: Snapshot) -> None:

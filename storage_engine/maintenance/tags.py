@@ -5,15 +5,20 @@ Spec: "Manage Tags" of Apache Paimon.
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import datetime
 
-from storage_engine.errors import SnapshotExpired, SnapshotNotFound
+from storage_engine.errors import SnapshotExpired, SnapshotNotFound, TagNotFound
+from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.maintenance.references import (
+    changelog_names,
     data_file_paths,
     data_metas,
     delete_metadata,
     index_names,
     live_names,
+    long_lived_changelogs,
     manifest_names,
     names_needed_by_other_branches,
     statistics_names,
@@ -30,18 +35,21 @@ def create_tag(
     name: str,
     snapshot_id: int | None = None,
     *,
+    schema: TableSchema | None = None,
     time_retained_ms: int | None = None,
     now: datetime | None = None,
 ) -> Tag:
     """Name a snapshot (default: the latest), which keeps all that it needs. ``now`` is local wall-clock time.
 
-    Raises AlreadyExists, SnapshotNotFound or SnapshotExpired, InvalidInput for a name that cannot be a file
-    name.
+    A schema's options say how long a tag lives that is not told, and whether it gets a success file. Raises
+    AlreadyExists, SnapshotNotFound or SnapshotExpired, InvalidInput for a name that cannot be a file name.
     """
     store.snapshots.forget()
     snapshot = store.snapshots.latest() if snapshot_id is None else store.snapshots.get(snapshot_id)
     if snapshot is None:
         raise SnapshotNotFound(f"{store.paths.branch_root}: there is no snapshot to tag yet")
+    options = LifecycleOptions() if schema is None else LifecycleOptions.parse(schema.options)
+    time_retained_ms = options.tag_time_retained_ms if time_retained_ms is None else time_retained_ms
     create_time = None if time_retained_ms is None else (now or _local_now())
     tag = store.tags.create(name, snapshot, create_time=create_time, time_retained_ms=time_retained_ms)
     # Expiry removes the snapshot before it looks for tags: a snapshot that is still there saw this tag in
@@ -49,7 +57,41 @@ def create_tag(
     if not store.snapshots.exists(snapshot.id):
         store.tags.delete(name)
         raise SnapshotExpired(f"{store.paths.branch_root}: snapshot {snapshot.id} was expired while it was tagged")
+    if options.tag_success_file:
+        millis = time.time_ns() // 1_000_000
+        text = json.dumps({"creationTime": millis, "modificationTime": millis})
+        store.io.overwrite(store.paths.tag_success_file(name), text.encode())
     return tag
+
+
+def replace_tag(
+    store: TableStore,
+    schema: TableSchema,
+    name: str,
+    snapshot_id: int | None = None,
+    *,
+    time_retained_ms: int | None = None,
+) -> Tag:
+    """Let a tag name another snapshot (default: the latest), or live longer.
+
+    Raises TagNotFound and what ``create_tag`` raises.
+    """
+    if not store.tags.exists(name):
+        raise TagNotFound(f"{store.paths.tags}: there is no tag {name!r} to replace; create it")
+    if snapshot_id is not None and not store.snapshots.exists(snapshot_id):
+        store.snapshots.get(snapshot_id)
+    delete_tag(store, schema, name)
+    return create_tag(store, name, snapshot_id, schema=schema, time_retained_ms=time_retained_ms)
+
+
+def rename_tag(store: TableStore, name: str, new_name: str) -> Tag:
+    """Give a tag another name. Raises TagNotFound, AlreadyExists."""
+    tag = store.tags.tag(name)
+    renamed = store.tags.create(
+        new_name, tag.snapshot, create_time=tag.create_time, time_retained_ms=tag.time_retained_ms
+    )
+    store.tags.delete(name)
+    return renamed
 
 
 def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
@@ -57,10 +99,13 @@ def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
     store.snapshots.forget()
     tag = store.tags.tag(name)
     store.tags.delete(name)
+    store.io.delete(store.paths.tag_success_file(name))
     if store.snapshots.exists(tag.snapshot.id):
         return
     manifests = store.manifests(schema)
     kept = names_needed_by_other_branches(store, manifests)
+    for changelog in long_lived_changelogs(store):
+        kept |= changelog_names(manifests, changelog)
     for neighbour in _neighbours(store, tag.snapshot.id):
         kept |= live_names(manifests, neighbour) | manifest_names(manifests, neighbour)
         kept |= index_names(manifests, neighbour) | statistics_names(neighbour)
@@ -71,10 +116,19 @@ def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
     delete_metadata(store, manifests, [tag.snapshot], kept)
 
 
-def expire_tags(store: TableStore, schema: TableSchema, *, now: datetime | None = None) -> list[str]:
-    """Remove the tags whose time to live is over; returns their names. ``now`` is local wall-clock time."""
+def expire_tags(
+    store: TableStore, schema: TableSchema, *, older_than: datetime | None = None, now: datetime | None = None
+) -> list[str]:
+    """Remove the tags whose time to live is over; returns their names. ``now`` is local wall-clock time.
+
+    ``older_than`` (local too): of the tags that have a time to live, those that were made before go instead.
+    """
     moment = now or _local_now()
-    expired = [tag.name for tag in store.tags.list() if tag.is_expired(moment)]
+    expired = [
+        tag.name
+        for tag in store.tags.list()
+        if (tag.is_expired(moment) if older_than is None else tag.create_time and tag.create_time < older_than)
+    ]
     for name in expired:
         delete_tag(store, schema, name)
     return expired

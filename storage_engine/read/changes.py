@@ -48,7 +48,7 @@ class ChangeReader:
         if mode == "diff":
             return self._diff(after, until)
         pick = self._changelog if mode == "changelog" else self._delta
-        parts = [self._rows(pick(self.store.snapshots.get(id_))) for id_ in range(after + 1, until + 1)]
+        parts = [self._rows(pick(self.store.snapshots.committed(id_))) for id_ in range(after + 1, until + 1)]
         return pl.concat([self._empty(), *parts])
 
     def _changelog(self, snapshot: Snapshot) -> Iterator[ManifestEntry]:

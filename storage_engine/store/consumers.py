@@ -38,6 +38,12 @@ class ConsumerStore:
         }
         return {name: position for name, position in found.items() if position is not None}
 
+    def moved(self) -> dict[str, int]:
+        """All consumers with the time of their last step, epoch milliseconds."""
+        files = self._io.list_files(self._paths.consumers)
+        moved = {info.path.rsplit("/", 1)[-1]: info.modified_millis for info in files}
+        return {name: moved[file] for file in moved for name in consumer_names_in([file])}
+
     def write(self, name: str, next_snapshot: int) -> None:
         """Set a consumer's position."""
         check_given_name(name, "consumer")

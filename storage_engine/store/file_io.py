@@ -255,6 +255,16 @@ class FileIO:
         with self._translated("delete", path), suppress(FileNotFoundError):
             self._fs.rm(path, recursive=True)
 
+    def remove_empty_directory(self, path: str) -> bool:
+        """Remove a directory that is empty; False if it is not, or where directories are only parts of names."""
+        if not self._is_local:
+            return False
+        try:
+            os.rmdir(path)
+        except OSError:
+            return False
+        return True
+
     def rename_directory(self, source: str, target: str) -> None:
         """Give a directory another name: atomically on a local disk, by copying file after file elsewhere.
 

@@ -25,6 +25,7 @@ EARLIEST = "EARLIEST"
 
 _SNAPSHOT, _SCHEMA, _TAG, _CONSUMER = "snapshot-", "schema-", "tag-", "consumer-"
 _CHANGELOG, _BRANCH = "changelog-", "branch-"
+_TAG_SUCCESS_DIRECTORY = "tag-success-file"
 _ESCAPED = re.compile(r"""[\x01-\x1f\x7f"#%'*/:=?\\{}\[\]^]""")
 _UNSAFE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 _NOT_JAVA_WHITESPACE = "\x85\xa0\u2007\u202f"
@@ -108,6 +109,11 @@ class TablePaths:
         """The file of one tag."""
         return f"{self.tags}/{_TAG}{name}"
 
+    def tag_success_file(self, name: str) -> str:
+        """The file that says that a tag is complete (option ``tag.create-success-file``)."""
+        check_stored_name(name, path=self.tags)
+        return f"{self.tags}/{_TAG_SUCCESS_DIRECTORY}/{name}_SUCCESS"
+
     def consumer_file(self, name: str) -> str:
         """The file of one consumer."""
         return f"{self.consumers}/{_CONSUMER}{name}"
@@ -185,7 +191,7 @@ def _named(names: Sequence[str], prefix: str) -> list[str]:
 
 def tag_names_in(names: Sequence[str]) -> list[str]:
     """Tag names in a listing of the tag directory."""
-    return _named(names, _TAG)
+    return [name for name in _named(names, _TAG) if _TAG + name != _TAG_SUCCESS_DIRECTORY]
 
 
 def consumer_names_in(names: Sequence[str]) -> list[str]:

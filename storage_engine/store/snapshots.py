@@ -149,6 +149,34 @@ class SnapshotStore:
         except FileMissing as cause:
             raise SnapshotExpired(f"{path}: the changelog was expired") from cause
 
+    def committed(self, snapshot_id: int) -> Snapshot:
+        """A snapshot, or the changelog that outlived it. Raises SnapshotExpired, SnapshotNotFound or CorruptFile."""
+        try:
+            return self.get(snapshot_id)
+        except SnapshotExpired as expired:
+            try:
+                return self.changelog(snapshot_id)
+            except SnapshotExpired:
+                raise expired from None
+
+    def keep_changelog(self, snapshot: Snapshot) -> None:
+        """Let a snapshot's changelog outlive it: its file stands in the changelog directory from now on."""
+        self._io.overwrite(self._paths.changelog_file(snapshot.id), snapshot.to_json().encode())
+
+    def delete_changelog(self, snapshot_id: int) -> None:
+        """Remove the file of a changelog that outlived its snapshot; what it names is the caller's care."""
+        self._io.delete(self._paths.changelog_file(snapshot_id))
+
+    def write_changelog_hints(self) -> None:
+        """Point EARLIEST and LATEST of the changelog directory to what is there."""
+        ids = self.changelog_ids()
+        for hint, snapshot_id in ((EARLIEST, ids[:1]), (LATEST, ids[-1:])):
+            path = f"{self._paths.changelogs}/{hint}"
+            if snapshot_id:
+                self._io.overwrite(path, str(snapshot_id[0]).encode())
+            else:
+                self._io.delete(path)
+
     def forget(self) -> None:
         """Drop the cache: ids may be used again after a rollback."""
         with self._lock:

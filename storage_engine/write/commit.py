@@ -52,6 +52,8 @@ class CommitRequest:
     properties: Mapping[str, str] = field(default_factory=dict)
     expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
     check_conflicts: bool = False
+    watermark: int | None = None
+    """Epoch milliseconds of event time; a snapshot's is never below that of the one before."""
     index_base: str | None = ANY_INDEX
     """The index manifest that this commit builds on, where that matters (dynamic buckets)."""
 
@@ -160,7 +162,7 @@ class FileStoreCommit:
             total_record_count=delta_records + (0 if latest is None else latest.total_record_count),
             delta_record_count=delta_records,
             changelog_record_count=sum(entry.file.row_count for entry in request.changelog),
-            watermark=None if latest is None else latest.watermark,
+            watermark=_watermark(request, latest),
             statistics=None if latest is None else latest.statistics,
             properties=carried_properties(offsets, request.user, request.identifier, request.properties),
         )
@@ -238,6 +240,11 @@ def index_entries(
 
 def _bucket_of_index(entry: IndexManifestEntry) -> tuple[bytes, int, str]:
     return entry.partition, entry.bucket, entry.index_file.index_type
+
+
+def _watermark(request: CommitRequest, latest: Snapshot | None) -> int | None:
+    known = (request.watermark, None if latest is None else latest.watermark)
+    return max((mark for mark in known if mark is not None), default=None)
 
 
 def _record_delta(entries: Iterable[ManifestEntry]) -> int:

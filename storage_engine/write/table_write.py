@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError
+from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.lsm.append_compaction import Effort
 from storage_engine.spec.manifest import (
     CommitMessage,
@@ -54,6 +55,7 @@ class Committer:
     identifier: int | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
+    watermark: int | None = None
 
     def named(self) -> Committer:
         """The same with a user: a uuid if there was none."""
@@ -67,6 +69,7 @@ class Committer:
             identifier=BATCH_COMMIT_IDENTIFIER if self.identifier is None else self.identifier,
             properties=self.properties,
             delta=tuple(delta),
+            watermark=self.watermark,
         )
 
 
@@ -86,6 +89,8 @@ class TableWrite:
         self._compactor = Compactor(schema, self._files, index_files)
         self._append_compactor = AppendCompactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
+        lifecycle = LifecycleOptions.parse(schema.options)
+        self._commits_nothing = lifecycle.force_create_snapshot or lifecycle.ignore_empty_commit is False
 
     def upsert(self, frame: pl.DataFrame, committer: Committer) -> Snapshot | None:
         """Write a conformed frame; None if nothing was to be done.
@@ -97,7 +102,7 @@ class TableWrite:
         if self._is_committed(committer, self._store.snapshots.latest()):
             self.settle()
             return None
-        if frame.is_empty() and committer.identifier is None:
+        if frame.is_empty() and committer.identifier is None and not self._commits_nothing:
             return None
         named = committer.named()
         written, snapshot = self._appended(frame, named)

@@ -14,6 +14,7 @@ from storage_engine.maintenance.references import data_file_paths, live_names
 from storage_engine.spec.manifest import (
     DataFileMeta,
     FileKind,
+    FileSource,
     IndexFileMeta,
     IndexManifestEntry,
     ManifestEntry,
@@ -43,6 +44,7 @@ class MetadataTable:
         self.root = root
         self.store = TableStore.open(io, root)
         self._counter = itertools.count()
+        self.rows_are_changelog = False
         if self.store.schemas.latest() is None:
             self.store.schemas.try_create(SCHEMA)
 
@@ -81,7 +83,8 @@ class MetadataTable:
         delta = [entry.as_delete() for entry in removed]
         if upgrade:
             delta += [replace(entry, file=entry.file.upgraded(entry.file.level + 1)) for entry in removed]
-        delta += [self._new_file(store, "data-") for _ in range(added)]
+        source = FileSource.COMPACT if removed else FileSource.APPEND
+        delta += [self._new_file(store, "data-", source) for _ in range(added)]
         before = [] if latest is None else _metas(store, latest)
         base, base_size = manifests.write_list(manifests.merge(before))
         delta_list, delta_size = manifests.write_list(manifests.write(delta))
@@ -110,7 +113,7 @@ class MetadataTable:
         assert store.snapshots.try_create(snapshot)
         return snapshot
 
-    def _new_file(self, store: TableStore, prefix: str) -> ManifestEntry:
+    def _new_file(self, store: TableStore, prefix: str, source: FileSource = FileSource.APPEND) -> ManifestEntry:
         number = next(self._counter)
         name = f"{prefix}{uuid.uuid4()}-{number}.parquet"
         file = DataFileMeta(
@@ -121,6 +124,7 @@ class MetadataTable:
             max_sequence_number=0,
             schema_id=0,
             level=0,
+            file_source=source,
             extra_files=(f"{name}.index",) if number % 3 == 0 else (),
         )
         partition = serialize_row(SCHEMA.types_of(["dt"]), [PARTITIONS[number % len(PARTITIONS)]])
@@ -148,7 +152,7 @@ class MetadataTable:
     def files(self) -> set[str]:
         """Names of all data, changelog, manifest and index files on the store."""
         found = [info.path.removeprefix(self.root + "/") for info in self.io.list_files(self.root, recursive=True)]
-        own = ("schema/", "snapshot/", "tag/", "consumer/", "branch/")
+        own = ("schema/", "snapshot/", "tag/", "consumer/", "branch/", "changelog/")
         return {path.rsplit("/", 1)[-1] for path in found if not path.startswith(own)}
 
     def needed(self) -> set[str]:
@@ -160,7 +164,19 @@ class MetadataTable:
                 names |= _needed(store, store.snapshots.get(snapshot_id), with_changelog=True)
             for tag in store.tags.list():
                 names |= _needed(store, tag.snapshot, with_changelog=store.snapshots.exists(tag.snapshot.id))
+            for changelog_id in store.snapshots.changelog_ids():
+                names |= self._needed_by_changelog(store, store.snapshots.changelog(changelog_id))
         return names
+
+    def _needed_by_changelog(self, store: TableStore, changelog: Snapshot) -> set[str]:
+        """What a reader of a long-lived changelog opens: its changelog files, or without a producer the rows added."""
+        listed = changelog.delta_manifest_list if self.rows_are_changelog else changelog.changelog_manifest_list
+        if listed is None:
+            return set()
+        manifests = store.manifests(SCHEMA)
+        metas = manifests.read_list(listed)
+        added = [entry for entry in manifests.read_all(metas) if entry.kind is FileKind.ADD]
+        return {listed, *_names(added), *(meta.file_name for meta in metas)}
 
     def check(self) -> None:
         """All that is retained is complete."""

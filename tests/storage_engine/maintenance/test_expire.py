@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from storage_engine.errors import FileMissing, InvalidInput, SnapshotExpired, Unsupported
+from storage_engine.errors import FileMissing, InvalidInput, SnapshotExpired
 from storage_engine.maintenance import branches, expire, tags
-from storage_engine.maintenance.expire import expire_after_commit, expire_snapshots
+from storage_engine.maintenance.after_commit import AfterCommit
+from storage_engine.maintenance.expire import expire_snapshots
 from storage_engine.store.file_io import FileIO
 from tests.storage_engine.maintenance.metadata_table import FIRST_MILLIS, SCHEMA, MetadataTable
 
@@ -53,8 +52,8 @@ def test_which_snapshots_go(least: int, most: int, older_than: int, deletes: int
 
 def test_the_options_of_the_table_decide() -> None:
     table = table_of(12)
-    assert expire_after_commit(table.store, SCHEMA, now_millis=NOW) == 0, "an hour has not passed"
-    assert expire_after_commit(table.store, SCHEMA, now_millis=NOW + 3_600_000) == 2, "ten are kept"
+    assert AfterCommit(table.store).run(SCHEMA, now_millis=NOW) == 0, "an hour has not passed"
+    assert AfterCommit(table.store).run(SCHEMA, now_millis=NOW + 3_600_000) == 2, "ten are kept"
     assert left(table) == list(range(3, 13))
 
 
@@ -128,7 +127,7 @@ def test_the_check_would_see_a_mistake(mistake: str, monkeypatch: pytest.MonkeyP
     table = compacted()
     if mistake == "tags are overlooked":
         branches.delete_branch(table.store, "b")
-        monkeypatch.setattr(expire, "_nearest_below", lambda *_: None)
+        monkeypatch.setattr(expire, "nearest_below", lambda *_: None)
     elif mistake == "branches are overlooked":
         tags.delete_tag(table.store, SCHEMA, "old")
         monkeypatch.setattr(expire, "names_needed_by_other_branches", lambda *_: set())
@@ -176,7 +175,7 @@ def test_a_tag_that_is_created_meanwhile_is_whole_or_refused(when: str) -> None:
 def test_trouble_after_a_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     table = table_of(12)
     table.io.overwrite(table.store.paths.consumer_file("c"), b"damaged")
-    assert expire_after_commit(table.store, SCHEMA, now_millis=NOW + 3_600_000) == 0
+    assert AfterCommit(table.store).run(SCHEMA, now_millis=NOW + 3_600_000) == 0
     assert "consumer-c" in caplog.text
 
 
@@ -185,12 +184,3 @@ def test_what_cannot_be_meant_is_refused() -> None:
     for least, most in ((0, 5), (3, 2)):
         with pytest.raises(InvalidInput, match="retain_min"):
             expire_snapshots(table.store, SCHEMA, retain_min=least, retain_max=most)
-
-
-def test_a_changelog_that_outlives_its_snapshots_is_left_to_paimon() -> None:
-    table = table_of(12)
-    schema = replace(SCHEMA, options={**SCHEMA.options, "changelog.num-retained.max": "100"})
-    assert expire_after_commit(table.store, schema, now_millis=NOW + 3_600_000) == 0
-    with pytest.raises(Unsupported, match=r"changelog\.num-retained"):
-        expire_snapshots(table.store, schema)
-    assert len(left(table)) == 12
