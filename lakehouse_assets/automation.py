@@ -20,6 +20,9 @@ from lakehouse_assets.stream_assets import stream_key
 
 STREAM_TAG: Final = "lakehouse/stream"
 SLICE_TAG: Final = "lakehouse/slice"
+LINGER_S: Final = 30.0
+"""A micro-batch's run stays as long after the last change: what follows soon is landed within milliseconds."""
+WINDOW_S: Final = 600.0
 RUN_TAGS: Final = {"dagster/max_runtime": "900"}
 """Run monitoring ends runs whose process has died, so that the next one can start."""
 ACTIVE: Final = (
@@ -40,8 +43,12 @@ def stream_sensor(
     *,
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
+    linger_seconds: float = LINGER_S,
 ) -> dg.SensorDefinition:
-    """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed."""
+    """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed.
+
+    The run goes on until there were no changes for ``linger_seconds``, or another run is queued.
+    """
     key = stream_key(stream.target)
 
     @dg.sensor(
@@ -57,7 +64,11 @@ def stream_sensor(
         found = what_waits(lakehouse, stream)
         if not found:
             return dg.SkipReason(f"{stream.target} has consumed all changes of {', '.join(stream.sources)}")
-        return dg.RunRequest(asset_selection=[key], tags={STREAM_TAG: stream.name, SLICE_TAG: found, **RUN_TAGS})
+        return dg.RunRequest(
+            asset_selection=[key],
+            run_config=lingering("__".join(key.path), linger_seconds),
+            tags={STREAM_TAG: stream.name, SLICE_TAG: found, **RUN_TAGS},
+        )
 
     return ahead
 
@@ -68,6 +79,7 @@ def ingest_sensor(
     *,
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
+    linger_seconds: float = LINGER_S,
 ) -> dg.SensorDefinition:
     """Asks for a run of the ingestion whenever the source has something that its tables do not have."""
     keys = [stream_key(each.target) for each in ingestions]
@@ -92,11 +104,18 @@ def ingest_sensor(
         if not waiting:
             return dg.SkipReason(f"{ingester.source.name} has nothing new")
         return dg.RunRequest(
-            asset_selection=[stream_key(target) for target in waiting],
+            asset_selection=keys,
+            run_config=lingering("ingest", linger_seconds),
             tags={STREAM_TAG: name, SLICE_TAG: ", ".join(waiting), **RUN_TAGS},
         )
 
     return landed
+
+
+def lingering(step: str, linger_seconds: float) -> dict[str, Any]:
+    """The configuration of a run that goes on while changes keep coming."""
+    config = {"linger_seconds": linger_seconds, "window_seconds": WINDOW_S, "report_seconds": 1.0}
+    return {"ops": {step: {"config": config}}}
 
 
 def what_waits(lakehouse: LakehouseResource, stream: Stream) -> str:

@@ -9,6 +9,7 @@
 | ``LAKEHOUSE_KAFKA_SECURITY``, ``_MECHANISM``, ``_USER``, ``_PASSWORD`` | | how it is reached |
 | ``LAKEHOUSE_MARIADB_HOST``, ``_PORT``, ``_USER``, ``_DATABASE`` | | the server, if changes come from it |
 | ``LAKEHOUSE_MARIADB_PASSWORD`` | | its password |
+| ``LAKEHOUSE_STREAM_MODE`` | ``micro-batch`` | how streams run: ``batch``, ``micro-batch`` or ``continuous`` |
 | ``LAKEHOUSE_START_DATE`` | ``2024-01-01`` | first day with a partition |
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import dagster as dg
@@ -28,12 +30,24 @@ from lakehouse_assets.resources import (
     MariaDbResource,
 )
 from lakehouse_assets.sprint.assets import SPRINT, SprintLakehouse
+from lakehouse_assets.stream.modes import MODES, Mode
 from storage_engine.errors import InvalidInput
 
 
-def build_definitions(lakehouse: LakehouseResource, changes: ChangesResource) -> dg.Definitions:
+def build_definitions(
+    lakehouse: LakehouseResource, changes: ChangesResource, *, mode: Mode = "micro-batch"
+) -> dg.Definitions:
     """The project on a warehouse and a source of changes."""
-    return SPRINT.definitions(lakehouse, changes)
+    return replace(SPRINT, mode=mode).definitions(lakehouse, changes)
+
+
+def _mode(environment: Mapping[str, str]) -> Mode:
+    """Raises InvalidInput for a mode that there is not."""
+    name = environment.get("LAKEHOUSE_STREAM_MODE", "micro-batch")
+    found: Mode | None = next((mode for mode in MODES if mode == name), None)
+    if found is None:
+        raise InvalidInput(f"LAKEHOUSE_STREAM_MODE is {name!r}; expected one of {', '.join(MODES)}")
+    return found
 
 
 def _kafka(environment: Mapping[str, str]) -> ChangesResource:
@@ -81,5 +95,7 @@ def _changes(environment: Mapping[str, str]) -> ChangesResource:
 
 
 defs = build_definitions(
-    SprintLakehouse(warehouse=os.environ.get("LAKEHOUSE_WAREHOUSE", "./warehouse")), _changes(os.environ)
+    SprintLakehouse(warehouse=os.environ.get("LAKEHOUSE_WAREHOUSE", "./warehouse")),
+    _changes(os.environ),
+    mode=_mode(os.environ),
 )

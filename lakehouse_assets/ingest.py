@@ -23,9 +23,11 @@ from lakehouse_assets.sources.change_source import (
     ChangeSource,
     SourceBatch,
     SourceTable,
+    Watchable,
 )
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
 from lakehouse_assets.stream.errors import StreamBusy
+from lakehouse_assets.stream.loop import poll_s
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.runner import BatchResult, kind_counts, touched_partitions
 from lakehouse_assets.stream.source import DELETE, INSERT, ROW_KIND, settle
@@ -37,6 +39,7 @@ ATTEMPTS: Final = 20
 QUARANTINE: Final = "ods.quarantine"
 BOOKKEEPING: Final = (OP, DELETED)
 POSITION: Final = "source"
+UNWATCHED_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +253,42 @@ def _for_target(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     if DELETED in names:
         return rows.select(names)
     return rows.select(pl.when(DELETED).then(pl.lit(DELETE)).otherwise(pl.lit(INSERT)).alias(ROW_KIND), *names)
+
+
+class IngestMover:
+    """An ingestion as one of the movers of a loop."""
+
+    def __init__(self, ingester: Ingester) -> None:
+        self._ingester = ingester
+        self._seen: object = None
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._ingester.source.name
+
+    @property
+    def poll_s(self) -> float:
+        """As the source and the tables allow."""
+        if not isinstance(self._ingester.source, Watchable):
+            return UNWATCHED_POLL_S
+        return max((poll_s(table) for table in self._ingester.tables.values()), default=UNWATCHED_POLL_S)
+
+    def stirred(self) -> bool:
+        """Whether the source looks different; one that cannot be watched always may."""
+        source = self._ingester.source
+        return not isinstance(source, Watchable) or source.look(self._names) != self._seen
+
+    def move(self) -> list[BatchResult]:
+        """The next batch of every table. Raises what ``Ingester.run_batch`` raises."""
+        source = self._ingester.source
+        if isinstance(source, Watchable):
+            self._seen = source.look(self._names)
+        return self._ingester.run_batch()
+
+    @property
+    def _names(self) -> list[str]:
+        return [each.source_table for each in self._ingester.ingestions]
 
 
 def _position(offsets: Consumed) -> str | None:

@@ -16,6 +16,7 @@ from lakehouse_assets.automation import ingest_sensor, sensors_of
 from lakehouse_assets.batch_assets import batch_asset
 from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check, key_unique, quarantine_count, stream_lag
+from lakehouse_assets.continuous import Continuous, continuous_asset, continuous_sensor
 from lakehouse_assets.ddl import defined_tables
 from lakehouse_assets.ingest import QUARANTINE, Ingestion
 from lakehouse_assets.io_manager import LakehouseIOManager
@@ -23,9 +24,10 @@ from lakehouse_assets.maintenance import UPKEEP, upkeep_asset, upkeep_schedule
 from lakehouse_assets.metadata import definition_metadata
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
-from lakehouse_assets.schedules import audit_schedule, repair_schedule
+from lakehouse_assets.schedules import audit_schedule, repair_schedule, stream_schedule
 from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream_assets import KINDS, OWNERS, ingest_asset, stream_asset
+from lakehouse_assets.stream.modes import Mode
+from lakehouse_assets.stream_assets import KINDS, OWNERS, ingest_asset, stream_asset, stream_key
 from lakehouse_assets.table_assets import landed_table_asset, table_asset, table_check
 from storage_engine.spec.schema import TableSchema
 
@@ -39,7 +41,8 @@ class Project:
     ``ddl``: CREATE statements with IF NOT EXISTS, the quarantine's among them if something is ingested. ``batches``: what
     is written once, for repair. ``partitions``: column → partitions of the assets whose primary key holds it. ``checks``:
     table → name → check, beside those that every table has (``key_unique``; ``lag`` of a stream's target;
-    ``quarantine`` of an ingested table).
+    ``quarantine`` of an ingested table). ``mode``: how streams run that say nothing themselves;
+    ``ingest_mode``: how the ingestion does, None: the same.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Project:
     batches: Sequence[BatchInsert] = ()
     partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
     checks: Mapping[str, Mapping[str, Check]] = field(default_factory=dict)
+    mode: Mode = "micro-batch"
+    ingest_mode: Mode | None = None
 
     def tables(self) -> dict[str, TableAsset]:
         """Every table as Dagster sees it. Raises like ``defined_tables``."""
@@ -58,9 +63,11 @@ class Project:
         """Streams and tables; tables that nothing here fills stand for themselves."""
         tables = self.tables()
         filled = {each.target for each in self.ingestions} | {each.target for each in self.streams}
+        continuous = self.continuous()
         return [
-            *([ingest_asset(self.ingestions, tables)] if self.ingestions else []),
-            *(stream_asset(stream, tables[stream.target]) for stream in self.streams),
+            *([continuous_asset(continuous)] if continuous.keys else []),
+            *([ingest_asset(self.ingestions, tables)] if self.ingestions and not continuous.ingestions else []),
+            *(stream_asset(each, tables[each.target]) for each in self.streams if each not in continuous.streams),
             *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
             *(table_asset(stream, tables) for stream in self.streams),
             *(batch_asset(batch, tables) for batch in self.batches),
@@ -78,14 +85,36 @@ class Project:
         return dg.Definitions(
             assets=[*self.assets(), *(upkeep_asset(upkeep, list(self.tables())) for upkeep in UPKEEP)],
             asset_checks=self.asset_checks(),
-            sensors=[
-                *([ingest_sensor(self.name, self.ingestions)] if self.ingestions else []),
-                *sensors_of(self.streams),
-            ],
+            sensors=self._sensors(),
             schedules=[*(upkeep_schedule(upkeep) for upkeep in UPKEEP), *self._schedules()],
             resources=resources if changes is None else {**resources, "changes": changes},
             executor=dg.in_process_executor,
         )
+
+    def streams_of(self, mode: Mode) -> list[Stream]:
+        """The streams that run in a mode."""
+        return [stream for stream in self.streams if (stream.mode or self.mode) == mode]
+
+    def ingestions_of(self, mode: Mode) -> Sequence[Ingestion]:
+        """The ingestions, if they run in a mode."""
+        return self.ingestions if (self.ingest_mode or self.mode) == mode else ()
+
+    def continuous(self) -> Continuous:
+        """What the project's continuous run moves."""
+        return Continuous(
+            name=self.name,
+            tables=self.tables(),
+            ingestions=self.ingestions_of("continuous"),
+            streams=self.streams_of("continuous"),
+        )
+
+    def _sensors(self) -> list[dg.SensorDefinition]:
+        continuous, ingestions = self.continuous(), self.ingestions_of("micro-batch")
+        return [
+            *([continuous_sensor(continuous)] if continuous.keys else []),
+            *([ingest_sensor(self.name, ingestions)] if ingestions else []),
+            *sensors_of(self.streams_of("micro-batch")),
+        ]
 
     def _schedules(self) -> list[dg.ScheduleDefinition]:
         tables = self.tables()
@@ -93,7 +122,10 @@ class Project:
         days = next((table.partitions for table in targets if _is_daily(table)), None)
         daily = [table.name for table in targets if _is_daily(table)]
         repairs = [repair_schedule(daily, days)] if isinstance(days, dg.DailyPartitionsDefinition) else []
-        return [*repairs, audit_schedule(list(tables))]
+        landed = [stream_key(each.target) for each in self.ingestions_of("batch")]
+        scheduled = landed + [stream_key(each.target) for each in self.streams_of("batch")]
+        batches = [stream_schedule(self.name, scheduled)] if scheduled else []
+        return [*repairs, *batches, audit_schedule(list(tables))]
 
     def _table(self, name: str, schema: TableSchema) -> TableAsset:
         column = next((column for column in schema.primary_keys if column in self.partitions), None)

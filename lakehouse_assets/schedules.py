@@ -9,6 +9,7 @@ import dagster as dg
 from lakehouse_assets.metadata import asset_key
 
 REPAIR_CRON: Final = "30 2 * * *"
+STREAM_CRON: Final = "*/15 * * * *"
 AUDIT_CRON: Final = "15 * * * *"
 
 
@@ -37,4 +38,15 @@ def audit_schedule(tables: Sequence[str]) -> dg.ScheduleDefinition:
         cron_schedule=AUDIT_CRON,
         target=dg.AssetSelection.checks_for_assets(*(asset_key(table) for table in tables)),
         description="Evaluates all checks of the tables.",
+    )
+
+
+def stream_schedule(name: str, keys: Sequence[dg.AssetKey], *, cron: str = STREAM_CRON) -> dg.ScheduleDefinition:
+    """Moves streams on as far as there are changes, every quarter of an hour: mode "batch". On from the start."""
+    return dg.ScheduleDefinition(
+        name=f"{name}_streams",
+        cron_schedule=cron,
+        target=dg.AssetSelection.assets(*keys),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Moves {len(keys)} streams on as far as there are changes.",
     )

@@ -4,37 +4,40 @@ They have no partitions; their pages plot every batch. The offsets stand in the 
 repeated, launched twice or killed at any moment.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
 
-from lakehouse_assets.ingest import Ingestion
-from lakehouse_assets.metadata import batch_metadata
-from lakehouse_assets.reporting import TableAsset, data_version, report_checks, report_table
+from lakehouse_assets.batch_reports import BatchReports
+from lakehouse_assets.ingest import Ingestion, IngestMover
+from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.runner import BatchResult, StreamRunner
+from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover
 
 GROUP: Final = "stream"
 KINDS: Final = {"paimon", "polars"}
 OWNERS: Final = ("team:lakehouse",)
-POLL_S: Final = 0.05
 
 
 class StreamConfig(dg.Config):
     """How long a stream's run goes on.
 
     ``max_batches``: batches of one run at most. ``seconds``: look for changes for as long, and end when it is over (0:
-    end as soon as there are none). ``upto``: last snapshot of the driving source to read. ``report_idle``: report a
-    materialization even if there was nothing to do, so that steps below run in the same run. ``evaluate_checks``:
+    end as soon as there are none). ``linger_seconds``: end only when there were none for as long; a run that lingers
+    makes way for any run that is queued. ``window_seconds``: end then in any case. ``upto``: last snapshot of the driving
+    source to read. ``report_seconds``: batches that follow each other more quickly share an event. ``report_idle``: report
+    a materialization even if there was nothing to do, so that steps below run in the same run. ``evaluate_checks``:
     evaluate the table's checks at the end.
     """
 
     max_batches: int = 1_000
     seconds: float = 0.0
+    linger_seconds: float = 0.0
+    window_seconds: float | None = None
     upto: int | None = None
+    report_seconds: float = 0.0
     report_idle: bool = False
     evaluate_checks: bool = True
 
@@ -65,18 +68,9 @@ def stream_asset(
     def moved(
         context: dg.AssetExecutionContext, config: StreamConfig, lakehouse: LakehouseResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        last: BatchResult | None = None
-        for result in _batches(lakehouse.runner(stream), config):
-            if last is not None:
-                context.log_event(
-                    dg.AssetMaterialization(key, metadata=batch_metadata(last), tags=data_version(last.snapshot))
-                )
-            _report(context, lakehouse, table, result)
-            last = result
-        if last is not None and config.evaluate_checks:
-            report_checks(context, lakehouse, table)
-        if last is not None or config.report_idle:
-            yield _materialized(key, last)
+        mover = StreamMover(lakehouse.runner(stream), upto=config.upto)
+        reports = BatchReports(context, lakehouse, {table.name: table}, stream_key, every_s=config.report_seconds)
+        yield from _moved(context, config, mover, reports, [stream.target])
 
     return moved
 
@@ -113,46 +107,33 @@ def ingest_asset(
     ) -> Iterator[dg.MaterializeResult[Any]]:
         chosen = {key: each for key, each in by_key.items() if key in context.selected_asset_keys}
         ingester = changes.ingester(lakehouse, tuple(chosen.values()))
-        last: dict[str, BatchResult] = {}
-        for _ in range(config.max_batches):
-            results = ingester.run_batch()
-            for result in results:
-                _report(context, lakehouse, tables[result.target], result)
-                last[result.target] = result
-            if not results:
-                break
-        for key, each in chosen.items():
-            if each.target in last and config.evaluate_checks:
-                report_checks(context, lakehouse, tables[each.target])
-            if each.target in last or config.report_idle:
-                yield _materialized(key, last.get(each.target))
+        reports = BatchReports(context, lakehouse, tables, stream_key, every_s=config.report_seconds)
+        mover = IngestMover(ingester)
+        yield from _moved(context, config, mover, reports, [each.target for each in chosen.values()])
 
     return ingest
 
 
-def _batches(runner: StreamRunner, config: StreamConfig) -> Iterator[BatchResult]:
-    """Batches until there is nothing to do, the time is over, or there were enough."""
-    until = time.monotonic() + config.seconds
-    batches = 0
-    while batches < config.max_batches:
-        result = runner.run_batch(upto=config.upto)
-        if result is not None:
-            batches += 1
-            yield result
-        elif time.monotonic() < until:
-            time.sleep(POLL_S)
-        else:
-            return
+def _moved(
+    context: dg.AssetExecutionContext,
+    config: StreamConfig,
+    mover: Mover,
+    reports: BatchReports,
+    targets: Sequence[str],
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Move on as far and as long as the configuration says, and tell Dagster."""
+    limits = Limits(
+        seconds=config.seconds,
+        linger_s=config.linger_seconds,
+        window_s=config.window_seconds,
+        max_batches=config.max_batches,
+        make_way=(lambda: others_wait(context.instance)) if config.linger_seconds else (lambda: False),
+    )
+    for result in Loop([mover], limits, on_idle=reports.idle).results():
+        reports.note(result)
+    yield from reports.ended(targets, checks=config.evaluate_checks, report_idle=config.report_idle)
 
 
-def _report(
-    context: dg.AssetExecutionContext, lakehouse: LakehouseResource, table: TableAsset, result: BatchResult
-) -> None:
-    numbers = {"rows_read": result.rows_read, "rows_rejected": result.rows_rejected, "commit_ms": result.commit_ms}
-    report_table(context, lakehouse, table, snapshot=result.snapshot, touched=result.partitions, numbers=numbers)
-
-
-def _materialized(key: dg.AssetKey, result: BatchResult | None) -> dg.MaterializeResult[Any]:
-    if result is None:
-        return dg.MaterializeResult(asset_key=key)
-    return dg.MaterializeResult(asset_key=key, metadata=batch_metadata(result), tags=data_version(result.snapshot))
+def others_wait(instance: dg.DagsterInstance) -> bool:
+    """Whether a run is queued that a lingering one may be keeping from its slot or its pool."""
+    return bool(instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])))

@@ -25,6 +25,7 @@ from storage_engine.kernel.conform import conform
 from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.maintenance.after_commit import AfterCommit
 from storage_engine.maintenance.partition_expiry import expired_partitions
+from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
 from storage_engine.read.plan import Plan, plan_scan
@@ -240,6 +241,25 @@ class Table(TableUpkeep):
 
         return lazy_scan(schema, files, planner, table=self.name, metadata_columns=metadata_columns)
 
+    def lookup(
+        self,
+        keys: Frame,
+        strategy: str = "auto",
+        *,
+        columns: Sequence[str] | None = None,
+        snapshot: int | None = None,
+    ) -> pl.DataFrame:
+        """The rows whose columns equal a row of ``keys`` (a frame of the primary key, or of any columns).
+
+        Reads the buckets, row groups and columns that the keys need; with ``strategy`` "full-cache" all rows, which is
+        quicker for very many keys. Null keys match nothing. To look up batch after batch, keep a ``LookupTable``.
+        """
+        schema = self.schema
+        given = keys.collect() if isinstance(keys, pl.LazyFrame) else pl.DataFrame(keys)
+        wanted = by_keys.wanted_keys(given, schema, table=self.name)
+        rows = self.scan(snapshot=snapshot, buckets=by_keys.buckets_of(wanted, schema))
+        return by_keys.rows_of_keys(rows, wanted, columns or schema.column_names, push=strategy != "full-cache")
+
     def changes(
         self,
         after: int | str | None = None,
@@ -294,6 +314,12 @@ class Table(TableUpkeep):
         opened = duckdb.connect() if connection is None else connection
         opened.register(name or Identifier.parse(self.name).table, self.scan(**scan))
         return opened
+
+    def file_bytes(self, snapshot: int | None = None, *, buckets: Collection[int] | None = None) -> int:
+        """Bytes of the live data files at a snapshot (default: the latest), of some buckets or all."""
+        live = LiveFiles(self.store, self.schema)
+        entries = live.entries(self.latest_snapshot() if snapshot is None else self.store.snapshots.get(snapshot))
+        return sum(entry.file.file_size for entry in entries if buckets is None or entry.bucket in buckets)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

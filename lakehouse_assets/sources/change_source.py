@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -77,3 +77,11 @@ class ChangeSource(Protocol):
 
     def everything(self, table: SourceTable) -> SourceBatch:
         """All rows of a table that the source has now, for repair."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A source that can be asked often whether it has changed, because that costs next to nothing."""
+
+    def look(self, tables: Sequence[str]) -> object:
+        """What some tables look like from outside: a value that differs once something new is there. Never raises."""

@@ -7,11 +7,13 @@ grow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import fsspec
 import polars as pl
+from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse_assets.sources.change_source import SourceBatch, SourceTable
 from lakehouse_assets.sources.debezium import LINE, RAW, parse
@@ -53,6 +55,12 @@ class LandingSource:
         landed = (name for name in names if name.endswith(FILE_SUFFIX) and not name.startswith("."))
         return sorted(name for name in landed if after is None or name > after)
 
+    def look(self, tables: Sequence[str]) -> object:
+        """When something last appeared in the tables' folders; for folders elsewhere, nothing that would ever be equal."""
+        if not isinstance(self._files, LocalFileSystem):
+            return object()
+        return [_changed_ns(f"{self._folder}/{table}") for table in tables]
+
     def _next(self, table: SourceTable, after: str | None, *, max_rows: int) -> SourceBatch | None:
         names = self.file_names(table, after=after)
         lines: list[pl.DataFrame] = []
@@ -83,3 +91,10 @@ def _batch(table: SourceTable, lines: Iterable[pl.DataFrame], *, position: str, 
     empty = pl.DataFrame(schema={"source_file": pl.String(), LINE: pl.Int64(), RAW: pl.String()})
     rows, rejected = parse(pl.concat([empty, *lines]), table)
     return SourceBatch(position=position, rows=rows, rejected=rejected, at_end=at_end)
+
+
+def _changed_ns(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None

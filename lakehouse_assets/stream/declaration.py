@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
+from lakehouse_assets.stream.modes import Mode
 from storage_engine.lookup import Strategy
 
 Transform: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
@@ -53,6 +54,23 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """A second table whose changes drive the stream as those of its source do: the source ⋈ ``table``.
+
+    ``left_on`` of the source equal ``right_on`` of the table (nulls match nothing). ``columns``: column of the table → its
+    name in the stream. ``found``: name of a Boolean column that tells whether there was a row of the table. With "full", a
+    row of the table without one of the source comes too: its key, and nulls.
+    """
+
+    table: str
+    left_on: tuple[str, ...]
+    right_on: tuple[str, ...]
+    columns: Mapping[str, str]
+    how: Literal["inner", "left", "full"] = "left"
+    found: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """How much one batch may read of the driving source: it stops after the snapshot that reaches a bound."""
 
@@ -80,7 +98,10 @@ class Stream:
 
     ``reads``: "latest" hands the last change of each key to the transformation, as the state that the key has now
     (for targets that keep the newest row); "changelog" hands all changes, retractions included (for aggregation).
-    ``computed``: column of the target → columns of the stream that it is computed from, for lineage.
+    ``join``: the source is joined with a second table, whose changes count as its own do; the transformation then gets
+    joined rows as inserts, and what it gives is compared with what it gave before.
+    ``computed``: column of the target → columns of the stream that it is computed from, for lineage. ``mode``: how it is
+    run, None: as its project says.
     """
 
     source: str
@@ -88,10 +109,12 @@ class Stream:
     transform: Transform
     reads: Literal["latest", "changelog"] = "latest"
     lookups: tuple[Lookup, ...] = ()
+    join: Join | None = None
     bounds: Bounds = field(default_factory=Bounds)
     repair: Repair | None = None
     computed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
+    mode: Mode | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +129,12 @@ class Stream:
     @property
     def sources(self) -> tuple[str, ...]:
         """Every table that it reads: the driving one first, then the dimensions, each once."""
-        return tuple(dict.fromkeys((self.source, *(lookup.table for lookup in self.lookups))))
+        return tuple(dict.fromkeys((*self.driving, *(lookup.table for lookup in self.lookups))))
+
+    @property
+    def driving(self) -> tuple[str, ...]:
+        """The tables whose changes it reads: the source, and the other side of a join."""
+        return (self.source,) if self.join is None else (self.source, self.join.table)
 
     def origins(self, column: str, source_columns: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Where a column of the target comes from, as (table, column)."""
@@ -119,4 +147,6 @@ class Stream:
             elif name in looked_up:
                 lookup, origin = looked_up[name]
                 found.append((lookup.table, origin))
+            elif self.join is not None and name in self.join.columns.values():
+                found += [(self.join.table, origin) for origin, alias in self.join.columns.items() if alias == name]
         return tuple(found)

@@ -17,6 +17,7 @@ import polars as pl
 
 from lakehouse_assets.stream.declaration import Bounds, Stream
 from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
+from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.source import (
     ROW_KIND,
@@ -94,6 +95,8 @@ class StreamRunner:
         self.widening = Widening(stream=stream, catalog=catalog)
         self._settled: int | None = None
         check_stream(stream, self.target, self.tables)
+        join = stream.join
+        self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
 
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
         """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
@@ -163,7 +166,7 @@ class StreamRunner:
             name: pending(
                 table,
                 offsets.snapshot(name) or 0,
-                bounds=self.stream.bounds if name == self.stream.source else UNBOUNDED,
+                bounds=self.stream.bounds if name in self.stream.driving else UNBOUNDED,
                 upto=upto if name == self.stream.source else None,
             )
             for name, table in self.tables.items()
@@ -172,18 +175,19 @@ class StreamRunner:
 
     def _first_plan(self, offsets: Consumed) -> _Plan | None:
         start = starting_snapshot(self.tables[self.stream.source])
+        found = {name: Pending(after=0, until=complete_snapshot(table)) for name, table in self.tables.items()}
+        join = self.stream.join
+        if start is None and join is not None and join.how == "full" and found[join.table].until:
+            start = 0 if self.tables[self.stream.source].latest_snapshot() is None else None
         if start is None:
             return None
-        found = {name: Pending(after=0, until=complete_snapshot(table)) for name, table in self.tables.items()}
         found[self.stream.source] = Pending(after=0, until=start)
         return _Plan(offsets=offsets, pending=found, start=True)
 
     def _run(self, plan: _Plan) -> BatchResult | None:
         started = time.perf_counter()
         expected = self.expected_offsets(plan.offsets)
-        read, reemitted = self._rows(plan)
-        rows = self._merged(read, reemitted)
-        written = self.transformed(rows, plan.snapshots)
+        written, read, reemitted = self._computed(plan)
         committing = time.perf_counter()
         snapshot = self.target.write(
             written,
@@ -198,20 +202,32 @@ class StreamRunner:
             self._settled = snapshot.id
         self.note_consumers(plan.snapshots)
         source = plan.pending[self.stream.source]
+        committed = [
+            found.committed_ms for name, found in plan.pending.items() if name in self.stream.driving and found
+        ]
+        newest = max((at for at in committed if at is not None), default=source.committed_ms)
         return BatchResult(
             target=self.stream.target,
             snapshot=snapshot,
             consumed={name: (plan.offsets.snapshot(name), found.until) for name, found in plan.pending.items()},
-            rows_read=read.height,
-            rows_reemitted=reemitted.height,
+            rows_read=read,
+            rows_reemitted=reemitted,
             rows_written=kind_counts(written),
             partitions=touched_partitions(self.target, written),
             duration_ms=_ms_since(started),
             commit_ms=_ms_since(committing),
-            latency_ms=None if source.committed_ms is None else snapshot.time_millis - source.committed_ms,
+            latency_ms=None if newest is None else snapshot.time_millis - newest,
             rows_behind=pending(self.tables[self.stream.source], source.until, bounds=UNBOUNDED).rows,
-            lookups=self.widening.stats(),
+            lookups=self.widening.stats() if self._joining is None else self._joining.stats(),
         )
+
+    def _computed(self, plan: _Plan) -> tuple[pl.DataFrame, int, int]:
+        """What a batch writes; how many changes it read, and how many rows it sent again."""
+        if self._joining is not None:
+            written = self._joining.changes(plan.pending, start=plan.start)
+            return written, self._joining.rows_read, 0
+        read, reemitted = self._rows(plan)
+        return self.transformed(self._merged(read, reemitted), plan.snapshots), read.height, reemitted.height
 
     def _rows(self, plan: _Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
@@ -232,6 +248,8 @@ class StreamRunner:
 
     def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
         """Rows of the source → rows of the target, the dimensions as of some snapshots."""
+        if self._joining is not None:
+            return self.stream.transform(self._joining.widened(rows, snapshots[self._joining.join.table]))
         return self.stream.transform(self.widening.join(rows, snapshots))
 
     def note_consumers(self, snapshots: Mapping[str, int]) -> None:

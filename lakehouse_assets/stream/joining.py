@@ -1,0 +1,207 @@
+"""The join of two changelog tables, kept right under every insert, update and delete of either side.
+
+The state is in the tables: for the join keys that a batch's changes name, both sides are read as of the snapshots that
+were consumed and as of those that the batch consumes, both joins go through the transformation, and what differs is
+written. So nothing is kept that could disagree, and a batch that is repeated gives the same difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from lakehouse_assets.stream.declaration import Join, Stream
+from lakehouse_assets.stream.errors import InvalidStream
+from lakehouse_assets.stream.source import (
+    DELETE,
+    INSERT,
+    RETRACTIONS,
+    ROW_KIND,
+    UPDATE_AFTER,
+    UPDATE_BEFORE,
+    Pending,
+    has_changelog,
+    read_changes,
+    read_state,
+)
+from storage_engine import LookupTable, Table
+from storage_engine.lookup import LookupStats
+
+_RIGHT, _COUNT = "\x1fright", "\x1fcount"
+
+
+@dataclass(slots=True)
+class _Side:
+    """A table of the join: ``on`` its join columns, ``columns`` those that the join takes."""
+
+    table: Table
+    on: list[str]
+    columns: list[str]
+    _cache: LookupTable | None = None
+
+    def rows(self, keys: pl.DataFrame, snapshot: int, changes: pl.DataFrame | None = None) -> pl.DataFrame:
+        """The rows of some keys at a snapshot, and those without a key that ``changes`` tell of."""
+        if snapshot == 0:
+            return self._empty()
+        if self._cache is None:
+            self._cache = LookupTable(self.table, on=self.on, columns=self.columns)
+        keyed = self._cache.rows(keys, snapshot).select(self.columns)
+        return keyed if changes is None else pl.concat([keyed, self._without_key(snapshot, changes)])
+
+    def keys(self, changes: pl.DataFrame) -> pl.DataFrame:
+        """The join keys that changes name, before and after; rows without a key have none."""
+        return changes.select(self.on).drop_nulls().unique()
+
+    def whole(self, snapshot: int) -> pl.DataFrame:
+        """All rows at a snapshot."""
+        return read_state(self.table, snapshot).select(self.columns)
+
+    def stats(self) -> LookupStats | None:
+        """What its cache holds."""
+        return None if self._cache is None else self._cache.stats
+
+    def _without_key(self, snapshot: int, changes: pl.DataFrame) -> pl.DataFrame:
+        changed = changes.filter(_no_key(self.on))
+        key = list(self.table.schema.primary_keys)
+        if changed.is_empty():
+            return self._empty()
+        rows = self.table.lookup(changed.select(key), columns=self.columns, snapshot=snapshot)
+        return rows.filter(_no_key(self.on))
+
+    def _empty(self) -> pl.DataFrame:
+        dtypes = self.table.schema.polars_schema
+        return pl.DataFrame(schema={name: dtypes[name] for name in self.columns})
+
+
+@dataclass(slots=True)
+class Joining:
+    """The join of one stream, with caches of both sides that live from batch to batch."""
+
+    stream: Stream
+    join: Join
+    target_key: Sequence[str]
+    left: _Side
+    right: _Side
+    rows_read: int = field(default=0)
+
+    @staticmethod
+    def of(stream: Stream, join: Join, target: Table, tables: Mapping[str, Table]) -> Joining:
+        """Raises InvalidStream for a join that cannot be kept exact, or names unknown columns."""
+        left, right = tables[stream.source], tables[join.table]
+        for table, names in ((left, join.left_on), (right, (*join.right_on, *join.columns))):
+            unknown = [name for name in names if name not in table.schema.column_names]
+            if unknown:
+                raise InvalidStream(f"{stream.name}: join: {table.name} has no such columns: {unknown}")
+        _check(stream, join, left, right)
+        return Joining(
+            stream=stream,
+            join=join,
+            target_key=target.schema.primary_keys,
+            left=_Side(table=left, on=list(join.left_on), columns=list(left.schema.column_names)),
+            right=_Side(
+                table=right, on=list(join.right_on), columns=list(dict.fromkeys([*join.right_on, *join.columns]))
+            ),
+        )
+
+    def changes(self, pending: Mapping[str, Pending], *, start: bool) -> pl.DataFrame:
+        """What a batch writes to the target, with ``_row_kind``. Raises ChangesExpired."""
+        left, right = pending[self.left.table.name], pending[self.right.table.name]
+        if start:
+            rows = self._transformed(self._joined(self.left.whole(left.until), self.right.whole(right.until)))
+            self.rows_read = rows.height
+            return rows.select(pl.lit(INSERT).alias(ROW_KIND), pl.all())
+        changed = [read_changes(side.table, found) for side, found in ((self.left, left), (self.right, right))]
+        self.rows_read = sum(changes.height for changes in changed)
+        renamed = dict(zip(self.right.on, self.left.on, strict=True))
+        keys = pl.concat([self.left.keys(changed[0]), self.right.keys(changed[1]).rename(renamed)]).unique()
+        before = self._state(keys, changed, left.after, right.after)
+        return self._difference(before, self._state(keys, changed, left.until, right.until))
+
+    def widened(self, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
+        """Rows of the left side joined with the right side as of a snapshot, for repair."""
+        keys = rows.select(self.left.on).drop_nulls().unique()
+        right = self.right.rows(keys.rename(dict(zip(self.left.on, self.right.on, strict=True))), snapshot)
+        return self._joined(rows.select(self.left.columns), right).select(pl.lit(INSERT).alias(ROW_KIND), pl.all())
+
+    def stats(self) -> dict[str, LookupStats]:
+        """What the caches of both sides hold."""
+        held = {side.table.name: side.stats() for side in (self.left, self.right)}
+        return {f"{name} of the join": stats for name, stats in held.items() if stats is not None}
+
+    def _state(self, keys: pl.DataFrame, changed: Sequence[pl.DataFrame], left: int, right: int) -> pl.DataFrame:
+        """The target's rows of some join keys, as of a snapshot of either side."""
+        of_right = keys.rename(dict(zip(self.left.on, self.right.on, strict=True)))
+        rows = self.left.rows(keys, left, changed[0])
+        return self._transformed(self._joined(rows, self.right.rows(of_right, right, changed[1])))
+
+    def _joined(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+        join = self.join
+        taken = right.select(
+            *(pl.col(name).alias(f"{_RIGHT}{name}") for name in self.right.on),
+            *(pl.col(name).alias(alias) for name, alias in join.columns.items()),
+            pl.lit(value=True).alias(_RIGHT),
+        )
+        joined = left.join(
+            taken,
+            left_on=self.left.on,
+            right_on=[f"{_RIGHT}{name}" for name in self.right.on],
+            how=join.how,
+            coalesce=True,
+        )
+        found = [] if join.found is None else [pl.col(_RIGHT).fill_null(value=False).alias(join.found)]
+        return joined.select(*left.columns, *join.columns.values(), *found)
+
+    def _transformed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The target's rows, without those that the transformation takes away."""
+        written = self.stream.transform(rows.select(pl.lit(INSERT).alias(ROW_KIND), pl.all()))
+        if ROW_KIND not in written.columns:
+            return written
+        return written.filter(~pl.col(ROW_KIND).is_in(RETRACTIONS)).drop(ROW_KIND)
+
+    def _difference(self, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+        """The changes that turn one state into the other."""
+        came, gone = without(after, before), without(before, after)
+        if self.stream.reads == "changelog":
+            return pl.concat([_of_kind(gone, UPDATE_BEFORE), _of_kind(came, UPDATE_AFTER)])
+        gone = gone.join(came, on=list(self.target_key), how="anti", nulls_equal=True)
+        return pl.concat([_of_kind(gone, DELETE), _of_kind(came, UPDATE_AFTER)])
+
+
+def without(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Rows less others, each as often as it stands there more often."""
+    columns = rows.columns
+    counted = pl.concat(
+        [rows.with_columns(pl.lit(1).alias(_COUNT)), others.select(columns).with_columns(pl.lit(-1).alias(_COUNT))]
+    )
+    left = counted.group_by(columns, maintain_order=True).agg(pl.col(_COUNT).sum()).filter(pl.col(_COUNT) > 0)
+    return left.select(pl.all().exclude(_COUNT).repeat_by(_COUNT)).explode(columns) if left.height else rows.clear()
+
+
+def _no_key(on: Sequence[str]) -> pl.Expr:
+    return pl.any_horizontal(pl.col(name).is_null() for name in on)
+
+
+def _of_kind(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return rows.select(pl.lit(kind).alias(ROW_KIND), pl.all())
+
+
+def _check(stream: Stream, join: Join, left: Table, right: Table) -> None:
+    if len(join.left_on) != len(join.right_on) or not join.left_on:
+        raise InvalidStream(f"{stream.name}: join: left_on and right_on must name as many columns")
+    if stream.lookups:
+        raise InvalidStream(f"{stream.name}: a join of two tables has no lookups of its own: look up in a next stream")
+    if join.how == "full" and stream.repair is not None:
+        raise InvalidStream(f"{stream.name}: a full join is not repaired in parts, since some rows have no left side")
+    for table, on in ((left, join.left_on), (right, join.right_on)):
+        key = table.schema.primary_keys
+        if not key or (not has_changelog(table) and not set(on) <= set(key)):
+            raise InvalidStream(
+                f"{stream.name}: join: {table.name} does not tell which rows it had before a change: give it a primary"
+                " key, and a changelog producer unless its key holds the join columns"
+            )
+    names = [*left.schema.column_names, *join.columns.values(), *(() if join.found is None else (join.found,))]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise InvalidStream(f"{stream.name}: join: columns given twice: {sorted(repeated)}; rename them in 'columns'")

@@ -1,0 +1,187 @@
+"""Moves several streams on in one process until time is over, batch after batch, as soon as something is there.
+
+Nothing here keeps a position: whoever is killed in the middle has lost nothing, and two loops over the same streams
+only take work from each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from polars.exceptions import PolarsError
+
+from lakehouse_assets.stream.runner import BatchResult, StreamRunner
+from storage_engine import Table
+from storage_engine.errors import StorageEngineError
+
+LOCAL_POLL_S: Final = 0.02
+REMOTE_POLL_S: Final = 0.5
+"""A look costs a request there."""
+LOOK_CLOSELY_S: Final = 1.0
+"""Whatever the cheap look says, a stream looks closely as often."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+TROUBLE: Final = (StorageEngineError, PolarsError)
+
+
+class Mover(Protocol):
+    """Something that can be moved on: a stream, or an ingestion of several tables."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def poll_s(self) -> float:
+        """How often it should look."""
+
+    def stirred(self) -> bool:
+        """A cheap look: whether something may have happened since the last move."""
+
+    def move(self) -> list[BatchResult]:
+        """One batch, as far as there is something to do."""
+
+
+class StreamMover:
+    """A stream between tables."""
+
+    def __init__(self, runner: StreamRunner, *, upto: int | None = None) -> None:
+        self._runner = runner
+        self._upto = upto
+        self._seen: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._runner.stream.name
+
+    @property
+    def poll_s(self) -> float:
+        """As its slowest source allows."""
+        return max(poll_s(table) for table in self._runner.tables.values())
+
+    def stirred(self) -> bool:
+        """Whether a source has the snapshot that comes next."""
+        tables = self._runner.tables
+        return any(tables[name].store.snapshots.exists(seen + 1) for name, seen in self._seen.items())
+
+    def move(self) -> list[BatchResult]:
+        """The next batch. Raises what ``StreamRunner.run_batch`` raises."""
+        self._seen = {name: table.store.snapshots.latest_id() or 0 for name, table in self._runner.tables.items()}
+        result = self._runner.run_batch(upto=self._upto)
+        return [] if result is None else [result]
+
+
+def poll_s(table: Table) -> float:
+    """How often a look at a table is cheap."""
+    return REMOTE_POLL_S if table.store.io.local_path(table.store.paths.snapshots) is None else LOCAL_POLL_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a loop ends: after ``seconds`` at the earliest, when nothing was there for ``linger_s``; after ``window_s`` in
+    any case; after ``max_batches``; or when ``make_way`` says so, which is asked every ``make_way_every_s``.
+    """
+
+    seconds: float = 0.0
+    linger_s: float = 0.0
+    window_s: float | None = None
+    max_batches: int | None = None
+    make_way: Callable[[], bool] = lambda: False
+    make_way_every_s: float = 1.0
+
+
+@dataclass(slots=True)
+class Troubles:
+    """What went wrong with whom, how often in a row, and when it may try again."""
+
+    error: Exception
+    times: int
+    until: float
+
+
+@dataclass(slots=True)
+class Loop:
+    """One process's loop over movers, in the order in which data flows.
+
+    ``tolerant``: one that fails is tried again, ever later, while the others go on; else the first error ends it.
+    """
+
+    movers: Sequence[Mover]
+    limits: Limits
+    tolerant: bool = False
+    on_error: Callable[[Mover, Exception], None] = lambda _mover, _error: None
+    on_idle: Callable[[], None] = lambda: None
+    troubles: dict[str, Troubles] = field(default_factory=dict)
+    _looked: dict[str, float] = field(default_factory=dict)
+
+    def results(self) -> Iterator[BatchResult]:
+        """Every batch as it is committed. Raises the first error unless tolerant; troubles that last are in ``troubles``."""
+        limits, started = self.limits, time.monotonic()
+        last_news, asked, batches = started, started, 0
+        while True:
+            moved = False
+            for result in self._round():
+                moved, batches = True, batches + 1
+                yield result
+                if limits.max_batches is not None and batches >= limits.max_batches:
+                    return
+            now = time.monotonic()
+            last_news = now if moved else last_news
+            if limits.window_s is not None and now - started >= limits.window_s:
+                return
+            if not moved and now - started >= limits.seconds and now - last_news >= limits.linger_s:
+                return
+            if now - asked >= limits.make_way_every_s:
+                asked = now
+                if limits.make_way():
+                    return
+            if not moved:
+                self.on_idle()
+                self._wait()
+
+    def _round(self) -> Iterator[BatchResult]:
+        for mover in self.movers:
+            if not self._due(mover):
+                continue
+            self._looked[mover.name] = time.monotonic()
+            try:
+                for result in mover.move():
+                    self._looked.pop(mover.name, None)  # there may be more than one batch takes
+                    yield result
+                self.troubles.pop(mover.name, None)
+            except TROUBLE as error:
+                if not self.tolerant:
+                    raise
+                self._note(mover, error)
+
+    def _due(self, mover: Mover) -> bool:
+        now = time.monotonic()
+        trouble = self.troubles.get(mover.name)
+        if trouble is not None:
+            return now >= trouble.until
+        looked = self._looked.get(mover.name)
+        if looked is None or now - looked >= LOOK_CLOSELY_S:
+            return True
+        try:
+            return mover.stirred()
+        except StorageEngineError:
+            return True  # the close look says what is wrong
+
+    def _note(self, mover: Mover, error: Exception) -> None:
+        known = self.troubles.get(mover.name)
+        times = 1 if known is None else known.times + 1
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (times - 1))
+        self.troubles[mover.name] = Troubles(error=error, times=times, until=time.monotonic() + pause)
+        self.on_error(mover, error)
+
+    def _wait(self) -> None:
+        time.sleep(min((mover.poll_s for mover in self.movers), default=LOCAL_POLL_S))
+
+
+def lasting(troubles: Iterable[Troubles]) -> Exception | None:
+    """The error that a loop should end with, if somebody is in trouble at its end."""
+    return next((trouble.error for trouble in troubles), None)
