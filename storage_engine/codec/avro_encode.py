@@ -212,6 +212,8 @@ def _bytes(array: pa.Array) -> pa.LargeBinaryArray:
 
 def _decimals(array: pa.Array) -> pa.LargeBinaryArray:
     """The least bytes of the unscaled value in two's complement, big-endian, as Java's BigInteger gives them."""
+    if not len(array):
+        return array.cast(pa.string()).cast(pa.large_binary())
     whole = np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, _DECIMAL_BYTES)
     values = whole[array.offset : array.offset + len(array), ::-1]
     negative = values[:, :1] >= _SIGN_BIT

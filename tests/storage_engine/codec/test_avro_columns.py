@@ -97,7 +97,7 @@ def as_fastavro_gives(value: object, type_: DataType) -> object:
     return value
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(frames(), st.integers(0, 2))
 def test_records_are_what_fastavro_reads_and_come_back(made, skipped: int) -> None:
     frame, schema, types = made
