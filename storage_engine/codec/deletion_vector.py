@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap, BitMap64
 
+from storage_engine.codec.roaring import read_bitmap
 from storage_engine.errors import CorruptFile, InvalidInput
 from storage_engine.spec.manifest import DeletionVectorRange
 
@@ -31,7 +32,6 @@ _SIZE_BYTES = _CHECKSUM_BYTES = 4
 _FRAME_BYTES = _SIZE_BYTES + _CHECKSUM_BYTES
 _MAX_POSITION_V1 = (1 << 31) - 1
 _MAX_KEY_V2 = 1 << 16
-_MAX_CARDINALITY = 1 << 28
 _LOW_BITS = 32
 
 Positions = npt.NDArray[np.uint64]
@@ -168,7 +168,7 @@ def _read_range(data: bytes, part: DeletionVectorRange) -> DeletionVector:
 
 def _bitmaps(magic: bytes, body: bytes) -> Iterator[tuple[int, BitMap]]:
     if magic == _MAGIC_V1:
-        bitmap, size = _read_bitmap(body)
+        bitmap, size = read_bitmap(body)
         yield 0, bitmap
         rest = body[size:]
     else:
@@ -178,22 +178,8 @@ def _bitmaps(magic: bytes, body: bytes) -> Iterator[tuple[int, BitMap]]:
         rest = body[8:]
         for _ in range(count):
             (key,) = struct.unpack_from("<I", rest)
-            bitmap, size = _read_bitmap(rest[4:])
+            bitmap, size = read_bitmap(rest[4:])
             yield key, bitmap
             rest = rest[4 + size :]
     if rest:
         raise ValueError(f"{len(rest)} bytes follow its bitmaps")
-
-
-def _read_bitmap(data: bytes) -> tuple[BitMap, int]:
-    """A bitmap and the bytes it took."""
-    bitmap = BitMap.deserialize(data)
-    if len(bitmap) > _MAX_CARDINALITY:
-        raise ValueError(f"its bitmap holds {len(bitmap)} positions, more than any data file has rows")
-    positions = np.frombuffer(bitmap.to_array(), dtype=np.uint32)
-    if positions.size != len(bitmap) or not bool((positions[1:] > positions[:-1]).all()):
-        raise ValueError("its bitmap is not in order")
-    size = len(bitmap.serialize())
-    if size > len(data):
-        raise ValueError("its bitmap is cut")
-    return bitmap, size

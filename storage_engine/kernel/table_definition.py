@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.kernel.aggregators import ALIASES
+from storage_engine.kernel.fast_hash import BITMAP_ROOTS, BLOOM_ROOTS
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
+from storage_engine.spec.file_index_options import BLOOM_FILTER, FileIndexOptions, check_index_kinds
 from storage_engine.spec.file_options import FileOptions
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, TypeRoot
@@ -146,7 +148,14 @@ def _check_columns_named(schema: TableSchema) -> None:
 
 
 def _check_files(schema: TableSchema) -> None:
-    """Options of data files, and columns that their formats cannot hold."""
+    """Options of data files and their indexes, and columns that their formats cannot hold."""
+    check_index_kinds(schema.options)
+    for index in FileIndexOptions.of(schema.table_options).indexes:
+        known = schema.by_name.get(index.column)
+        roots = BLOOM_ROOTS if index.kind == BLOOM_FILTER else BITMAP_ROOTS
+        if known is None or known.type.root not in roots:
+            reason = "which is not a column" if known is None else f"whose type {known.type.sql} it does not take"
+            raise InvalidOption(f"option 'file-index.{index.kind}.columns' names {index.column!r}, {reason}")
     options = FileOptions.of(schema.table_options)
     if "avro" not in options.format.values:
         return

@@ -15,6 +15,7 @@ from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.lsm.append_compaction import in_sequence
 from storage_engine.lsm.levels import sections
 from storage_engine.options import MergeEngine
+from storage_engine.read.index_pruning import IndexPruner
 from storage_engine.read.pruning import Pruner
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
@@ -56,7 +57,8 @@ def plan_scan(
     """
     pruner = Pruner(schema, predicate, buckets=buckets)
     found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep_entry=pruner.keep_entry)
-    planner = _SplitPlanner(schema, pruner, read_optimized=read_optimized)
+    index_pruner = IndexPruner(live.io, schema, predicate)
+    planner = _SplitPlanner(schema, pruner, index_pruner, read_optimized=read_optimized)
     splits = tuple(split for bucket in found.values() for split in planner.splits(bucket))
     read = sum(len(split.files) for split in splits)
     total = sum(len(bucket.files) for bucket in found.values())
@@ -64,9 +66,10 @@ def plan_scan(
 
 
 class _SplitPlanner:
-    def __init__(self, schema: TableSchema, pruner: Pruner, *, read_optimized: bool) -> None:
+    def __init__(self, schema: TableSchema, pruner: Pruner, index_pruner: IndexPruner, *, read_optimized: bool) -> None:
         options = schema.table_options
         self._pruner = pruner
+        self._index_pruner = index_pruner
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
         self._append_only = not schema.primary_keys
         self._no_merge = options.deletion_vectors or options.merge_engine is MergeEngine.FIRST_ROW
@@ -105,6 +108,6 @@ class _SplitPlanner:
                 yield Split(bucket=bucket, files=tuple(members), raw=False)
 
     def _raw(self, bucket: Bucket, files: Sequence[DataFileMeta]) -> Iterator[Split]:
-        kept = self._pruner.kept_files(files)
+        kept = self._index_pruner.kept_files(self._pruner.kept_files(files), bucket.directory)
         if kept:
             yield Split(bucket=bucket, files=tuple(kept), raw=True)

@@ -18,6 +18,7 @@ from polars.exceptions import PolarsError
 
 from storage_engine.errors import CorruptFile
 from storage_engine.kernel.evolution import read_as
+from storage_engine.spec.file_index_options import FileIndexOptions
 from storage_engine.spec.file_options import FileOptions, StatsMode
 from storage_engine.spec.manifest import DataFileMeta, FileSource
 from storage_engine.spec.schema import (
@@ -82,6 +83,7 @@ class DataFiles:
         self._numbers = itertools.count()  # buckets are written by several threads
         self._options = schema.table_options
         self._file_options = FileOptions.of(schema.table_options)
+        self._index_options = FileIndexOptions.of(schema.table_options)
         self._physical = physical_fields(schema)
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
 
@@ -209,7 +211,7 @@ class DataFiles:
     def _write_one(self, frame: pl.DataFrame, directory: str, role: FileRole) -> DataFileMeta:
         name = self.new_name(role)
         size = self.format(role).write(self._io, self.target(directory, name, role), self.physical(frame))
-        return self.meta(self.contents(frame, role), name, size, role)
+        return self.meta(self.contents(frame, role), directory, name, size, role)
 
     @property
     def target_size(self) -> int:
@@ -244,7 +246,8 @@ class DataFiles:
 
     def contents(self, frame: pl.DataFrame, role: FileRole) -> FileContents:
         """What the manifest will say of these rows of a file. REQUIRES: it has rows."""
-        return FileContents.of(frame, self._schema, self._stats_modes(role))
+        indexes = () if role.changelog else self._index_options.indexes
+        return FileContents.of(frame, self._schema, self._stats_modes(role), indexes)
 
     def _extension(self, role: FileRole) -> str:
         return self._file_options.format.at(role.level, changelog=role.changelog)
@@ -263,8 +266,12 @@ class DataFiles:
         """A key-value frame with the columns that a file has."""
         return frame.select([_physical_column(field.name) for field in self._physical])
 
-    def meta(self, contents: FileContents, name: str, size: int, role: FileRole) -> DataFileMeta:
-        """What the manifest says of a file that was just written."""
+    def meta(self, contents: FileContents, directory: str, name: str, size: int, role: FileRole) -> DataFileMeta:
+        """What the manifest says of a file that was just written; its indexes are written beside it if they are large."""
+        index = None if contents.indexed is None else contents.indexed.container()
+        beside = index is not None and len(index) > self._index_options.in_manifest
+        if index is not None and beside:
+            self._io.write_new(f"{directory}/{name}{_INDEX_SUFFIX}", index)
         return contents.meta(
             self._schema,
             file_name=name,
@@ -273,9 +280,12 @@ class DataFiles:
             file_source=role.source,
             creation_time_millis=_local_wall_clock_millis(),
             dense_stats=self._file_options.dense_stats,
+            embedded_index=None if beside else index,
+            extra_files=(f"{name}{_INDEX_SUFFIX}",) if beside else (),
         )
 
 
+_INDEX_SUFFIX = ".index"
 _CODEC_SUFFIXES = {"zstd": "zst", "gzip": "gz", "snappy": "snappy", "lz4": "lz4", "deflate": "deflate"}
 
 

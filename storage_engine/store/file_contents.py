@@ -12,10 +12,12 @@ import polars as pl
 
 from storage_engine.codec.binary_row import serialize_row
 from storage_engine.kernel.statistics import KEY_TRUNCATE_LENGTH, Stats, column_stats, joined_stats
+from storage_engine.spec.file_index_options import ColumnIndex
 from storage_engine.spec.file_options import StatsKind, StatsMode
 from storage_engine.spec.manifest import EMPTY_STATS, DataFileMeta, FileSource, SimpleStats
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, DataField
+from storage_engine.store.indexed_values import IndexedValues
 
 Known = tuple[object, object, int | None]
 _UNKNOWN: Known = (None, None, None)
@@ -37,9 +39,15 @@ class FileContents:
     min_sequence_number: int
     max_sequence_number: int
     delete_rows: int
+    indexed: IndexedValues | None = None
 
     @staticmethod
-    def of(frame: pl.DataFrame, schema: TableSchema, modes: Mapping[str, StatsMode]) -> FileContents:
+    def of(
+        frame: pl.DataFrame,
+        schema: TableSchema,
+        modes: Mapping[str, StatsMode],
+        indexes: Sequence[ColumnIndex] = (),
+    ) -> FileContents:
         """Look at a key-value frame; ``modes`` says by column what is kept of the values. REQUIRES: it has rows."""
         keys = schema.trimmed_primary_keys
         ends = frame.select(keys)
@@ -56,6 +64,7 @@ class FileContents:
             min_sequence_number=int(numbers.min()),
             max_sequence_number=int(numbers.max()),
             delete_rows=int((frame[VALUE_KIND].to_numpy() & 1).sum()),  # -U is 1, -D is 3
+            indexed=IndexedValues.of(frame, schema, indexes),
         )
 
     def followed_by(self, later: FileContents) -> FileContents:
@@ -69,6 +78,7 @@ class FileContents:
             min_sequence_number=min(self.min_sequence_number, later.min_sequence_number),
             max_sequence_number=max(self.max_sequence_number, later.max_sequence_number),
             delete_rows=self.delete_rows + later.delete_rows,
+            indexed=self.indexed and later.indexed and self.indexed.followed_by(later.indexed),
         )
 
     def meta(
@@ -81,6 +91,8 @@ class FileContents:
         file_source: FileSource,
         creation_time_millis: int,
         dense_stats: bool = True,
+        embedded_index: bytes | None = None,
+        extra_files: tuple[str, ...] = (),
     ) -> DataFileMeta:
         """The manifest's record of a file that holds these rows.
 
@@ -105,6 +117,8 @@ class FileContents:
             creation_time_millis=creation_time_millis,
             delete_row_count=self.delete_rows,
             file_source=file_source,
+            embedded_index=embedded_index,
+            extra_files=extra_files,
         )
 
     def _of_values(self, schema: TableSchema, *, dense: bool) -> tuple[SimpleStats, tuple[str, ...] | None]:

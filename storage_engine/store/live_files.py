@@ -21,6 +21,7 @@ from storage_engine.spec.manifest import (
 )
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.paths import partition_path
 from storage_engine.store.table_store import TableStore
@@ -68,6 +69,11 @@ class LiveFiles:
         self._schema = schema
         self.manifests: ManifestStore = store.manifests(schema)
         self._partition_types = schema.types_of(schema.partition_keys)
+
+    @property
+    def io(self) -> FileIO:
+        """Where the files lie."""
+        return self._store.io
 
     def entries(
         self,

@@ -86,7 +86,7 @@ class RollingFiles:
             return
         size = done.sink.close()
         self._open = None
-        self._written.append(self._files.meta(done.contents, done.name, size, self._role))
+        self._written.append(self._files.meta(done.contents, self._directory, done.name, size, self._role))
 
     def _remove(self) -> None:
         if self._open is not None:

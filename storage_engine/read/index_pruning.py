@@ -1,0 +1,164 @@
+"""Leaves out files whose indexes say that no row of theirs can satisfy a predicate.
+
+Spec: "File index" of Apache Paimon 1.3.1. An index speaks of the physical rows of a file, so it counts where a file is
+read raw. What an index cannot decide (another operator, another schema, an index of an unknown kind) is not ruled out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+from pyroaring import BitMap
+
+from storage_engine.codec.bitmap_index import BitmapIndex
+from storage_engine.codec.bloom_filter import may_contain
+from storage_engine.codec.file_index import read_file_index
+from storage_engine.errors import CorruptFile
+from storage_engine.kernel.fast_hash import fast_hashes, indexed_values
+from storage_engine.spec.file_index_options import BITMAP, BLOOM_FILTER, FileIndexOptions
+from storage_engine.spec.manifest import DataFileMeta
+from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.types import FLOAT_ROOTS
+from storage_engine.store.file_io import FileIO
+
+Rows = BitMap | None
+"""Rows that may satisfy a predicate; None if that is not known."""
+Indexes = Mapping[str, Mapping[str, bytes | None]]
+_SUFFIX = ".index"
+_NONE: BitMap = BitMap()
+
+
+class IndexPruner:
+    """Decides by file indexes what a read can leave out."""
+
+    def __init__(self, io: FileIO, schema: TableSchema, predicate: pl.Expr | None) -> None:
+        self._io = io
+        self._schema = schema
+        enabled = predicate is not None and FileIndexOptions.of(schema.table_options).read
+        self._predicate = predicate if enabled else None
+
+    def kept_files(self, files: Sequence[DataFileMeta], directory: str) -> list[DataFileMeta]:
+        """Of files that are read raw, those that may hold rows the predicate allows. Raises CorruptFile, FileMissing."""
+        if self._predicate is None:
+            return list(files)
+        return [file for file in files if not self._ruled_out(file, directory, self._predicate)]
+
+    def _ruled_out(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> bool:
+        if file.schema_id != self._schema.id or not (file.embedded_index or file.extra_files):
+            return False
+        path, content = self._content(file, directory)
+        if content is None:
+            return False
+        indexes = read_file_index(content, path=path)
+        try:
+            rows = _Rows(self._schema, indexes).of(predicate)
+        except ValueError as cause:
+            raise CorruptFile(f"{path}: {cause}") from cause
+        return rows is not None and not rows
+
+    def _content(self, file: DataFileMeta, directory: str) -> tuple[str, bytes | None]:
+        if file.embedded_index is not None:
+            return f"{directory}/{file.file_name} (its index in the manifest)", file.embedded_index
+        names = [name for name in file.extra_files if name.endswith(_SUFFIX)]
+        if not names:
+            return directory, None
+        beside = file.external_path.rpartition("/")[0] if file.external_path else directory
+        path = f"{beside}/{names[0]}"
+        return path, self._io.read_bytes(path)
+
+
+class _Rows:
+    """What the indexes of one file say of a predicate."""
+
+    def __init__(self, schema: TableSchema, indexes: Indexes) -> None:
+        self._schema = schema
+        self._indexes = indexes
+
+    def of(self, predicate: pl.Expr) -> Rows:
+        """The rows that may satisfy it. Raises ValueError for a damaged index."""
+        operator = _operator(predicate)
+        if operator in ("And", "LogicalAnd", "Or", "LogicalOr"):
+            left, right = (self.of(part) for part in predicate.meta.pop())
+            if "And" in operator:
+                return right if left is None else left if right is None else left & right
+            return None if left is None or right is None else left | right
+        if operator in ("Eq", "IsIn"):
+            return self._among(predicate)
+        if operator == "IsNull":
+            (part,) = predicate.meta.pop()
+            return self._nulls(part.meta.output_name()) if part.meta.is_column() else None
+        return None
+
+    def _among(self, predicate: pl.Expr) -> Rows:
+        parts = predicate.meta.pop()
+        column = next((part for part in parts if part.meta.is_column()), None)
+        literal = next((part for part in parts if part.meta.is_literal()), None)
+        if len(parts) != 2 or column is None or literal is None:
+            return None
+        name = column.meta.output_name()
+        field = self._schema.by_name.get(name)
+        if field is None or name not in self._indexes:
+            return None
+        wanted = _literals(literal, self._schema.polars_schema[name])
+        if wanted is None or (field.type.root in FLOAT_ROOTS and _is_odd(wanted)):
+            return None
+        return self._having(name, wanted)
+
+    def _having(self, name: str, wanted: pl.Series) -> Rows:
+        data_type, found = self._schema.by_name[name].type, self._indexes[name]
+        if BITMAP in found:
+            values = indexed_values(wanted, data_type)
+            index = self._bitmap(found[BITMAP], values.dtype)
+            return _NONE if index is None else BitMap.union(_NONE, *(index.having(value) for value in values))
+        if BLOOM_FILTER not in found:
+            return None
+        body = found[BLOOM_FILTER]
+        is_there = body is not None and bool(may_contain(body, fast_hashes(wanted, data_type)).any())
+        return None if is_there else _NONE
+
+    def _nulls(self, name: str) -> Rows:
+        found = self._indexes.get(name, {})
+        if found.get(BITMAP) is None:
+            return None
+        values = indexed_values(pl.Series([], dtype=self._schema.polars_schema[name]), self._schema.by_name[name].type)
+        index = self._bitmap(found[BITMAP], values.dtype)
+        return None if index is None else index.having(None)
+
+    def _bitmap(self, body: bytes | None, dtype: pl.DataType) -> BitmapIndex | None:
+        return None if body is None else BitmapIndex.read(body, dtype)
+
+
+def _operator(predicate: pl.Expr) -> str:
+    """``Eq``, ``And``, ``IsIn``, ``IsNull``, …; "" for what is none of these."""
+    document: Any = json.loads(predicate.meta.serialize(format="json"))
+    if not isinstance(document, dict):
+        return ""
+    if "BinaryExpr" in document:
+        return str(document["BinaryExpr"].get("op"))
+    function = document.get("Function", {}).get("function")
+    boolean = function.get("Boolean") if isinstance(function, dict) else None
+    if isinstance(boolean, str):
+        return boolean
+    return next(iter(boolean), "") if isinstance(boolean, dict) else ""
+
+
+def _literals(literal: pl.Expr, dtype: pl.DataType) -> pl.Series | None:
+    """The values that a column is compared with, as its dtype; None where they are not all of it, or one is null."""
+    values = pl.select(literal).to_series()
+    if values.dtype == pl.List:
+        values = values.explode()
+    try:
+        same = values.cast(dtype, strict=True)
+        unchanged = bool((same.cast(values.dtype, strict=True) == values).all())
+    except PolarsError:
+        return None
+    return None if values.null_count() or not unchanged else same
+
+
+def _is_odd(values: pl.Series) -> bool:
+    """Whether floats among them are equal to others of other bits."""
+    return bool((values.is_nan() | (values == 0)).any())
