@@ -23,7 +23,7 @@ def lazy_scan(
     table: str,
     metadata_columns: Sequence[str] = (),
 ) -> pl.LazyFrame:
-    """A LazyFrame that plans and reads when it is collected; one frame is yielded for each split."""
+    """A LazyFrame that plans and reads when it is collected; a frame is yielded for each split, or several for a large one."""
     full = dict(schema.polars_schema) | {name: METADATA_TYPES[name] for name in metadata_columns}
 
     def read(
@@ -38,9 +38,11 @@ def lazy_scan(
         for split in planner(predicate).splits:
             if left is not None and left <= 0:
                 return
-            frame = reader.read(split)
-            frame = frame if left is None else frame.head(left)
-            left = None if left is None else left - frame.height
-            yield frame
+            for frame in reader.read(split, limit=left):
+                rows = frame if left is None else frame.head(left)
+                left = None if left is None else left - rows.height
+                yield rows
+                if left is not None and left <= 0:
+                    return
 
     return register_io_source(read, schema=full, explain_name=f"paimon {table}")

@@ -34,7 +34,7 @@ from storage_engine.spec.types import DataField, DataType, TypeRoot
 from storage_engine.store.file_contents import FileContents
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
-from storage_engine.store.formats.portions import read_portions
+from storage_engine.store.formats.portions import count_rows, read_portions
 from storage_engine.store.formats.sinks import FrameSink, open_sink
 from storage_engine.store.schemas import SchemaStore
 
@@ -149,6 +149,14 @@ class DataFiles:
             yield self._seen(frame, path, stored.written_by, stored.wanted).select(columns)
         if pushed is None and found != file.row_count:
             raise CorruptFile(f"{path}: holds {found} rows where its manifest says {file.row_count}")
+
+    def count(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> int | None:
+        """How many rows of a file satisfy a predicate over columns of the current schema; None if that cannot be told cheaply."""
+        path = self._io.local_path(self.path_of(file, directory))
+        if path is None or file.schema_id != self._schema.id or not path.endswith(".parquet"):
+            return None
+        self._check_size(file, path)
+        return count_rows(path, predicate, _dtypes(self._schema))
 
     def _stored_columns(self, file: DataFileMeta, columns: Sequence[str]) -> _StoredColumns:
         """Which columns of a file hold what is wanted, by the schema that it was written with."""

@@ -6,7 +6,7 @@ merged, and as they are encoded; so it takes up no more rows than a share of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import polars as pl
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 
-_HELD_SHARE, _RANGE_SHARE = 6, 24
+_HELD_SHARE, _RANGE_SHARE, _READ_SHARE = 6, 24, 4
 _EXPANSION = 3
 """Bytes in memory for a byte of a file, where values are of no fixed width."""
 _VALUE_BYTES = 16
@@ -42,12 +42,19 @@ class MemoryBudget:
 
     total: int
     row_bytes: int
+    column_share: float = 1.0
+    """How much of each row is read."""
 
     @staticmethod
-    def of(schema: TableSchema) -> MemoryBudget:
-        """The budget that a table's options give."""
-        widths = [_WIDTHS.get(type(dtype), _VALUE_BYTES) for dtype in schema.polars_schema.values()]
-        return MemoryBudget(total=schema.table_options.write_buffer_size, row_bytes=_SYSTEM_BYTES + sum(widths))
+    def of(schema: TableSchema, columns: Collection[str] | None = None) -> MemoryBudget:
+        """The budget that a table's options give, for work on some of its columns (None: all)."""
+        widths = {name: _WIDTHS.get(type(dtype), _VALUE_BYTES) for name, dtype in schema.polars_schema.items()}
+        read = sum(width for name, width in widths.items() if columns is None or name in columns)
+        return MemoryBudget(
+            total=schema.table_options.write_buffer_size,
+            row_bytes=_SYSTEM_BYTES + read,
+            column_share=(_SYSTEM_BYTES + read) / (_SYSTEM_BYTES + sum(widths.values())),
+        )
 
     @property
     def range_bytes(self) -> int:
@@ -61,11 +68,20 @@ class MemoryBudget:
 
     def bytes_of(self, files: Iterable[DataFileMeta]) -> int:
         """About what the rows of files take in memory."""
-        return sum(max(file.row_count * self.row_bytes, file.file_size * _EXPANSION) for file in files)
+        expansion = _EXPANSION * self.column_share
+        return int(sum(max(file.row_count * self.row_bytes, file.file_size * expansion) for file in files))
 
     def can_hold(self, files: Iterable[DataFileMeta]) -> bool:
         """Whether the rows of files can be merged as one frame."""
         return self.bytes_of(files) <= self.held_bytes
+
+    def can_read_whole(self, files: Iterable[DataFileMeta]) -> bool:
+        """Whether the rows of files can be merged as one frame that is not written again."""
+        return self.bytes_of(files) <= self.total // _READ_SHARE
+
+    def can_read_rows(self, rows: int) -> bool:
+        """The same of so many rows, whose values are taken to be short."""
+        return rows * self.row_bytes <= self.total // _READ_SHARE // _EXPANSION
 
     def passes(self, items: Sequence[Item], files_of: Callable[[Item], Sequence[DataFileMeta]]) -> Iterator[list[Item]]:
         """Things that can each be held, in portions that can be held together."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.exceptions import PolarsError
 
-from storage_engine.errors import CorruptFile
+from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.kernel.predicate import ruled_out, stats_frame
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import format_of
@@ -48,6 +48,17 @@ def read_portions(
     try:
         yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
     except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
+        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+
+
+def count_rows(path: str, predicate: pl.Expr, dtypes: Mapping[str, pl.DataType]) -> int:
+    """How many rows of a local Parquet file satisfy a predicate: only its columns are read. Raises CorruptFile."""
+    try:
+        lazy = lazily(path, predicate.meta.root_names(), predicate, dtypes)
+        return int(lazy.select(pl.len()).collect().item())
+    except FileNotFoundError as cause:
+        raise FileMissing(f"{path}: there is no such file") from cause
+    except (PolarsError, pl.exceptions.PanicException) as cause:
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
 

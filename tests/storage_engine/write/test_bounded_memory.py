@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 import pytest
 
 from storage_engine import Catalog, Table
+from storage_engine.store.data_files import DataFiles
 
 SCHEMA = {"id": pl.Int32(), "name": pl.String(), "n": pl.Int64(), "seq": pl.Int32(), "_row_kind": pl.String()}
 COLUMNS = {"id": "INT", "name": "STRING", "n": "BIGINT", "seq": "INT"}
@@ -78,3 +80,24 @@ def test_ranges_of_keys_give_what_one_piece_gives(kind: str) -> None:
                 table.compact(full=True)
         if step > 3:
             assert state(streamed) == state(whole), step
+
+
+def test_the_head_of_a_large_bucket_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = a_table(**{"write-buffer-size": "64 kb", "write-only": "true"})
+    frame = pl.DataFrame({"id": pl.int_range(20_000, dtype=pl.Int32, eager=True)})
+    for n in range(2):
+        table.write(frame.with_columns(n=pl.lit(n, pl.Int64)))
+    read: list[int] = []
+    portions = DataFiles.read_portions
+
+    def counted(*args: Any, **named: Any) -> Iterator[pl.DataFrame]:
+        for rows in portions(*args, **named):
+            read.append(rows.height)
+            yield rows
+
+    monkeypatch.setattr(DataFiles, "read_portions", counted)
+    assert table.scan().head(5).collect()["n"].to_list() == [1] * 5
+    assert 0 < sum(read) < 10_000
+    assert table.scan().select("n").collect()["n"].to_list() == [1] * 20_000
+    assert sum(read) > 40_000
+    assert max(read) < 2_000
