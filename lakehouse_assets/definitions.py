@@ -3,13 +3,15 @@
 | environment variable | default | |
 |---|---|---|
 | ``LAKEHOUSE_WAREHOUSE`` | ``./warehouse`` | URL of the warehouse |
-| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files``, ``kafka`` or ``mariadb`` |
+| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files``, ``kafka``, ``mariadb`` or ``postgres`` |
 | ``LAKEHOUSE_LANDING`` | ``./landing`` | folder in which change files land |
 | ``LAKEHOUSE_KAFKA_SERVERS``, ``_FORMAT``, ``_PREFIX``, ``_START``, ``_REGISTRY`` | | the cluster, if changes come from it |
 | ``LAKEHOUSE_KAFKA_SECURITY``, ``_MECHANISM``, ``_USER``, ``_PASSWORD`` | | how it is reached |
 | ``LAKEHOUSE_MARIADB_HOST``, ``_PORT``, ``_USER``, ``_DATABASE`` | | the server, if changes come from it |
 | ``LAKEHOUSE_MARIADB_PASSWORD`` | | its password |
 | ``LAKEHOUSE_STREAM_MODE`` | ``micro-batch`` | how streams run: ``batch``, ``micro-batch`` or ``continuous`` |
+| ``LAKEHOUSE_POSTGRES_HOST``, ``_PORT``, ``_USER``, ``_DATABASE``, ``_SSLMODE``, ``_SLOT``, ``_PUBLICATION`` | | likewise |
+| ``LAKEHOUSE_POSTGRES_PASSWORD`` | | its password |
 | ``LAKEHOUSE_START_DATE`` | ``2024-01-01`` | first day with a partition |
 """
 
@@ -28,6 +30,7 @@ from lakehouse_assets.resources import (
     LakehouseResource,
     LandingResource,
     MariaDbResource,
+    PostgresResource,
 )
 from lakehouse_assets.sprint.assets import SPRINT, SprintLakehouse
 from lakehouse_assets.stream.modes import MODES, Mode
@@ -80,10 +83,23 @@ def _mariadb(environment: Mapping[str, str]) -> ChangesResource:
     )
 
 
+def _postgres(environment: Mapping[str, str]) -> ChangesResource:
+    return PostgresResource(
+        host=environment.get("LAKEHOUSE_POSTGRES_HOST", "127.0.0.1"),
+        port=environment.get("LAKEHOUSE_POSTGRES_PORT", "5432"),
+        user=environment.get("LAKEHOUSE_POSTGRES_USER", "reader"),
+        database=environment.get("LAKEHOUSE_POSTGRES_DATABASE", "sales"),
+        sslmode=environment.get("LAKEHOUSE_POSTGRES_SSLMODE", "prefer"),
+        slot=environment.get("LAKEHOUSE_POSTGRES_SLOT", "lakehouse"),
+        publication=environment.get("LAKEHOUSE_POSTGRES_PUBLICATION", "lakehouse"),
+    )
+
+
 SOURCES: Final[Mapping[str, Callable[[Mapping[str, str]], ChangesResource]]] = {
     "files": _landing,
     "kafka": _kafka,
     "mariadb": _mariadb,
+    "postgres": _postgres,
 }
 
 

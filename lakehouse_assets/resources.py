@@ -20,6 +20,8 @@ from lakehouse_assets.sources.kafka.connection import KafkaConnection, SchemaReg
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
 from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.postgres.changes import PostgresChanges
+from lakehouse_assets.sources.postgres.connection import PostgresConnection
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog, Table
@@ -172,6 +174,33 @@ class MariaDbResource(ChangesResource):
             database=self.database,
         )
         return MariaDbChanges(connection)
+
+
+class PostgresResource(ChangesResource):
+    """A PostgreSQL server whose logical replication is read."""
+
+    host: str = "127.0.0.1"
+    port: str = "5432"
+    user: str = "reader"
+    database: str = "sales"
+    sslmode: str = "prefer"
+    slot: str = Field(default="lakehouse", description="The replication slot; it is made if it is not there")
+    publication: str = Field(default="lakehouse", description="The publication of exactly the tables that are read")
+    password_variable: str = Field(
+        default="LAKEHOUSE_POSTGRES_PASSWORD", description="Environment variable that holds the password"
+    )
+
+    def source(self) -> ChangeSource:
+        """The server as a source. Raises InvalidInput if the password's variable is not set."""
+        connection = PostgresConnection(
+            host=self.host,
+            port=int(self.port),
+            user=self.user,
+            password=_values_of({"password": self.password_variable})["password"],
+            database=self.database,
+            sslmode=self.sslmode,
+        )
+        return PostgresChanges(connection, slot=self.slot, publication=self.publication)
 
 
 def _values_of(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColu
             " DROP COLUMN …; renamed: ALTER TABLE … RENAME COLUMN … TO …; then the stream goes on by itself"
         ) from differ
     changes = [
-        _change(table, name, dtype, differ) for name, dtype in differ.found.items() if expected.get(name) != dtype
+        _change(table, name, dtype, expected, differ)
+        for name, dtype in differ.found.items()
+        if expected.get(name) != dtype
     ]
     try:
         table.alter(*changes)
@@ -51,12 +53,14 @@ def _newcomers(expected: Mapping[str, pl.DataType], found: Mapping[str, pl.DataT
     return f", and has {', '.join(names)} anew" if names else ""
 
 
-def _change(table: Table, name: str, dtype: pl.DataType, differ: SourceColumnsDiffer) -> SchemaChange:
+def _change(
+    table: Table, name: str, dtype: pl.DataType, expected: Mapping[str, pl.DataType], differ: SourceColumnsDiffer
+) -> SchemaChange:
     wanted = engine_type(name, dtype)
     current = table.schema.by_name.get(name)
     if current is None:
         return AddColumn(path=(name,), type=wanted)
-    if name in RESERVED:
+    if name in RESERVED and name not in expected:
         raise SourceSchemaChanged(
             f"column {name} of the source's table {differ.table} is {dtype}, and {table.name} keeps {current.type.sql}"
             " of its own under this name: rename it at the source"

@@ -252,7 +252,7 @@ def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
     head = text_of("sources.md").partition("## Landing files")[0]
     rows = {row[0]: row[1] for row in cells(head)}
     read = dict(re.findall(r'environ(?:ment)?\.get\("(LAKEHOUSE_\w+)", "([^"]*)"\)', source))
-    passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB")}
+    passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB", "POSTGRES")}
     elsewhere = {**passwords, "LAKEHOUSE_START_DATE": "2024-01-01"}
     assert rows == read | elsewhere
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from typing import Any, Final
 
 import polars as pl
 
 from lakehouse_assets.sources.errors import SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.typed_rows import with_moved_keys
 
 OP: Final = "op"
 POSITION: Final = "position"
@@ -176,15 +175,7 @@ def changes_frame(columns: TableColumns, images: RowImages) -> pl.DataFrame:
     key is a delete of the old key and an insert of the new one.
     """
     before, after = _images_frame(columns, images, "befores"), _images_frame(columns, images, "afters")
-    key_differs = reduce(or_, [before[name].ne_missing(after[name]) for name in columns.key])
-    moved = key_differs & (after[OP] == "u")
-    if not moved.any():
-        return after
-    gone = before.filter(moved).with_columns(pl.lit("d").alias(OP))
-    kept = after.with_columns(pl.when(moved).then(pl.lit("c")).otherwise(OP).alias(OP))
-    places = pl.Series(range(len(after)), dtype=pl.Int64)
-    order = pl.concat([places.filter(moved), places]).arg_sort()
-    return pl.concat([gone, kept])[order]
+    return with_moved_keys(before, after, columns.key)
 
 
 def _images_frame(columns: TableColumns, images: RowImages, side: str) -> pl.DataFrame:

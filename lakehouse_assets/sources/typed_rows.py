@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Final
 
 import polars as pl
@@ -59,6 +61,22 @@ def typed_batch(
         at_end=at_end,
         emptied=emptied,
     )
+
+
+def with_moved_keys(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Changes from the rows before and after them; one that changes the key is a delete and an insert.
+
+    Both frames have ``op`` and the same columns; an insert has its row, and a delete its last row, in both.
+    """
+    key_differs = reduce(or_, [before[name].ne_missing(after[name]) for name in key])
+    moved = key_differs & (after[OP] == "u")
+    if not moved.any():
+        return after
+    gone = before.filter(moved).with_columns(pl.lit(DELETE_OP).alias(OP))
+    kept = after.with_columns(pl.when(moved).then(pl.lit("c")).otherwise(OP).alias(OP))
+    places = pl.Series(range(len(after)), dtype=pl.Int64)
+    order = pl.concat([places.filter(moved), places]).arg_sort()
+    return pl.concat([gone, kept])[order]
 
 
 def _event_time(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:

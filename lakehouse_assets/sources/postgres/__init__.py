@@ -1,0 +1,1 @@
+"""PostgreSQL as a source of changes: a snapshot, then logical replication, each change once."""
