@@ -89,10 +89,9 @@ class Upserts:
             pl.format("m-{}", "member_id").alias("member_id"),
             pl.lit(pl.Series(CITIES)).gather(pl.col("city")).alias("city"),
             pl.format("order note number {}", "note").alias("note"),
-            pl.col("amount").cast(pl.Decimal(20, 0)) / 10_000,
+            (pl.col("amount") / 10_000).cast(pl.Decimal(20, 4)),
             pl.col("event_time").cast(pl.Datetime("ms")),
         )
-        frame = frame.with_columns(pl.col("amount").cast(pl.Decimal(20, 4)))
         if self.partial:
             values = [name for name in frame.columns if name not in ("id", "event_time")]
             present = {name: pl.Series(name, rng.random(self.rows) < _PARTIAL_SHARE) for name in values}

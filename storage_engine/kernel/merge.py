@@ -14,6 +14,7 @@ import polars as pl
 from storage_engine.errors import InvalidRows
 from storage_engine.kernel.aggregation import aggregate
 from storage_engine.kernel.column_rule import KEY_INDEX, RETRACT
+from storage_engine.kernel.key_sort import merge_order, newest, sort_keys
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.kernel.partial_update import update_partially
 from storage_engine.options import MergeEngine
@@ -40,12 +41,13 @@ def sort_by_key(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str] = ())
     if frame.is_empty():
         return frame
     whole = frame.rechunk()
-    return whole[_sorted_rows(whole, plan, group)]
+    keys = sort_keys(whole, [*group, *plan.keys])
+    return whole[_sorted_rows(whole, plan, group) if keys is None else merge_order(whole, keys, _within_key(plan))]
 
 
 def _sorted_rows(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.Series:
     """The row numbers in merge order. The stable sort is the fast one here: it makes use of runs that are sorted already."""
-    order = pl.arg_sort_by(_order(plan, group), nulls_last=False, maintain_order=True)
+    order = pl.arg_sort_by([*group, *plan.keys, *_within_key(plan)], nulls_last=False, maintain_order=True)
     return frame.select(order).to_series()
 
 
@@ -88,8 +90,8 @@ def merge(
     return pl.concat([passed, merged]).sort(KEY_INDEX).select(frame.columns)
 
 
-def _order(plan: MergePlan, group: Sequence[str]) -> list[str]:
-    return [*group, *plan.keys, *(name for name in plan.sequence if name not in plan.keys), SEQUENCE_NUMBER]
+def _within_key(plan: MergePlan) -> list[str]:
+    return [*(name for name in plan.sequence if name not in plan.keys), SEQUENCE_NUMBER]
 
 
 def _first_of_key(ordered: pl.DataFrame, key: Sequence[str]) -> pl.Series:
@@ -101,6 +103,12 @@ def _first_of_key(ordered: pl.DataFrame, key: Sequence[str]) -> pl.Series:
 def _winners(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str], presorted: bool) -> pl.DataFrame:
     """The one record of each key that wins; only keys and sequence are sorted, and the winners' payload is gathered."""
     key = [*group, *plan.keys]
+    if plan.engine is MergeEngine.DEDUPLICATE and not plan.ignore_delete and not presorted:
+        frame = frame.rechunk()
+        keys = sort_keys(frame, key)
+        winners = None if keys is None else newest(frame, keys, _within_key(plan))
+        if winners is not None:
+            return frame[winners]
     if presorted:
         rows = pl.int_range(frame.height, dtype=pl.get_index_type(), eager=True)
     else:
