@@ -37,7 +37,7 @@ class Bench:
 
     @contextmanager
     def warehouse(self, options: Mapping[str, str], *, copy_of: Path | None = None) -> Iterator[Path]:
-        """A warehouse with ``db.t``, empty or (by hard links: files of a table never change) as another one."""
+        """A warehouse with ``db.t``, empty or as a copy of another one."""
         path = Path(tempfile.mkdtemp(prefix="warehouse-", dir=self.folder))
         try:
             if copy_of is None:
@@ -50,8 +50,11 @@ class Bench:
 
 
 def _link(source: str, target: str) -> None:
-    """Hints are replaced, never changed in place, so a link is as good as a copy."""
-    os.link(source, target)
+    """Data files never change, so a link is as good as a copy; Java writes its hints in place."""
+    if source.endswith(".parquet"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def engines() -> list[str]:

@@ -156,14 +156,17 @@ class _Cursor:
 
 
 def read_blocks(
-    data: bytes, *, path: str, max_bytes: int = MAX_UNPACKED_BYTES
+    data: bytes, *, path: str, like: AvroSchema | None = None, max_bytes: int = MAX_UNPACKED_BYTES
 ) -> tuple[Mapping[str, Any], Iterator[Block]]:
     """The schema of a container file as its JSON, and its blocks of encoded records, unpacked one by one.
 
-    ``max_bytes`` bounds what they may unpack to in all. Raises CorruptFile, naming ``path``; so does the iterator.
+    ``like`` as in ``read_container``; ``max_bytes`` bounds what they may unpack to in all. Raises CorruptFile, naming
+    ``path``; so does the iterator.
     """
     try:
         container = _Container.open(_Cursor(data))
+        if like is not None:
+            _check_likeness(like.parsed, container.schema, "the record")
         document = json.loads(container.metadata[_SCHEMA])
     except _DECODE_ERRORS as cause:
         raise CorruptFile(f"{path}: not a readable Avro file: {cause!r}") from cause

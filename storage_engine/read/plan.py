@@ -56,7 +56,7 @@ def plan_scan(
     (Paimon's ``t$ro``).
     """
     pruner = Pruner(schema, predicate, buckets=buckets)
-    found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep_entry=pruner.keep_entry)
+    found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep=pruner.keep)
     index_pruner = IndexPruner(live.io, schema, predicate)
     planner = _SplitPlanner(schema, pruner, index_pruner, read_optimized=read_optimized)
     splits = tuple(split for bucket in found.values() for split in planner.splits(bucket))

@@ -12,11 +12,13 @@ import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.kernel.predicate import part_over, ruled_out, stats_frame
-from storage_engine.spec.manifest import DataFileMeta, ManifestEntry, ManifestFileMeta, SimpleStats
+from storage_engine.spec.manifest import DataFileMeta, ManifestFileMeta, SimpleStats
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, TIMESTAMP_ROOTS, DataType
+from storage_engine.store.manifest_cache import EntryFilter
 
 _NANOS_PRECISION = 7
+_RANK = "_RANK"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,6 @@ class Pruner:
         self._on_key = part_over(predicate, schema.trimmed_primary_keys)
         usable = [field.name for field in schema.fields if _has_statistics(field.type)]
         self._on_values = part_over(predicate, usable)
-        self._partitions: dict[bytes, bool] = {}
         self._buckets = None if buckets is None else frozenset(buckets)
 
     def keep_manifest(self, meta: ManifestFileMeta) -> bool:
@@ -65,16 +66,11 @@ class Pruner:
         found = _range(self._schema.partition_keys, self._partition_types, meta.partition_stats, rows)
         return not self._ruled_out(self._on_partition, [found])[0]
 
-    def keep_entry(self, entry: ManifestEntry) -> bool:
-        """Whether the predicate allows the partition of an entry, and its bucket is wanted."""
-        if self._buckets is not None and entry.bucket not in self._buckets:
-            return False
-        if self._on_partition is None:
-            return True
-        known = self._partitions.get(entry.partition)
-        if known is None:
-            known = self._partitions[entry.partition] = self._partition_allowed(entry.partition)
-        return known
+    @property
+    def keep(self) -> EntryFilter:
+        """The entries of partitions that the predicate allows, and of the buckets that are wanted."""
+        partitions = None if self._on_partition is None else self._allowed
+        return EntryFilter(partitions=partitions, buckets=self._buckets)
 
     def kept_files(self, files: Sequence[DataFileMeta]) -> list[DataFileMeta]:
         """Of files that are read raw, those that may hold rows the predicate allows."""
@@ -92,13 +88,17 @@ class Pruner:
         ranges = [_range(keys, types, file.key_stats, file.row_count) for file in files]
         return not self._ruled_out(self._on_key, ranges).all()
 
-    def _partition_allowed(self, partition: bytes) -> bool:
-        values = deserialize_row(self._partition_types, partition)
+    def _allowed(self, partitions: Collection[bytes]) -> Collection[bytes]:
+        """Of some partitions, those that the predicate allows."""
+        if self._on_partition is None or not partitions:
+            return partitions
+        given = list(partitions)
         names = self._schema.partition_keys
-        row = pl.DataFrame(
-            [pl.Series(name, [value], self._polars[name]) for name, value in zip(names, values, strict=True)]
-        )
-        return self._on_partition is None or row.filter(self._on_partition).height > 0
+        rows = zip(*(deserialize_row(self._partition_types, partition) for partition in given), strict=True)
+        columns = [pl.Series(name, values, self._polars[name]) for name, values in zip(names, rows, strict=True)]
+        rank = pl.Series(_RANK, range(len(given)), pl.UInt32)
+        allowed = pl.DataFrame([*columns, rank]).filter(self._on_partition)
+        return {given[index] for index in allowed.get_column(_RANK)}
 
     def _ruled_out(self, predicate: pl.Expr, ranges: Sequence[_Range]) -> pl.Series:
         names = list(dict.fromkeys(predicate.meta.root_names()))

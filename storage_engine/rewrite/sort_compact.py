@@ -22,6 +22,7 @@ from storage_engine.spec.types import NESTED_ROOTS
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket, LiveFiles
+from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.merge_frames import FilePart, read_parts
 from storage_engine.store.spill import spilling
 from storage_engine.store.table_store import TableStore
@@ -85,12 +86,10 @@ class SortCompaction:
         """
         committer = Committer().named()
 
-        def wanted(entry: ManifestEntry) -> bool:
-            return partitions is None or entry.partition in partitions
-
+        keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
         for attempt in range(_ATTEMPTS):
             latest = self._store.snapshots.latest()
-            buckets = list(self._live.buckets(latest, keep_entry=wanted).values())
+            buckets = list(self._live.buckets(latest, keep=keep).values())
             if not buckets:
                 return None
             written = [(bucket, list(self._sorted(bucket))) for bucket in buckets]

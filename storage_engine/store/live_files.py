@@ -6,7 +6,8 @@ Spec: "Manifest" of Apache Paimon: live files are the ADD entries of base and de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
@@ -22,6 +23,7 @@ from storage_engine.spec.manifest import (
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
+from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.paths import partition_path
 from storage_engine.store.table_store import TableStore
@@ -57,8 +59,14 @@ class Bucket:
         return max((file.max_sequence_number for file in self.files), default=-1)
 
 
+class _Partition(NamedTuple):
+    """The values of a partition, and its path below the table."""
+
+    values: tuple[object, ...]
+    path: str
+
+
 ManifestFilter = Callable[[ManifestFileMeta], bool]
-EntryFilter = Callable[[ManifestEntry], bool]
 
 
 class LiveFiles:
@@ -80,17 +88,14 @@ class LiveFiles:
         snapshot: Snapshot | None,
         *,
         keep_manifest: ManifestFilter | None = None,
-        keep_entry: EntryFilter | None = None,
+        keep: EntryFilter = ALL_ENTRIES,
     ) -> list[ManifestEntry]:
-        """Live entries; the filters only save work and may keep too much, but must treat ADD and DELETE of a file
-        alike.
-        """
+        """Live entries of the wanted partitions and buckets; ``keep_manifest`` only saves work and may keep too much."""
         if snapshot is None:
             return []
         metas = self.manifest_metas(snapshot)
         kept = [meta for meta in metas if keep_manifest is None or keep_manifest(meta)]
-        found = (entry for meta in kept for entry in self.manifests.read(meta))
-        return live_entries(entry for entry in found if keep_entry is None or keep_entry(entry))
+        return live_entries(entry for meta in kept for entry in self.manifests.read(meta, keep))
 
     def manifest_metas(self, snapshot: Snapshot) -> list[ManifestFileMeta]:
         """Manifests of the base list, then of the delta list."""
@@ -104,39 +109,50 @@ class LiveFiles:
         *,
         only: Iterable[BucketKey] | None = None,
         keep_manifest: ManifestFilter | None = None,
-        keep_entry: EntryFilter | None = None,
+        keep: EntryFilter = ALL_ENTRIES,
     ) -> dict[BucketKey, Bucket]:
-        """Buckets that hold live files, by key, in order of the manifests; ``only`` limits them."""
+        """Buckets that hold live files, by key, in order of the manifests; ``only`` limits them, instead of ``keep``."""
         wanted = None if only is None else frozenset(only)
-
-        def chosen(entry: ManifestEntry) -> bool:
-            if wanted is not None and (entry.partition, entry.bucket) not in wanted:
-                return False
-            return keep_entry is None or keep_entry(entry)
-
-        entries = self.entries(snapshot, keep_manifest=keep_manifest, keep_entry=chosen)
+        if wanted is not None:
+            keep = EntryFilter.of_partitions({partition for partition, _ in wanted})
+        entries = self.entries(snapshot, keep_manifest=keep_manifest, keep=keep)
         grouped: dict[BucketKey, list[ManifestEntry]] = {}
         for entry in entries:
-            grouped.setdefault((entry.partition, entry.bucket), []).append(entry)
+            key = (entry.partition, entry.bucket)
+            if wanted is None or key in wanted:
+                grouped.setdefault(key, []).append(entry)
         index_files = self._index_files(snapshot)
-        return {key: self._bucket(key, listed, index_files.get(key, ())) for key, listed in grouped.items()}
+        directories = {partition: self._directory_of(partition) for partition in {key[0] for key in grouped}}
+        return {
+            key: self._bucket(key, listed, directories[key[0]], index_files.get(key, ()))
+            for key, listed in grouped.items()
+        }
 
     def empty_bucket(self, partition: bytes, bucket: int, total_buckets: int) -> Bucket:
         """A bucket that holds nothing yet."""
-        values = deserialize_row(self._partition_types, partition)
-        return Bucket(
-            partition=partition,
-            partition_values=values,
-            bucket=bucket,
-            total_buckets=total_buckets,
-            directory=self.directory(values, bucket),
-        )
+        return self._bucket_in(self._directory_of(partition), (partition, bucket), total_buckets)
 
     def directory(self, partition_values: Sequence[object], bucket: int) -> str:
         """Where the data files of a bucket lie."""
+        return self._store.paths.bucket_directory(self._path_of(partition_values), bucket)
+
+    def _path_of(self, partition_values: Sequence[object]) -> str:
         names = self._schema.partition_keys
-        path = partition_path(self._partition_types, names, partition_values, self._schema.table_options)
-        return self._store.paths.bucket_directory(path, bucket)
+        return partition_path(self._partition_types, names, partition_values, self._schema.table_options)
+
+    def _directory_of(self, partition: bytes) -> _Partition:
+        values = deserialize_row(self._partition_types, partition)
+        return _Partition(values, self._path_of(values))
+
+    def _bucket_in(self, place: _Partition, key: BucketKey, total_buckets: int) -> Bucket:
+        partition, bucket = key
+        return Bucket(
+            partition=partition,
+            partition_values=place.values,
+            bucket=bucket,
+            total_buckets=total_buckets,
+            directory=self._store.paths.bucket_directory(place.path, bucket),
+        )
 
     def _index_files(self, snapshot: Snapshot | None) -> dict[BucketKey, tuple[IndexFileMeta, ...]]:
         if snapshot is None or snapshot.index_manifest is None:
@@ -148,19 +164,15 @@ class LiveFiles:
         return found
 
     def _bucket(
-        self, key: BucketKey, entries: Sequence[ManifestEntry], index_files: tuple[IndexFileMeta, ...]
+        self,
+        key: BucketKey,
+        entries: Sequence[ManifestEntry],
+        place: _Partition,
+        index_files: tuple[IndexFileMeta, ...],
     ) -> Bucket:
-        empty = self.empty_bucket(*key, entries[-1].total_buckets)
-        return Bucket(
-            partition=empty.partition,
-            partition_values=empty.partition_values,
-            bucket=empty.bucket,
-            total_buckets=empty.total_buckets,
-            directory=empty.directory,
-            files=tuple(entry.file for entry in entries),
-            index_files=index_files,
-            vectors=self._vectors(index_files),
-        )
+        empty = self._bucket_in(place, key, entries[-1].total_buckets)
+        files = tuple(entry.file for entry in entries)
+        return replace(empty, files=files, index_files=index_files, vectors=self._vectors(index_files))
 
     def _vectors(self, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
         vectors: dict[str, DeletionVector] = {}

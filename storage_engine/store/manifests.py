@@ -6,20 +6,19 @@ says of a manifest (size, counts) is compared with what the manifest holds: read
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from storage_engine.codec.binary_row import deserialize_row, serialize_row
 from storage_engine.codec.manifest_avro import (
     decode_index_manifest,
-    decode_manifest,
     decode_manifest_list,
     encode_index_manifest,
     encode_manifest,
     encode_manifest_list,
 )
+from storage_engine.codec.manifest_columns import decode_columns
 from storage_engine.errors import CorruptFile
 from storage_engine.options import TableOptions
 from storage_engine.spec.manifest import (
@@ -33,39 +32,8 @@ from storage_engine.spec.manifest import (
 )
 from storage_engine.spec.types import DataType
 from storage_engine.store.file_io import FileIO
+from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter, HeldManifest, ManifestCache
 from storage_engine.store.paths import FileNames, TablePaths, check_stored_name
-
-_CACHED_ENTRIES = 200_000
-
-
-class ManifestCache:
-    """Entries of manifests that were read, by path; the least recently used leave first.
-
-    Safe between threads.
-    """
-
-    def __init__(self, max_entries: int = _CACHED_ENTRIES) -> None:
-        self._max_entries = max_entries
-        self._entries = 0
-        self._manifests: OrderedDict[str, tuple[ManifestEntry, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, path: str) -> tuple[ManifestEntry, ...] | None:
-        """The entries of a manifest, if they are kept."""
-        with self._lock:
-            found = self._manifests.get(path)
-            if found is not None:
-                self._manifests.move_to_end(path)
-            return found
-
-    def put(self, path: str, entries: tuple[ManifestEntry, ...]) -> None:
-        """Keep the entries of a manifest."""
-        with self._lock:
-            self._entries += len(entries) - len(self._manifests.pop(path, ()))
-            self._manifests[path] = entries
-            while self._entries > self._max_entries and self._manifests:
-                _, dropped = self._manifests.popitem(last=False)
-                self._entries -= len(dropped)
 
 
 class ManifestStore:
@@ -98,31 +66,35 @@ class ManifestStore:
         ``size``: what the snapshot says. Raises FileMissing or CorruptFile.
         """
         path = self._path_of(name, "a snapshot")
-        metas = decode_manifest_list(self._read_whole(path, size), path=path)
-        for meta in metas:
-            check_stored_name(meta.file_name, path=path)
-        return metas
+        metas = self._cache.list_of(path)
+        if metas is None:
+            metas = tuple(decode_manifest_list(self._read_whole(path, size), path=path))
+            for meta in metas:
+                check_stored_name(meta.file_name, path=path)
+            self._cache.put_list(path, metas)
+        return list(metas)
 
     def write_list(self, metas: Iterable[ManifestFileMeta]) -> tuple[str, int]:
         """Write a list, which may be empty; returns its name and size in bytes."""
-        name = self._list_names.next()
-        data = encode_manifest_list(metas, self._options.manifest_compression)
-        self._io.write_new(self._paths.manifest_file(name), data)
+        listed = tuple(metas)
+        path = self._paths.manifest_file(name := self._list_names.next())
+        data = encode_manifest_list(listed, self._options.manifest_compression)
+        self._io.write_new(path, data)
+        self._cache.put_list(path, listed)
         return name, len(data)
 
-    def read(self, manifest: ManifestFileMeta | str) -> list[ManifestEntry]:
-        """The entries of a manifest. Raises FileMissing or CorruptFile."""
+    def read(self, manifest: ManifestFileMeta | str, keep: EntryFilter = ALL_ENTRIES) -> list[ManifestEntry]:
+        """The entries of a manifest that are wanted. Raises FileMissing or CorruptFile."""
         meta = manifest if isinstance(manifest, ManifestFileMeta) else None
         path = self._path_of(manifest if isinstance(manifest, str) else manifest.file_name, "a manifest list")
-        entries = self._cache.get(path)
-        if entries is None:
+        held = self._cache.get(path)
+        if held is None:
             data = self._read_whole(path, meta.file_size if meta else None)
-            entries = tuple(decode_manifest(data, path=path))
-            _check_file_names(entries, path)
-            self._cache.put(path, entries)
+            held = HeldManifest(path, decode_columns(data, path=path))
+            self._cache.put(path, held)
         if meta is not None:
-            _check_counts(meta, entries, path)
-        return list(entries)
+            _check_counts(meta, held, path)
+        return held.entries(keep)
 
     def read_all(self, metas: Iterable[ManifestFileMeta]) -> list[ManifestEntry]:
         """The entries of several manifests, in order."""
@@ -225,7 +197,7 @@ class ManifestStore:
         name = self._manifest_names.next()
         path = self._paths.manifest_file(name)
         self._io.write_new(path, data)
-        self._cache.put(path, tuple(entries))
+        self._cache.put(path, HeldManifest(path, list(entries)))
         added = sum(entry.kind is FileKind.ADD for entry in entries)
         return ManifestFileMeta(
             file_name=name,
@@ -296,16 +268,8 @@ def _is_between(least: Any, value: Any, most: Any) -> bool:
     return value is None or least is None or most is None or bool(least <= value <= most)
 
 
-def _check_counts(meta: ManifestFileMeta, entries: Sequence[ManifestEntry], path: str) -> None:
-    added = sum(entry.kind is FileKind.ADD for entry in entries)
-    found: Mapping[str, int] = {"added": added, "deleted": len(entries) - added}
+def _check_counts(meta: ManifestFileMeta, held: HeldManifest, path: str) -> None:
+    found: Mapping[str, int] = {"added": held.count - held.deleted, "deleted": held.deleted}
     said = {"added": meta.num_added_files, "deleted": meta.num_deleted_files}
     if found != said:
         raise CorruptFile(f"{path}: holds {found} files where its manifest list says {said}")
-
-
-def _check_file_names(entries: Iterable[ManifestEntry], path: str) -> None:
-    for entry in entries:
-        check_stored_name(entry.file.file_name, path=path)
-        for name in entry.file.extra_files:
-            check_stored_name(name, path=path)

@@ -12,7 +12,8 @@ from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange, apply
 from storage_engine.store.consumers import ConsumerStore
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.manifests import ManifestCache, ManifestStore
+from storage_engine.store.manifest_cache import ManifestCache
+from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.paths import MAIN_BRANCH, TablePaths, branch_names_in
 from storage_engine.store.schemas import SchemaStore
 from storage_engine.store.snapshots import SnapshotStore

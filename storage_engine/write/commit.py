@@ -26,6 +26,7 @@ from storage_engine.spec.manifest import (
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
 from storage_engine.store.live_files import LiveFiles
+from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.conflicts import conflict
 from storage_engine.write.offsets import Offsets, carried_properties, check_expected
@@ -183,7 +184,7 @@ class FileStoreCommit:
 
     def _check_conflicts(self, request: CommitRequest, latest: Snapshot | None) -> None:
         partitions = request.partitions
-        live = self._live.entries(latest, keep_entry=lambda entry: entry.partition in partitions)
+        live = self._live.entries(latest, keep=EntryFilter.of_partitions(partitions))
         overwrite = request.kind is CommitKind.OVERWRITE
         reason = conflict(live, request.delta, key_types=self._key_types, overwrite=overwrite)
         if reason is None and self._is_append:

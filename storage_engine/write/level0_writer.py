@@ -21,6 +21,7 @@ from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles, FileRole
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles, check_total_buckets
+from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.merge_frames import GROUP
 from storage_engine.write.bucket_router import RoutedFrame, by_group, route
 from storage_engine.write.dynamic_buckets import DynamicBuckets
@@ -110,7 +111,7 @@ class Level0Writer:
     def _touched_buckets(self, routed: RoutedFrame, base: Snapshot | None) -> dict[BucketKey, Bucket]:
         touched = [routed.keys[group] for group in routed.frame[GROUP].unique()]
         partitions = frozenset(partition for partition, _ in touched)
-        found = self._live.buckets(base, keep_entry=lambda entry: entry.partition in partitions)
+        found = self._live.buckets(base, keep=EntryFilter.of_partitions(partitions))
         check_total_buckets(found.values(), self._schema.table_options.bucket, table=self._table)
         return {key: found[key] for key in touched if key in found}
 

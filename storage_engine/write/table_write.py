@@ -30,6 +30,7 @@ from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Sn
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
+from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.append_compactor import AppendCompactor
 from storage_engine.write.commit import ANY_INDEX, CommitRequest, FileStoreCommit, adds, index_entries
@@ -169,9 +170,8 @@ class TableWrite:
         if self._is_committed(committer, latest):
             return None
         written = self._level0.write(frame, latest, level=self._top_level())
-        removed = self._live.entries(
-            latest, keep_entry=lambda entry: partitions is None or entry.partition in partitions
-        )
+        keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
+        removed = self._live.entries(latest, keep=keep)
         delta = [*(entry.as_delete() for entry in removed), *_new_files(written)]
         index = [
             entry

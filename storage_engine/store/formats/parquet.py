@@ -23,7 +23,7 @@ from storage_engine.store.formats.base import NO_DTYPES, FrameFile
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
 _ROW_GROUP_ROWS = 1 << 20
-_SAMPLE_ROWS = 4096
+_SAMPLE_ROWS, _SAMPLED_FROM = 1024, 4096
 
 
 class ParquetFormat:
@@ -130,11 +130,11 @@ def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
 
     A dictionary on other columns doubles the time of a large write and saves nothing; a small frame is not worth the sampling.
     """
-    if frame.height <= _SAMPLE_ROWS:
+    if frame.height <= _SAMPLED_FROM:
         return False
     step = frame.height // _SAMPLE_ROWS
     flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Boolean]
-    sample = frame.lazy().select(flat).gather_every(step).select(pl.all().n_unique()).collect()
+    sample = frame.select(flat).gather_every(step).select(pl.all().n_unique())
     rows = -(-frame.height // step)
     return [name for name, distinct in zip(flat, sample.row(0), strict=True) if distinct * 4 < rows]
 
