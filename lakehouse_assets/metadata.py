@@ -8,6 +8,7 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.stream.audit import AuditResult
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.repair import RepairResult
 from lakehouse_assets.stream.runner import BatchResult
@@ -151,6 +152,29 @@ def repair_metadata(result: RepairResult) -> Metadata:
         "attempts": result.attempts,
     }
     return metadata if result.snapshot is None else {**metadata, "snapshot": result.snapshot.id}
+
+
+def audit_metadata(result: AuditResult) -> Metadata:
+    """An audited repair: what it changes against main, and how its checks came out on the branch."""
+    found = result.difference
+    outcomes = [
+        f"| {name} | {_verdict(outcome.passed, outcome.warning)} | {outcome.description} |"
+        for name, outcome in result.outcomes.items()
+    ]
+    metadata: Metadata = {
+        "rows_added": found.added,
+        "rows_changed": found.changed,
+        "rows_removed": found.removed,
+        "difference": dg.MetadataValue.md(markdown_table(found.sample) if found else "none"),
+        "audit": dg.MetadataValue.md("\n".join(["| check | | |", "|---|---|---|", *outcomes])),
+    }
+    if result.branch is not None and result.repaired is None:
+        metadata["branch"] = result.branch
+    return metadata if result.repaired is None else metadata | repair_metadata(result.repaired)
+
+
+def _verdict(passed: bool, warning: bool) -> str:
+    return "passed" if passed else "warning" if warning else "**failed**"
 
 
 def markdown_table(rows: pl.DataFrame) -> str:

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from lakehouse_assets.checks import Check
 from lakehouse_assets.ingest import Ingestion
 from lakehouse_assets.metadata import (
     Metadata,
     asset_key,
+    audit_metadata,
     batch_metadata,
     column_lineage,
     definition_metadata,
@@ -23,12 +25,16 @@ from lakehouse_assets.metadata import (
 )
 from lakehouse_assets.reporting import TableAsset, check_result, data_version, report_table
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_assets.stream.audit import audited_repair
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.repair import repair
 from storage_engine import Snapshot
 
 KINDS: Final = {"paimon", "polars"}
 OWNERS: Final = ("team:lakehouse",)
+
+DIRECT: Final = "direct"
+AUDITED: Final = "audited"
 
 
 class RepairConfig(dg.Config):
@@ -39,6 +45,12 @@ class RepairConfig(dg.Config):
     """
 
     whole: bool = False
+
+
+class AuditedRepairConfig(RepairConfig):
+    """``publish``: "direct", or "audited": write to a branch, run the table's checks there, publish if they pass."""
+
+    publish: str = Field(default=DIRECT, pattern=f"^({DIRECT}|{AUDITED})$")
 
 
 def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
@@ -66,10 +78,13 @@ def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDe
         },
     )
     def repaired(
-        context: dg.AssetExecutionContext, config: RepairConfig, lakehouse: LakehouseResource
+        context: dg.AssetExecutionContext, config: AuditedRepairConfig, lakehouse: LakehouseResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
         whole = config.whole or table.partitions is None
         values = None if whole else list(context.partition_keys)
+        if config.publish == AUDITED:
+            yield from _audited(context, lakehouse, table, stream, values)
+            return
         result = repair(lakehouse.catalog(), stream, values)
         yield from _materialized(context, lakehouse, table, result.snapshot, repair_metadata(result))
 
@@ -122,6 +137,25 @@ def table_check(table: TableAsset, name: str, check: Check) -> dg.AssetChecksDef
         return check_result(check.run(lakehouse.catalog()))
 
     return checked
+
+
+def _audited(
+    context: dg.AssetExecutionContext,
+    lakehouse: LakehouseResource,
+    table: TableAsset,
+    stream: Stream,
+    values: list[str] | None,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """A repair by write, audit and publish. Raises Failure, which shows the difference, if a check failed."""
+    result = audited_repair(lakehouse.catalog(), stream, table.checks, values)
+    metadata = audit_metadata(result)
+    if result.repaired is None:
+        raise dg.Failure(
+            f"{table.name}: {', '.join(result.failed)} failed on branch {result.branch}; main is as it was",
+            metadata=metadata,
+            allow_retries=False,
+        )
+    yield from _materialized(context, lakehouse, table, result.repaired.snapshot, metadata)
 
 
 def _single_run(table: TableAsset) -> dg.BackfillPolicy | None:

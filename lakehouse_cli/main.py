@@ -16,6 +16,7 @@ from lakehouse_cli.choices import BRANCH, EVENTS, FORMAT, LANDING, LIMIT, SEED, 
 from lakehouse_cli.lazy import lazy_module
 from lakehouse_cli.project import project
 from lakehouse_cli.quarantine import quarantine
+from lakehouse_cli.repair import repair
 
 if TYPE_CHECKING:
     from lakehouse_cli import actions, output
@@ -242,6 +243,7 @@ def ui(**choices: Any) -> None:
 
 main.add_command(project)
 main.add_command(quarantine)
+main.add_command(repair)
 
 if __name__ == "__main__":
     main()

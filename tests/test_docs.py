@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 BLOCK = re.compile(r"^```([a-z]*)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RUN = {"python", "sh"}
-NOT_RUN = {"console", "ini", "json", "nginx", "sql", ""}
+NOT_RUN = {"console", "ini", "json", "nginx", "sql", "yaml", ""}
 ENGINE = "\n".join(
     path.read_text(encoding="utf-8") for path in (ROOT / "storage_engine").rglob("*.py") if path.name != "options.py"
 )

@@ -67,13 +67,24 @@ def repair(catalog: Catalog, stream: Stream, values: Sequence[str] | None = None
         runner.run_batch()
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _Attempt(runner, stream.repair, values, attempt).run()
+            return RepairAttempt(runner, stream.repair, values, attempt).run()
         except CommitConflict:
             time.sleep(PAUSE_S)
     raise StreamBusy(f"{stream.name}: the stream moved on during each of {ATTEMPTS} repairs; try again, or pause it")
 
 
-class _Attempt:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What a repair would do: the parts as they are and as they must be, and the rows that it writes."""
+
+    current: pl.DataFrame
+    wanted: pl.DataFrame
+    written: pl.DataFrame
+    snapshots: Mapping[str, int]
+    overwrites: bool
+
+
+class RepairAttempt:
     """One try to repair, at the offsets that the target has now."""
 
     def __init__(self, runner: StreamRunner, how: Repair, values: Sequence[str] | None, number: int) -> None:
@@ -87,21 +98,38 @@ class _Attempt:
         self._expected = runner.expected_offsets(self._offsets)
 
     def run(self) -> RepairResult:
+        """Compute and commit. Raises OffsetConflict if the stream moved meanwhile."""
+        return self.commit(self.correction())
+
+    def correction(self) -> Correction:
+        """Compute; nothing is written."""
         snapshots = self._snapshots()
         wanted = self._recomputed(snapshots)
-        if self._how.mode == "overwrite" and self._values is not None:
-            snapshot, written = self._overwrite(wanted), wanted
-        else:
-            written = self._difference(wanted)
-            snapshot = self._write(written, snapshots)
+        current = self._target.scan().filter(self._chosen()).collect()
+        overwrites = self._how.mode == "overwrite" and self._values is not None
+        written = wanted if overwrites else self._difference(current, wanted)
+        return Correction(current=current, wanted=wanted, written=written, snapshots=snapshots, overwrites=overwrites)
+
+    def commit(self, correction: Correction) -> RepairResult:
+        """Commit what was computed. Raises OffsetConflict if the stream moved meanwhile."""
+        written = correction.written
+        snapshot = self._overwrite(written) if correction.overwrites else self._write(written, correction.snapshots)
         return RepairResult(
             target=self._target.name,
             snapshot=snapshot,
-            rows=wanted.height,
+            rows=correction.wanted.height,
             rows_written=kind_counts(written) if snapshot else {},
             partitions=touched_partitions(self._target, written),
             attempts=self._number,
         )
+
+    def write_to(self, branch: Table, correction: Correction) -> None:
+        """Write what was computed to a branch of the target."""
+        if correction.overwrites:
+            partitions = [{self._how.column: value} for value in self._values or ()]
+            branch.overwrite(correction.written, partitions=partitions)
+        elif not correction.written.is_empty():
+            branch.write(correction.written)
 
     def _snapshots(self) -> dict[str, int]:
         """The snapshot of each source that is recomputed from."""
@@ -124,9 +152,8 @@ class _Attempt:
     def _chosen(self) -> pl.Expr:
         return pl.lit(value=True) if self._values is None else pl.col(self._how.column).is_in(self._values)
 
-    def _difference(self, wanted: pl.DataFrame) -> pl.DataFrame:
+    def _difference(self, current: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
         """The changes that turn the target's rows into the wanted ones."""
-        current = self._target.scan().filter(self._chosen()).collect()
         columns = list(self._target.schema.column_names)
         wrong = current.join(wanted, on=columns, how="anti", nulls_equal=True)
         right = wanted.join(current, on=columns, how="anti", nulls_equal=True)
