@@ -199,8 +199,8 @@ def manifests_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot |
                 meta.num_added_files,
                 meta.num_deleted_files,
                 meta.schema_id,
-                _row_text(deserialize_row(types, meta.partition_stats.min_values)),
-                _row_text(deserialize_row(types, meta.partition_stats.max_values)),
+                row_text(deserialize_row(types, meta.partition_stats.min_values)),
+                row_text(deserialize_row(types, meta.partition_stats.max_values)),
             )
             for meta in metas
         ),
@@ -234,7 +234,7 @@ def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: Data
     key_types = schema.types_of(schema.trimmed_primary_keys)
     nulls, lows, highs = _value_statistics(store, schema, file)
     return (
-        _row_text(bucket.partition_values),
+        row_text(bucket.partition_values),
         bucket.bucket,
         file.external_path or f"{bucket.directory}/{file.file_name}",
         file.file_name.rpartition(".")[2],
@@ -285,7 +285,7 @@ def buckets_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | N
     """``t$buckets``: what the live files of each bucket add up to; records are physical rows. No rows for None."""
     rows = [
         (
-            _row_text(bucket.partition_values),
+            row_text(bucket.partition_values),
             bucket.bucket,
             sum(file.row_count for file in bucket.files),
             sum(file.file_size for file in bucket.files),
@@ -320,11 +320,11 @@ def partition_rows(store: TableStore, schema: TableSchema, snapshot: Snapshot | 
 
 def _sorted_buckets(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> list[Bucket]:
     buckets = LiveFiles(store, schema).buckets(snapshot).values()
-    return sorted(buckets, key=lambda bucket: (_row_text(bucket.partition_values), bucket.bucket))
+    return sorted(buckets, key=lambda bucket: (row_text(bucket.partition_values), bucket.bucket))
 
 
-def _row_text(values: Iterable[object]) -> str:
-    """``{2024-01-01, 7}``."""
+def row_text(values: Iterable[object]) -> str:
+    """The values of a partition as Paimon shows them: ``{2024-01-01, 7}``."""
     return "{" + ", ".join(map(_text, values)) + "}"
 
 

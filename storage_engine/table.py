@@ -14,17 +14,11 @@ import pyarrow as pa
 
 from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import (
-    CommitConflict,
-    FileMissing,
     InvalidInput,
     SnapshotNotFound,
-    StorageUnavailable,
     Unsupported,
 )
 from storage_engine.kernel.conform import conform
-from storage_engine.lifecycle_options import LifecycleOptions
-from storage_engine.maintenance.after_commit import AfterCommit
-from storage_engine.maintenance.partition_expiry import expired_partitions
 from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
@@ -40,26 +34,19 @@ from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
-from storage_engine.store.table_store import TableStore
-from storage_engine.system_tables import partition_rows
-from storage_engine.upkeep import TableUpkeep
+from storage_engine.table_commits import TableCommits
 from storage_engine.write.offsets import Offsets
-from storage_engine.write.table_write import Committer, TableWrite
+from storage_engine.write.table_write import Committer
 
 _log = logging.getLogger(__name__)
 Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 
 
-class Table(TableUpkeep):
+class Table(TableCommits):
     """One table, or one branch of it. Cheap to make; safe to share between threads for reading.
 
     Each call works on the newest schema and snapshot.
     """
-
-    def __init__(self, name: str, store: TableStore, schema: TableSchema) -> None:
-        super().__init__(name, store, schema)
-        self._writer: tuple[int, TableWrite] | None = None
-        self._after_commit = AfterCommit(store)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -165,36 +152,6 @@ class Table(TableUpkeep):
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""
         return self._table_write(self.schema).settle()
-
-    def expire_partitions(self, options: Mapping[str, str] | None = None) -> list[dict[str, object]]:
-        """Empty the partitions that have outlived ``partition.expiration-time``; returns them.
-
-        ``options`` (``partition.expiration-time``, ``-strategy``, ``-max-num``, ``partition.timestamp-formatter``,
-        ``-pattern``) stand for those of the table. Raises InvalidInput, InvalidOption, CommitConflict.
-        """
-        schema = self.schema
-        lifecycle = LifecycleOptions.parse({**schema.options, **(options or {})})
-        now = datetime.now()  # noqa: DTZ005 - partitions spell local wall-clock time
-        expired = expired_partitions(self.store, schema, lifecycle, self.latest_snapshot(), now=now)
-        if expired:
-            targets = frozenset(self._partition_bytes(spec, schema) for spec in expired)
-            self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
-        return expired
-
-    def drop_partitions(self, specs: Iterable[Mapping[str, object]]) -> Snapshot | None:
-        """Empty partitions given in full or in part (all that have these values); None if there are none."""
-        wanted, schema = list(specs), self.schema
-        unknown = [name for spec in wanted for name in spec if name not in schema.partition_keys]
-        if unknown or not schema.partition_keys:
-            raise InvalidInput(f"table {self.name} is partitioned by {list(schema.partition_keys)}, not by {unknown}")
-        rows = partition_rows(self.store, schema, self.latest_snapshot())
-        found = [dict(zip(schema.partition_keys, values, strict=True)) for values in rows]
-        chosen = [spec for spec in found if any(each.items() <= spec.items() for each in wanted)]
-        if not chosen:
-            return None
-        targets = frozenset(self._partition_bytes(spec, schema) for spec in chosen)
-        dropped = self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
-        return self._looked_after(dropped, schema)
 
     def last_committed(self, commit_user: str) -> int | None:
         """The highest identifier committed by a user, however long ago."""
@@ -323,34 +280,11 @@ class Table(TableUpkeep):
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _table_write(self, schema: TableSchema) -> TableWrite:
-        if self._writer is None or self._writer[0] != schema.id:
-            self._writer = schema.id, TableWrite(self.store, schema, table=self.name)
-        return self._writer[1]
-
-    def _looked_after(self, snapshot: Snapshot | None, schema: TableSchema) -> Snapshot | None:
-        """The upkeep that follows a commit; gives the snapshot."""
-        if snapshot is None or schema.table_options.write_only:
-            return snapshot
-        self._after_commit.run(schema)
-        if self._after_commit.is_due_for_partitions(LifecycleOptions.parse(schema.options)):
-            try:
-                self.expire_partitions()
-            except (CommitConflict, StorageUnavailable, FileMissing) as cause:
-                _log.warning("table %s: partitions were not expired: %s", self.name, cause)
-        return snapshot
-
     def _offsets(self) -> Offsets:
         return Offsets.read(self.store.snapshots, self.store.snapshots.latest())
 
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id
-
-    def _partition_bytes(self, spec: Mapping[str, object], schema: TableSchema) -> bytes:
-        keys = schema.partition_keys
-        if set(spec) != set(keys):
-            raise InvalidInput(f"table {self.name}: a partition is given by {list(keys)}, not {sorted(spec)}")
-        return serialize_row(schema.types_of(keys), [spec[key] for key in keys])
 
     def _overwritten(
         self, frame: pl.DataFrame, schema: TableSchema, partitions: Iterable[Mapping[str, object]] | None
@@ -366,10 +300,6 @@ class Table(TableUpkeep):
         if not present <= named:
             raise InvalidInput(f"table {self.name}: the frame has rows outside the partitions to overwrite")
         return named
-
-
-def _no_rows(schema: TableSchema, table: str) -> pl.DataFrame:
-    return conform(pl.DataFrame(schema=schema.polars_schema), schema, table=table)
 
 
 def optional_module(name: str, how: str) -> ModuleType:

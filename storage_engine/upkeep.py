@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import polars as pl
 
 from storage_engine import system_tables
 from storage_engine.errors import InvalidInput
-from storage_engine.maintenance import branches, expire, orphans, rollback, tags
+from storage_engine.maintenance import branches, expire, marks, orphans, rollback, tags
 from storage_engine.maintenance.automatic_tags import create_due_tags
 from storage_engine.maintenance.expire_changelogs import expire_changelogs
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
+from storage_engine.store.paths import partition_path
 from storage_engine.store.table_store import TableStore
 
 
@@ -171,6 +173,14 @@ class TableUpkeep:
     def delete_consumer(self, name: str) -> None:
         """Forget a named reader; one that is not there is fine."""
         self.store.consumers.delete(name)
+
+    def mark_partitions_done(self, specs: Iterable[Mapping[str, object]]) -> None:
+        """Put a file ``_SUCCESS`` into the directories of partitions given in full, for jobs that wait for it."""
+        schema = self.schema
+        keys, types = schema.partition_keys, schema.types_of(schema.partition_keys)
+        for spec in specs:
+            path = partition_path(types, keys, [spec[key] for key in keys], schema.table_options)
+            marks.mark_done(self.store, path)
 
     def remove_orphan_files(self, *, older_than_millis: int | None = None, dry_run: bool = False) -> list[str]:
         """Remove files that nothing refers to and that were written more than a day ago; returns their paths.

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
+import polars as pl
 import pyarrow as pa
 
 from storage_engine.errors import (
@@ -32,6 +33,7 @@ from storage_engine.spec.types import DataField, parse_type
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.paths import MAIN_BRANCH
 from storage_engine.store.table_store import TableStore
+from storage_engine.system_views import SystemTable, all_table_options, catalog_options, check_system_table
 from storage_engine.table import Table
 
 Columns: TypeAlias = pa.Schema | Mapping[str, str] | Sequence[DataField]
@@ -154,13 +156,11 @@ class Warehouse:
         return self.table(str(identifier))
 
     def table(self, name: str, branch: str | None = None) -> Table:
-        """Open a table, or a branch of it (``branch``, or ``db.t$branch_name``).
+        """Open a table, a branch of it (``branch``, or ``db.t$branch_name``) or a system table (``db.t$snapshots``).
 
         Raises TableNotFound, which names tables of similar names, or BranchNotFound.
         """
         identifier = self._identifier(name)
-        if identifier.system is not None:
-            raise InvalidInput(f"{name!r} is a system table: read it by SQL, as `{identifier}`")
         if branch is not None and identifier.branch not in (None, branch):
             raise InvalidInput(f"{name!r} and branch={branch!r} name two branches: give one")
         chosen = branch or identifier.branch or MAIN_BRANCH
@@ -173,7 +173,20 @@ class Warehouse:
             table=identifier.table,
             branch=None if chosen == MAIN_BRANCH else chosen,
         )
-        return Table(name=str(shown), store=store, schema=schema)
+        opened = Table(name=str(shown), store=store, schema=schema)
+        if identifier.system is None:
+            return opened
+        check_system_table(opened, identifier.system)
+        return SystemTable(opened, identifier.system)
+
+    def global_system_table(self, name: str) -> pl.DataFrame:
+        """A system table of the whole warehouse, ``all_table_options`` or ``catalog_options``. Raises TableNotFound."""
+        match name.lower():
+            case "all_table_options":
+                return all_table_options(self._all_tables())
+            case "catalog_options":
+                return catalog_options(self._shown)
+        raise TableNotFound(f"there is no table sys.{name}; known: sys.all_table_options, sys.catalog_options")
 
     def has_table(self, name: str) -> bool:
         """Whether a table exists."""
@@ -217,6 +230,11 @@ class Warehouse:
         return identifier
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _all_tables(self) -> Iterator[Table]:
+        for database in self.list_databases():
+            for table in self.list_tables(database):
+                yield self.table(f"{database}.{table}")
 
     def _identifier(self, name: str) -> Identifier:
         return Identifier.parse(name, database=self.current_database)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from storage_engine.errors import InvalidOption, InvalidSchema
 from storage_engine.kernel.aggregators import ALIASES
 from storage_engine.kernel.fast_hash import BITMAP_ROOTS, BLOOM_ROOTS
+from storage_engine.kernel.literals import parse_literal
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
@@ -73,6 +74,7 @@ def check_table_definition(schema: TableSchema) -> None:
     _check_read_options(schema)
     _check_columns_named(schema)
     _check_files(schema)
+    _check_defaults(schema)
     LifecycleOptions.parse(schema.options)
     if schema.primary_keys:
         MergePlan.of(schema)
@@ -85,6 +87,16 @@ def _check_refused(schema: TableSchema) -> None:
     for key, reason in _REFUSED_OPTIONS.items():
         if schema.options.get(key, "").strip().lower() not in _OFF:
             raise InvalidOption(f"option {key!r} cannot be set: {reason}")
+
+
+def _check_defaults(schema: TableSchema) -> None:
+    for field in schema.fields:
+        if field.default_value is None:
+            continue
+        try:
+            parse_literal(field.default_value, field.type)
+        except InvalidSchema as cause:
+            raise InvalidSchema(f"column {field.name!r}: default value: {cause}") from cause
 
 
 def _check_bucket(schema: TableSchema) -> None:

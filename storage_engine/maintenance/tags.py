@@ -5,12 +5,11 @@ Spec: "Manage Tags" of Apache Paimon.
 
 from __future__ import annotations
 
-import json
-import time
 from datetime import datetime
 
 from storage_engine.errors import SnapshotExpired, SnapshotNotFound, TagNotFound
 from storage_engine.lifecycle_options import LifecycleOptions
+from storage_engine.maintenance.marks import write_mark
 from storage_engine.maintenance.references import (
     changelog_names,
     data_file_paths,
@@ -58,9 +57,7 @@ def create_tag(
         store.tags.delete(name)
         raise SnapshotExpired(f"{store.paths.branch_root}: snapshot {snapshot.id} was expired while it was tagged")
     if options.tag_success_file:
-        millis = time.time_ns() // 1_000_000
-        text = json.dumps({"creationTime": millis, "modificationTime": millis})
-        store.io.overwrite(store.paths.tag_success_file(name), text.encode())
+        write_mark(store, store.paths.tag_success_file(name))
     return tag
 
 

@@ -79,6 +79,14 @@ class UpdateColumnComment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateColumnDefault:
+    """What rows that give no value are written with from now on, as text; None for NULL."""
+
+    path: ColumnPath
+    default_value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveColumn:
     """Another place among the columns."""
 
@@ -115,6 +123,7 @@ SchemaChange: TypeAlias = (
     | UpdateColumnType
     | UpdateColumnNullability
     | UpdateColumnComment
+    | UpdateColumnDefault
     | MoveColumn
     | SetOption
     | RemoveOption
@@ -266,6 +275,10 @@ def _update_column_comment(schema: TableSchema, change: UpdateColumnComment) -> 
     return _with_column(schema, change.path, lambda column: replace(column, description=change.comment))
 
 
+def _update_column_default(schema: TableSchema, change: UpdateColumnDefault) -> TableSchema:
+    return _with_column(schema, change.path, lambda column: replace(column, default_value=change.default_value))
+
+
 def _move(schema: TableSchema, change: MoveColumn) -> TableSchema:
     column = _find(schema.fields, (change.name,))
     if change.position.reference == change.name:
@@ -293,6 +306,7 @@ _APPLY: Mapping[type[SchemaChange], Callable[[TableSchema, Any], TableSchema]] =
     UpdateColumnType: _update_type,
     UpdateColumnNullability: _update_nullability,
     UpdateColumnComment: _update_column_comment,
+    UpdateColumnDefault: _update_column_default,
     MoveColumn: _move,
     SetOption: _set_option,
     RemoveOption: _remove_option,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -176,23 +176,13 @@ def _expression(expression: Expression, table: Table, alias: str | None) -> pl.E
 def truncate(warehouse: Warehouse, statement: TruncateTable) -> None:
     """Remove all rows; the snapshots before keep theirs."""
     table = warehouse.table(statement.name)
-    empty = pl.DataFrame(schema=table.schema.polars_schema)
-    specs = _specs(table, {}) if table.schema.partition_keys else None
-    if specs is None or specs:
-        table.overwrite(empty, partitions=specs)
+    table.truncate()
 
 
 def drop_partitions(warehouse: Warehouse, statement: DropPartitions) -> None:
     """Empty partitions; one that is given in part stands for all that have these values."""
     table = warehouse.table(statement.name)
-    empty_partitions(table, [partition_values(table, spec) for spec in statement.partitions])
-
-
-def empty_partitions(table: Table, wanted: Sequence[Mapping[str, object]]) -> None:
-    """Remove the rows of partitions given in full or in part."""
-    specs = [spec for each in wanted for spec in _specs(table, each)]
-    if specs:
-        table.overwrite(pl.DataFrame(schema=table.schema.polars_schema), partitions=specs)
+    table.drop_partitions([partition_values(table, spec) for spec in statement.partitions])
 
 
 def partition_values(table: Table, spec: Mapping[str, Literal]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from storage_engine.sql.columns import ColumnDefinition, expect_not_enforced, pa
 from storage_engine.sql.cursor import Cursor
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
 from storage_engine.sql.statements import (
+    SYSTEM_DATABASE,
     Argument,
     Call,
     CreateDatabase,
@@ -35,8 +36,6 @@ from storage_engine.sql.statements import (
     TruncateTable,
     UseDatabase,
 )
-
-SYSTEM_DATABASE = "sys"
 
 
 def parse_statements(text: str) -> list[Statement]:

@@ -14,14 +14,13 @@ from storage_engine.read.changes import ROW_KIND
 from storage_engine.read.time_travel import Moment, epoch_millis, first_snapshot
 from storage_engine.spec.identifier import Identifier
 from storage_engine.sql.lexer import Source, TokenKind, tokenize
-from storage_engine.sql.statements import Expression, Query
+from storage_engine.sql.statements import SYSTEM_DATABASE, Expression, Query
 from storage_engine.sql.table_references import TableReference, find_table_references
-from storage_engine.system_tables import buckets_frame, manifests_frame
+from storage_engine.system_views import SYSTEM_TABLES, system_frame, with_changes
 from storage_engine.table import Table
 from storage_engine.warehouse import View, Warehouse
 
 MAX_VIEW_DEPTH = 32
-_AUDIT_ROW_KIND = "rowkind"
 _BETWEEN_TIMESTAMP = "incremental-between-timestamp"
 _BETWEEN = ("incremental-between", _BETWEEN_TIMESTAMP)
 _BETWEEN_MODE = "incremental-between-scan-mode"
@@ -63,19 +62,20 @@ class _Binder:
         view = self.warehouse.views.get(str(identifier))
         if view is not None:
             return self._view(view)
+        if identifier.database == SYSTEM_DATABASE and identifier.system is None:
+            return self.warehouse.global_system_table(identifier.table).lazy()
         opened = Identifier(database=identifier.database, table=identifier.table, branch=identifier.branch)
         table = self.warehouse.table(str(opened))
         if identifier.system is None:
             return _table_frame(table, reference)
-        read = SYSTEM_TABLES.get(identifier.system)
-        if read is None:
+        if identifier.system not in SYSTEM_TABLES:
             raise SqlError(
                 f"table {opened} has no system table ${identifier.system}; known: {', '.join(SYSTEM_TABLES)}"
             )
         between = _between(reference)
-        if identifier.system == "audit_log" and between is not None:
-            return _changes(table, reference, between).rename({ROW_KIND: _AUDIT_ROW_KIND})
-        return read(table).lazy()
+        if between is not None and identifier.system in ("audit_log", "binlog"):
+            return with_changes(identifier.system, _changes(table, reference, between))
+        return system_frame(table, identifier.system, _time_travel(reference)).lazy()
 
     def _view(self, view: View) -> pl.LazyFrame:
         binder = _Binder(self.warehouse, view.database, depth=self.depth + 1)
@@ -198,25 +198,4 @@ _SCAN_OPTIONS: Mapping[str, Callable[[str], Moment]] = {
     "scan.timestamp-millis": _at_time,
     "scan.watermark": lambda text: Moment(watermark=_time(text)),
     "scan.mode": lambda _: Moment(),
-}
-
-
-def _audit_log(table: Table) -> pl.LazyFrame:
-    """The rows of today as inserts; with the hint ``incremental-between`` what happened in between."""
-    return table.scan().select(pl.lit("+I").alias(_AUDIT_ROW_KIND), pl.all())
-
-
-SYSTEM_TABLES: Mapping[str, Callable[[Table], pl.DataFrame | pl.LazyFrame]] = {
-    "snapshots": Table.snapshots,
-    "schemas": Table.schemas,
-    "options": Table.options,
-    "files": Table.files,
-    "manifests": lambda table: manifests_frame(table.store, table.schema, table.latest_snapshot()),
-    "partitions": Table.partitions,
-    "buckets": lambda table: buckets_frame(table.store, table.schema, table.latest_snapshot()),
-    "tags": Table.tags,
-    "branches": Table.branches,
-    "consumers": Table.consumers,
-    "audit_log": _audit_log,
-    "ro": lambda table: table.scan(read_optimized=True),
 }

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.types import DataField
 
+SYSTEM_DATABASE = "sys"
 Literal: TypeAlias = str | int | Decimal | bool | None
 
 

@@ -132,6 +132,10 @@ class LiveFiles:
         """A bucket that holds nothing yet."""
         return self._bucket_in(self._directory_of(partition), (partition, bucket), total_buckets)
 
+    def partition_values(self, partition: bytes) -> tuple[object, ...]:
+        """A serialized partition as Python values."""
+        return deserialize_row(self._partition_types, partition)
+
     def directory(self, partition_values: Sequence[object], bucket: int) -> str:
         """Where the data files of a bucket lie."""
         return self._store.paths.bucket_directory(self._path_of(partition_values), bucket)

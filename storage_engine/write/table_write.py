@@ -231,6 +231,18 @@ class TableWrite:
         """Whether rows are read, or their changes seen, only once level 0 is compacted."""
         return bool(self._schema.primary_keys) and self._schema.table_options.needs_lookup
 
+    def compact_manifests(self) -> Snapshot | None:
+        """A COMPACT snapshot without changes, whose manifests are all rewritten."""
+        options = {**self._schema.options, "manifest.full-compaction-threshold-size": "1 b"}
+        schema = replace(self._schema, options=options)
+        commit = FileStoreCommit(self._store, schema, LiveFiles(self._store, schema), table=self._table)
+        return commit.commit(Committer().named().request(CommitKind.COMPACT, delta=()))
+
+    def remove_files(self, entries: Sequence[ManifestEntry]) -> Snapshot | None:
+        """A COMPACT snapshot without some live files. Raises CommitConflict if one is not live any more."""
+        request = Committer().named().request(CommitKind.COMPACT, delta=[entry.as_delete() for entry in entries])
+        return self._commit.commit(replace(request, check_conflicts=True))
+
     def settle(self) -> Snapshot | None:
         """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
         if not self._needs_lookup or self._schema.table_options.write_only:
