@@ -57,6 +57,8 @@ class CommitRequest:
     """Epoch milliseconds of event time; a snapshot's is never below that of the one before."""
     index_base: str | None = ANY_INDEX
     """The index manifest that this commit builds on, where that matters (dynamic buckets)."""
+    rows_base: int | None = None
+    """The snapshot whose rows this commit builds on (0: none), where nobody may change any since (keys that move)."""
 
     def is_repeated(self, committed: Offsets) -> bool:
         """Whether its user has committed its identifier; the compaction that follows a commit bears the same one."""
@@ -140,6 +142,8 @@ class FileStoreCommit:
             raise CommitConflict(
                 f"table {self._table}: another writer has assigned dynamic buckets meanwhile; write again"
             )
+        if request.rows_base is not None and latest is not None:
+            self._check_only_compacted(request.rows_base, latest)
         before = [] if latest is None else self._live.manifest_metas(latest)
         base = self._manifests.merge(before)
         base_name, base_size = self._manifests.write_list(base)
@@ -193,6 +197,13 @@ class FileStoreCommit:
             reason = vector_conflict(listed, request.index, live=names, delta=request.delta)
         if reason is not None:
             raise CommitConflict(f"table {self._table}: the {request.kind} commit conflicts: {reason}")
+
+    def _check_only_compacted(self, base: int, latest: Snapshot) -> None:
+        since = range(base + 1, latest.id + 1)
+        if any(self._store.snapshots.get(id_).commit_kind is not CommitKind.COMPACT for id_ in since):
+            raise CommitConflict(
+                f"table {self._table}: another writer may have moved the same keys meanwhile; write again"
+            )
 
     def _index_manifest(self, request: CommitRequest, latest: Snapshot | None) -> str | None:
         """The index manifest after this commit: a full list."""

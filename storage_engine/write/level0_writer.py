@@ -6,7 +6,7 @@ by key, and written as sorted runs of level 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,7 @@ from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.merge_frames import GROUP
 from storage_engine.write.bucket_router import RoutedFrame, by_group, route
 from storage_engine.write.dynamic_buckets import DynamicBuckets
+from storage_engine.write.key_locations import KeyLocations
 
 _WRITER_THREADS = 2
 _POSTPONE = -2
@@ -51,35 +52,46 @@ class Level0Writer:
         dynamic: DynamicBuckets | None,
         *,
         table: str,
+        locations: KeyLocations | None = None,
     ) -> None:
-        """``dynamic`` assigns buckets where the table does not fix them. Raises Unsupported for tables that cannot be written."""
-        if schema.table_options.bucket == _POSTPONE or (schema.is_cross_partition and dynamic is not None):
+        """``dynamic`` assigns buckets, and ``locations`` partitions too, where the table does not fix them.
+
+        Raises Unsupported for tables that cannot be written.
+        """
+        if schema.table_options.bucket == _POSTPONE:
             raise Unsupported(
-                f"table {table}: rows cannot be written to postponed buckets, nor with a primary key that lacks a partition"
-                " column; set 'bucket' to a positive number, or add the partition columns to the primary key"
+                f"table {table}: rows cannot be written to postponed buckets; set 'bucket' to a positive number"
             )
         for option in _ROW_IDS:
             if flag_of(schema.options, option):
                 raise Unsupported(f"table {table}: option {option!r} is 'true': row ids are not given here")
         self._schema = schema
         self._dynamic = dynamic
+        self._locations = locations
         self._live = live
         self._files = files
         self._table = table
         self._plan = MergePlan.of(schema)
 
-    def write(self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0) -> list[WrittenBucket]:
+    def write(
+        self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0, replaced: Collection[bytes] | None = None
+    ) -> list[WrittenBucket]:
         """Write a conformed frame on top of ``base``, or (``level`` above 0: overwrite) beside it, without retractions.
+
+        ``replaced`` are the partitions that are overwritten.
 
         Raises CorruptFile if a touched partition was written with another number of buckets.
         """
         if frame.is_empty():
             return []
-        routed = route(frame, self._schema, self._dynamic, None if level else base)
+        if self._locations is not None:
+            routed = self._locations.route(frame, base, replaced=replaced)
+        else:
+            routed = route(frame, self._schema, self._dynamic, None if level else base)
         buckets = {} if level else self._touched_buckets(routed, base)
         first = max((bucket.max_sequence_number for bucket in buckets.values()), default=-1) + 1
         numbered = routed.frame.with_columns(
-            pl.int_range(first, first + frame.height, dtype=pl.Int64, eager=True).alias(SEQUENCE_NUMBER)
+            pl.int_range(first, first + routed.frame.height, dtype=pl.Int64, eager=True).alias(SEQUENCE_NUMBER)
         )
         changelog: dict[int, pl.DataFrame] = {}
         if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:

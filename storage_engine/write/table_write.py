@@ -36,6 +36,7 @@ from storage_engine.write.append_compactor import AppendCompactor
 from storage_engine.write.commit import ANY_INDEX, CommitRequest, FileStoreCommit, adds, index_entries
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.dynamic_buckets import DynamicBuckets
+from storage_engine.write.key_locations import KeyLocations
 from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
 
@@ -85,8 +86,15 @@ class TableWrite:
         self._files = DataFiles(store.io, schema, store.schemas)
         index_files = IndexFiles(store, schema)
         is_dynamic = bool(schema.primary_keys) and schema.table_options.bucket == _DYNAMIC
-        self._dynamic = DynamicBuckets(store, schema, self._live.manifests, index_files) if is_dynamic else None
-        self._level0 = Level0Writer(schema, self._live, self._files, self._dynamic, table=table)
+        self._dynamic: DynamicBuckets | None = None
+        self._locations: KeyLocations | None = None
+        if is_dynamic and schema.is_cross_partition:
+            self._locations = KeyLocations(store.snapshots, schema, self._live, self._files)
+        elif is_dynamic:
+            self._dynamic = DynamicBuckets(store, schema, self._live.manifests, index_files)
+        self._level0 = Level0Writer(
+            schema, self._live, self._files, self._dynamic, table=table, locations=self._locations
+        )
         self._compactor = Compactor(schema, self._files, index_files)
         self._append_compactor = AppendCompactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
@@ -149,14 +157,19 @@ class TableWrite:
                 expected_offsets=committer.expected_offsets,
                 index=tuple(index),
                 index_base=self._index_base(latest),
+                rows_base=self._rows_base(latest),
             )
             try:
-                return written, self._commit.commit(request)
+                snapshot = self._commit.commit(request)
             except OffsetConflict:
                 raise
             except CommitConflict:
-                if not self._dynamic or attempt == _APPEND_ATTEMPTS - 1:
+                if not (self._dynamic or self._locations) or attempt == _APPEND_ATTEMPTS - 1:
                     raise
+            else:
+                if self._locations is not None:
+                    self._locations.committed(latest, snapshot)
+                return written, snapshot
         raise AssertionError("the last attempt returns or raises")
 
     def overwrite(
@@ -169,9 +182,10 @@ class TableWrite:
         latest = self._store.snapshots.latest()
         if self._is_committed(committer, latest):
             return None
-        written = self._level0.write(frame, latest, level=self._top_level())
         keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
         removed = self._live.entries(latest, keep=keep)
+        replaced = frozenset(entry.partition for entry in removed) if partitions is None else partitions
+        written = self._level0.write(frame, latest, level=self._top_level(), replaced=replaced)
         delta = [*(entry.as_delete() for entry in removed), *_new_files(written)]
         index = [
             entry
@@ -183,6 +197,7 @@ class TableWrite:
             index=(*self._removed_index(latest, partitions), *index),
             expected_offsets=committer.expected_offsets,
             index_base=self._index_base(latest),
+            rows_base=self._rows_base(latest),
             check_conflicts=True,
         )
         return self._commit.commit(request)
@@ -252,6 +267,12 @@ class TableWrite:
         keys = {(entry.partition, entry.bucket) for entry in entries}
         files = frozenset(entry.file.file_name for entry in entries)
         return self.compact(sorted(keys), awaited=files) if keys else None
+
+    def _rows_base(self, latest: Snapshot | None) -> int | None:
+        """The snapshot that keys were located in."""
+        if self._locations is None:
+            return None
+        return 0 if latest is None else latest.id
 
     def _index_base(self, latest: Snapshot | None) -> str | None:
         """The index that dynamic buckets were assigned by."""

@@ -158,3 +158,38 @@ def test_a_thousand_keys_hash_as_in_paimon(both: Both) -> None:
     shared.write(frame, by="ours")
     shared.write(frame.with_columns(n=pl.col("n") + 1), by="paimon")
     assert shared.rows() == canon(frame.with_columns(n=pl.col("n") + 1))
+
+
+MOVING = {
+    "deduplicate": {},
+    "deduplicate with lookup changelog": {"changelog-producer": "lookup"},
+    "partial-update": {"merge-engine": "partial-update"},
+    "first-row": {"merge-engine": "first-row"},
+}
+
+
+@pytest.mark.feature("Partitions and buckets", "a primary key without the partition column: {id}")
+@pytest.mark.parametrize("options", MOVING.values(), ids=MOVING)
+def test_rows_move_between_partitions(both: Both, options: dict[str, str]) -> None:
+    columns = {"p": Column(sql="STRING", dtype=pl.String(), values=["a", "b", "c"]), "id": IDS, "text": TEXT}
+    shared = both.create(
+        "db.t",
+        ddl(columns, ["id"]),
+        {"bucket": "-1", "dynamic-bucket.target-row-num": "8", **options},
+        rest="PARTITIONED BY (p)",
+    )
+    model: dict[int, tuple[str, int, str | None]] = {}
+    for step, changes in enumerate(batches(columns, kinds=("+I",), seed=9, count=4)):
+        # one row a key: in which order a job takes the others is not told
+        rows = changes.drop("_row_kind").unique("id", keep="last", maintain_order=True)
+        shared.write(rows, by=("ours", "flink")[step % 2])
+        for day, id_, text in rows.iter_rows():
+            old = model.get(id_)
+            if old is None or not options.get("merge-engine"):
+                model[id_] = (day, id_, text)
+            elif options["merge-engine"] == "partial-update":
+                model[id_] = (old[0], id_, old[2] if text is None else text)
+        assert shared.rows() == canon(pl.DataFrame(list(model.values()), schema=rows.schema, orient="row"))
+        shared.new_changes()
+    shared.compact(by="ours")
+    shared.rows()
