@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import commits, compaction, growth, layout, lookup, planning, raw_read, upsert
+from benchmarks import commits, compaction, growth, layout, lookup, lookup_joins, planning, raw_read, streams, upsert
 from benchmarks.figures import Section, environment, show, write_page
 from benchmarks.java_peer import JavaPeer
 from benchmarks.rounds import Bench
@@ -24,6 +24,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "upsert": upsert.run,
     "raw-read": raw_read.run,
     "lookup": lookup.run,
+    "lookup-joins": lookup_joins.run,
+    "stream-latency": streams.latency,
+    "stream-throughput": streams.throughput,
     "compaction": compaction.run,
     "planning": planning.run,
     "layout": layout.run,

@@ -140,6 +140,9 @@ def batch_metadata(result: BatchResult) -> Metadata:
         metadata["lookups"] = dg.MetadataValue.md(_lookups_markdown(result))
         metadata["lookup_hit_rate"] = min(stats.hit_rate for stats in result.lookups.values())
         metadata["lookup_cache_bytes"] = sum(stats.cached_bytes for stats in result.lookups.values())
+        metadata["lookup_cache_hit_rate"] = min(stats.cache_hit_rate for stats in result.lookups.values())
+        metadata["lookup_misses"] = sum(stats.misses for stats in result.lookups.values())
+        metadata["lookup_refresh_ms"] = sum(stats.refresh_ms for stats in result.lookups.values())
     return metadata
 
 

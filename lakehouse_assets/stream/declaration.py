@@ -30,7 +30,8 @@ class Lookup:
     ``columns``: column of the dimension → its name in the stream. ``found``: name of a Boolean column that tells
     whether there was a match. ``deleted``: Boolean column of the dimension that marks rows as gone. ``reemit``: when
     one of these changes in the dimension, rows that were joined with it before, or found nothing, go through the
-    stream again.
+    stream again. ``hold``: a row that finds nothing is held back, and goes through when its dimension row arrives (it stays
+    in the source meanwhile, and is deleted from the target if it had a match before); needs ``reemit``.
     """
 
     table: str
@@ -41,6 +42,7 @@ class Lookup:
     deleted: str | None = None
     strategy: Strategy = "auto"
     reemit: bool = True
+    hold: bool = False
 
     @property
     def provided(self) -> tuple[str, ...]:
@@ -72,10 +74,15 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much one batch may read of the driving source: it stops after the snapshot that reaches a bound."""
+    """How much one batch may read of the driving source: it stops after the snapshot that reaches a bound.
+
+    ``max_bytes``: of the files that hold the changes. A snapshot is never read in parts, so a batch may exceed its bounds by
+    as much as one snapshot holds; writers that commit in steps keep that small.
+    """
 
     max_snapshots: int = 200
     max_rows: int = 1_000_000
+    max_bytes: int | None = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from storage_engine.options import MergeEngine
 from storage_engine.spec.snapshot import CommitKind
 
 ATTEMPTS: Final = 20
-UNBOUNDED: Final = Bounds(max_snapshots=2**31, max_rows=2**62)
+UNBOUNDED: Final = Bounds(max_snapshots=2**31, max_rows=2**62, max_bytes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +284,8 @@ def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> 
             f"{stream.name}: rows cannot be sent again into a target that counts changes; look up in a stream of its own"
             " that reads 'latest', or set reemit=False"
         )
+    if any(lookup.hold and not lookup.reemit for lookup in stream.lookups):
+        raise InvalidStream(f"{stream.name}: a lookup that holds rows back sends them again later: set reemit=True")
     if stream.reads == "latest" and engine is MergeEngine.AGGREGATION:
         raise InvalidStream(f"{stream.name}: {stream.target} aggregates, so it must read the source's changelog")
 

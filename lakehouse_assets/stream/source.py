@@ -17,6 +17,7 @@ from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound
 from storage_engine import Snapshot, Table
 from storage_engine.errors import CommitConflict, SnapshotExpired, SnapshotNotFound
 from storage_engine.options import ChangelogProducer
+from storage_engine.spec.manifest import FileKind
 from storage_engine.spec.snapshot import CommitKind
 
 ROW_KIND = "_row_kind"
@@ -65,6 +66,18 @@ def changed_rows(snapshot: Snapshot, *, changelog: bool) -> int:
     return snapshot.delta_record_count if snapshot.commit_kind is CommitKind.APPEND else 0
 
 
+def changed_bytes(table: Table, snapshot: Snapshot, *, changelog: bool) -> int:
+    """Bytes of the files in which readers find a snapshot's changes."""
+    if not changed_rows(snapshot, changelog=changelog):
+        return 0
+    name, size = snapshot.delta_manifest_list, snapshot.delta_manifest_list_size
+    if changelog:
+        name, size = snapshot.changelog_manifest_list or name, snapshot.changelog_manifest_list_size
+    manifests = table.store.manifests(table.schema)
+    entries = (entry for meta in manifests.read_list(name, size) for entry in manifests.read(meta))
+    return sum(entry.file.file_size for entry in entries if entry.kind is FileKind.ADD)
+
+
 def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None) -> Pending:
     """What is new in a table after a snapshot, within bounds and not beyond ``upto``.
 
@@ -81,11 +94,12 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
         last = min(last, upto)
     changelog, by_compaction = has_changelog(table), compaction_brings_changelog(table)
     found = Pending(after=after, until=after)
-    rows, overwritten = 0, False
+    rows, overwritten, size = 0, False, 0
     with _expiry_told(table, after):
         for snapshot in table.store.snapshots.range(after, last):
             rows += changed_rows(snapshot, changelog=changelog)
             overwritten |= snapshot.commit_kind is CommitKind.OVERWRITE
+            size += 0 if bounds.max_bytes is None else changed_bytes(table, snapshot, changelog=changelog)
             if is_complete(snapshot, by_compaction=by_compaction):
                 found = Pending(
                     after=after,
@@ -95,6 +109,8 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
                     committed_ms=snapshot.time_millis,
                 )
                 if rows >= bounds.max_rows or snapshot.id - after >= bounds.max_snapshots:
+                    break
+                if bounds.max_bytes is not None and size >= bounds.max_bytes:
                     break
     return found
 

@@ -10,7 +10,7 @@ from operator import or_
 import polars as pl
 
 from lakehouse_assets.stream.declaration import Lookup, Stream
-from lakehouse_assets.stream.source import RETRACTIONS, ROW_KIND, Pending, read_changes, read_state
+from lakehouse_assets.stream.source import DELETE, RETRACTIONS, ROW_KIND, Pending, read_changes, read_state
 from storage_engine import Catalog, LookupTable, Table
 from storage_engine.lookup import LookupStats
 
@@ -41,7 +41,8 @@ class Widening:
 
     def _join(self, rows: pl.DataFrame, number: int, lookup: Lookup, snapshot: int) -> pl.DataFrame:
         if snapshot == 0:
-            return rows.with_columns(_without_match(self.catalog.table(lookup.table), lookup))
+            nulls = _without_match(self.catalog.table(lookup.table), lookup)
+            return _held_back(rows, lookup, found=pl.lit(value=False)).with_columns(nulls)
         joined = self._cache(number, lookup).join(
             rows, left_on=[lookup.left_on], suffix=_SUFFIX, snapshot=snapshot, found=_FOUND
         )
@@ -49,7 +50,7 @@ class Widening:
         found = pl.col(_FOUND)
         if lookup.deleted is not None:
             found = found & ~pl.col(named[lookup.deleted]).fill_null(value=False)
-        return joined.select(
+        return _held_back(joined, lookup, found=found).select(
             *rows.columns,
             *(pl.when(found).then(pl.col(named[name])).alias(alias) for name, alias in lookup.columns.items()),
             *([] if lookup.found is None else [found.alias(lookup.found)]),
@@ -64,6 +65,13 @@ class Widening:
                 strategy=lookup.strategy,
             )
         return self._caches[number]
+
+
+def _held_back(rows: pl.DataFrame, lookup: Lookup, *, found: pl.Expr) -> pl.DataFrame:
+    """Rows that find nothing become deletes, if the lookup holds them back."""
+    if not lookup.hold:
+        return rows
+    return rows.with_columns(pl.when(found).then(pl.col(ROW_KIND)).otherwise(pl.lit(DELETE)).alias(ROW_KIND))
 
 
 def _without_match(table: Table, lookup: Lookup) -> list[pl.Expr]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
 from lakehouse_assets.stream.errors import ChangesExpired, InvalidStream, SourceRewound
+from lakehouse_assets.stream.loop import Limits, Loop, StreamMover
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog, Table
-from storage_engine.errors import StorageEngineError
+from storage_engine.errors import StorageEngineError, StorageUnavailable
+from storage_engine.store.file_io import FileIO
 
 LOOKUP_OPTIONS = {"bucket": "2", "changelog-producer": "lookup"}
 
@@ -429,3 +433,72 @@ def test_results_tell_what_was_done(tables: Catalog) -> None:
     assert result.consumed["db.orders"] == (2, 4)
     assert result.latency_ms is not None
     assert result.latency_ms >= 0
+
+
+def test_a_lookup_may_hold_rows_back_until_their_dimension_row_arrives(tables: Catalog) -> None:
+    held = replace(WIDEN, lookups=(replace(WIDEN.lookups[0], hold=True), WIDEN.lookups[1]))
+    runner = StreamRunner(tables, held)
+
+    def run() -> list[tuple[object, ...]]:
+        while runner.run_batch() is not None:
+            pass
+        return rows_of(tables, "db.wide")
+
+    put(tables, "db.orders", ("o1", "late", 1), ("o2", "m2", 2))
+    assert run() == []
+    put(tables, "db.members", ("m2", "c1", "1"))
+    assert [row[0] for row in run()] == ["o2"]
+    put(tables, "db.members", ("late", "c1", "1"))
+    assert [row[0] for row in run()] == ["o1", "o2"]
+    put(tables, "db.members", ("m2", "c1", "1"), kind="-D")
+    assert [row[0] for row in run()] == ["o1"]
+    with pytest.raises(InvalidStream, match="holds rows back"):
+        StreamRunner(tables, replace(WIDEN, lookups=(replace(WIDEN.lookups[0], hold=True, reemit=False),)))
+
+
+def test_a_batch_is_bounded_in_bytes(tables: Catalog) -> None:
+    for number in range(4):
+        put(tables, "db.orders", (f"o{number}", "m", number))
+    StreamRunner(tables, WIDEN).run_batch()
+    for number in range(4):
+        put(tables, "db.orders", (f"n{number}", "m", number))
+    small = StreamRunner(tables, replace(WIDEN, bounds=Bounds(max_bytes=1)))
+    read = [result.rows_read for result in iter(small.run_batch, None)]
+    assert read == [1, 1, 1, 1]
+
+
+def test_a_full_disk_stops_a_stream_that_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full from the n-th write on, for a while; nothing is lost, nothing comes twice."""
+    catalog = Catalog(str(tmp_path))
+    catalog.create_database("db")
+    for name in ("db.a", "db.b"):
+        catalog.create_table(name, {"id": "BIGINT"}, primary_key=["id"], options=LOOKUP_OPTIONS)
+    writer = Catalog(str(tmp_path)).table("db.a")
+    for number in range(6):
+        writer.write(pl.DataFrame({"id": [number]}))
+    steps = 0
+
+    def full(self: FileIO, operation: str, path: str) -> None:
+        nonlocal steps
+        steps += operation in ("write", "sync", "write temporary")
+        if 12 < steps < 20 and operation in ("write", "sync", "write temporary"):
+            raise StorageUnavailable(f"cannot {operation} {path}: No space left on device")
+
+    monkeypatch.setattr(FileIO, "before_operation", full)
+    monkeypatch.setattr("lakehouse_assets.stream.loop.FIRST_PAUSE_S", 0.01)
+    said: list[str] = []
+    stream = Stream(source="db.a", target="db.b", transform=lambda rows: rows, bounds=Bounds(max_snapshots=2))
+    loop = Loop(
+        [StreamMover(StreamRunner(catalog, stream))],
+        Limits(linger_s=1.0),
+        tolerant=True,
+        on_error=lambda mover, error: said.append(f"{type(error).__name__} {error}"),
+    )
+    read = sum(result.rows_read for result in loop.results())
+    assert said
+    assert all("No space left on device" in text for text in said), said
+    assert loop.troubles == {}
+    assert read <= 6
+    assert sorted(catalog.table("db.b").scan().collect()["id"]) == list(range(6))
+    changes = catalog.table("db.b").changes(0).collect()
+    assert changes.height == 6, "no change came twice"
