@@ -216,7 +216,7 @@ class StreamRunner:
             partitions=touched_partitions(self.target, written),
             duration_ms=_ms_since(started),
             commit_ms=_ms_since(committing),
-            latency_ms=None if newest is None else snapshot.time_millis - newest,
+            latency_ms=None if newest is None else max(0, snapshot.time_millis - newest),
             rows_behind=pending(self.tables[self.stream.source], source.until, bounds=UNBOUNDED).rows,
             lookups=self.widening.stats() if self._joining is None else self._joining.stats(),
         )
