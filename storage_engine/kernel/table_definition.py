@@ -16,6 +16,7 @@ from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.options import ChangelogProducer, MergeEngine, flag_of
 from storage_engine.spec.file_index_options import BLOOM_FILTER, FileIndexOptions, check_index_kinds
 from storage_engine.spec.file_options import FileOptions
+from storage_engine.spec.record_expiry import RecordExpiry
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, TypeRoot
 
@@ -75,6 +76,7 @@ def check_table_definition(schema: TableSchema) -> None:
     _check_columns_named(schema)
     _check_files(schema)
     _check_defaults(schema)
+    RecordExpiry.of(schema)
     LifecycleOptions.parse(schema.options)
     if schema.primary_keys:
         MergePlan.of(schema)

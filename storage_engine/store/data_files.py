@@ -207,6 +207,10 @@ class DataFiles:
         if VALUE_KIND in columns and not frame[VALUE_KIND].is_between(0, _LAST_KIND).all():
             raise CorruptFile(f"{path}: holds a row of a kind that does not exist")
 
+    def schema_of(self, file: DataFileMeta) -> TableSchema:
+        """The version of the table that a file was written by. Raises FileMissing or CorruptFile."""
+        return self._schema if file.schema_id == self._schema.id else self._schemas.get(file.schema_id)
+
     def path_of(self, file: DataFileMeta, directory: str) -> str:
         """Where a file lies."""
         return file.external_path or f"{directory}/{file.file_name}"
@@ -232,8 +236,10 @@ class DataFiles:
         return open_sink(self._extension(role), self._io, self.target(directory, name, role))
 
     def remove(self, file: DataFileMeta, directory: str) -> None:
-        """Remove a file that nothing refers to."""
-        self._io.delete(self.path_of(file, directory))
+        """Remove a file that nothing refers to, and what lies beside it."""
+        path = self.path_of(file, directory)
+        for name in (file.file_name, *file.extra_files):
+            self._io.delete(f"{path.rpartition('/')[0]}/{name}")
 
     def format(self, role: FileRole) -> FileFormat:
         """The format of new files."""

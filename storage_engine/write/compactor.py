@@ -26,6 +26,7 @@ from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.merge_frames import GROUP, FilePart, read_parts
 from storage_engine.write.bucket_router import by_group
 from storage_engine.write.compaction_task import Group, Task
+from storage_engine.write.expired_records import ExpiredRecords
 from storage_engine.write.merge_pass import Merged, MergePass
 from storage_engine.write.point_lookup import PointLookup
 from storage_engine.write.streamed_rewrite import StreamedRewrite
@@ -48,6 +49,7 @@ class Compactor:
         self._columns = (*schema.column_names, SEQUENCE_NUMBER, VALUE_KIND)
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
         self._lookup = PointLookup(schema, files)
+        self._expired = ExpiredRecords(schema)
         self._budget = MemoryBudget.of(schema)
         self._streamed = StreamedRewrite(schema, files, self._pass, self._budget)
 
@@ -72,7 +74,9 @@ class Compactor:
     def _task(self, bucket: Bucket, *, full: bool) -> Task | None:
         options = self._options
         levels = Levels.of(bucket.files, num_levels=options.num_levels, trigger=options.compaction_trigger)
-        unit = pick(levels, options, force_level0=options.needs_lookup, full=full, rewrite=frozenset(bucket.vectors))
+        expired = [file.file_name for file in bucket.files if self._holds_expired(file)]
+        rewrite = frozenset([*bucket.vectors, *expired])
+        unit = pick(levels, options, force_level0=options.needs_lookup, full=full, rewrite=rewrite)
         if unit is None:
             return None
         return Task(bucket=bucket, unit=unit, levels=levels, vectors=dict(bucket.vectors))
@@ -107,10 +111,13 @@ class Compactor:
         full_changelog = self._options.changelog_producer is ChangelogProducer.FULL_COMPACTION and task.to_top
         if full_changelog and file.level != task.levels.max_level:
             return False
-        if task.unit.drop_delete and file.delete_row_count != 0:
+        if (task.unit.drop_delete and file.delete_row_count != 0) or self._holds_expired(file):
             return False
         task.upgrade(file)
         return True
+
+    def _holds_expired(self, file: DataFileMeta) -> bool:
+        return self._expired.are_dropped and self._expired.are_in(file, self._files.schema_of(file))
 
     def _run(self, groups: Sequence[Group], frames: Mapping[str, pl.DataFrame]) -> None:
         looking = [group for group in groups if self._looks_up(group)]
@@ -145,7 +152,8 @@ class Compactor:
         task, file = group.task, group.files[0]
         alone = len(group.files) == 1 and file.file_name not in task.vectors
         drops = task.unit.drop_delete and file.delete_row_count != 0
-        if alone and not drops and rows is not None and self._pass.plan.keeps_input(rows, merged):
+        whole = rows is not None and rows.height == file.row_count
+        if alone and whole and not drops and rows is not None and self._pass.plan.keeps_input(rows, merged):
             task.upgrade(file)
             return
         kept = drop_retracts(merged) if task.unit.drop_delete else merged

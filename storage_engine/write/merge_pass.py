@@ -17,6 +17,7 @@ from storage_engine.options import ChangelogProducer, MergeEngine
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.merge_frames import GROUP, LEVEL, lowest_level_only
 from storage_engine.write.compaction_task import Group, mask
+from storage_engine.write.expired_records import ExpiredRecords
 from storage_engine.write.point_lookup import Found
 
 Find = Callable[[pl.DataFrame], Found]
@@ -40,12 +41,14 @@ class MergePass:
         self._producer = self._options.changelog_producer if changelog else ChangelogProducer.NONE
         self.plan = MergePlan.of(schema)
         self._keys = [GROUP, *schema.trimmed_primary_keys]
+        self._expired = ExpiredRecords(schema)
         self._merged_above_level0 = (
             self._options.needs_lookup and self._options.merge_engine is not MergeEngine.FIRST_ROW
         )
 
     def plain(self, groups: Sequence[Group], rows: pl.DataFrame) -> Merged:
         """Merge groups for which nothing has to be looked up."""
+        rows = self._expired.without(rows)
         current = lowest_level_only(rows, self._keys) if self._merged_above_level0 else rows
         merged = merge(current.drop(LEVEL), self.plan, group=(GROUP,))
         changes = merged.clear()
@@ -65,6 +68,7 @@ class MergePass:
 
         The record below is the one at the lowest level above 0, in the group itself or else beyond the output level.
         """
+        rows = self._expired.without(rows)
         level0 = rows.filter(pl.col(LEVEL) == 0).drop(LEVEL)
         inside = lowest_level_only(rows.filter(pl.col(LEVEL) > 0), self._keys).drop(LEVEL)
         fresh = level0.select(self._keys).unique()
@@ -74,7 +78,8 @@ class MergePass:
             mask(groups, found.places)
         if self._options.merge_engine is MergeEngine.FIRST_ROW:
             return self._first_rows(rows, level0.join(found.rows, on=self._keys, how="anti"), inside)
-        below = pl.concat([inside.select(level0.columns), found.rows.select(level0.columns)])
+        beyond = self._expired.without(found.rows)
+        below = pl.concat([inside.select(level0.columns), beyond.select(level0.columns)])
         merged = merge(pl.concat([level0, below]), self.plan, group=(GROUP,), pass_through=False)
         changes = merged.clear()
         if self._producer is ChangelogProducer.LOOKUP:
