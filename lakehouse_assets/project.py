@@ -25,6 +25,8 @@ from lakehouse_assets.metadata import definition_metadata
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.schedules import audit_schedule, repair_schedule, stream_schedule
+from lakehouse_assets.sink_assets import sink_asset, sink_sensor
+from lakehouse_assets.sinks import Sink
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.modes import Mode
 from lakehouse_assets.stream_assets import KINDS, OWNERS, ingest_asset, stream_asset, stream_key
@@ -41,7 +43,8 @@ class Project:
     ``ddl``: CREATE statements with IF NOT EXISTS, the quarantine's among them if something is ingested. ``batches``: what
     is written once, for repair. ``partitions``: column → partitions of the assets whose primary key holds it. ``checks``:
     table → name → check, beside those that every table has (``key_unique``; ``lag`` of a stream's target;
-    ``quarantine`` of an ingested table). ``mode``: how streams run that say nothing themselves;
+    ``quarantine`` of an ingested table). ``sinks``: where tables are served from.
+    ``mode``: how streams run that say nothing themselves;
     ``ingest_mode``: how the ingestion does, None: the same.
     """
 
@@ -52,6 +55,7 @@ class Project:
     batches: Sequence[BatchInsert] = ()
     partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
     checks: Mapping[str, Mapping[str, Check]] = field(default_factory=dict)
+    sinks: Sequence[Sink] = ()
     mode: Mode = "micro-batch"
     ingest_mode: Mode | None = None
 
@@ -71,6 +75,7 @@ class Project:
             *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
             *(table_asset(stream, tables) for stream in self.streams),
             *(batch_asset(batch, tables) for batch in self.batches),
+            *(sink_asset(sink) for sink in self.sinks),
             *(_unfilled(table) for name, table in tables.items() if name not in filled),
         ]
 
@@ -114,6 +119,7 @@ class Project:
             *([continuous_sensor(continuous)] if continuous.keys else []),
             *([ingest_sensor(self.name, ingestions)] if ingestions else []),
             *sensors_of(self.streams_of("micro-batch")),
+            *(sink_sensor(sink) for sink in self.sinks),
         ]
 
     def _schedules(self) -> list[dg.ScheduleDefinition]:

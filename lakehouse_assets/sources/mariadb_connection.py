@@ -10,7 +10,13 @@ from typing import Any, Final
 import pymysql
 from pymysql.constants import CR, ER
 
-from lakehouse_assets.sources.errors import SourceError, SourceSchemaChanged, SourceUnavailable
+from lakehouse_assets.sources.errors import (
+    SourceAccessDenied,
+    SourceError,
+    SourceMissing,
+    SourceSchemaChanged,
+    SourceUnavailable,
+)
 
 CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 300
@@ -28,6 +34,15 @@ _AWAY: Final = frozenset(
         ER.NORMAL_SHUTDOWN,
         ER.FORCING_CLOSE,
         ER.TOO_MANY_USER_CONNECTIONS,
+    }
+)
+_REFUSED: Final = frozenset(
+    {
+        ER.ACCESS_DENIED_ERROR,
+        ER.DBACCESS_DENIED_ERROR,
+        ER.TABLEACCESS_DENIED_ERROR,
+        ER.COLUMNACCESS_DENIED_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
     }
 )
 
@@ -77,6 +92,10 @@ class MariaDbConnection:
 def source_error(error: pymysql.err.Error) -> SourceError:
     """An error of the driver as what its reader can do about it."""
     code = error.args[0] if error.args else None
+    if code in _REFUSED:
+        return SourceAccessDenied(f"the MariaDB server refuses the user, its password or what it may do: {error}")
+    if code == ER.BAD_DB_ERROR:
+        return SourceMissing(f"the MariaDB server has no such database: {error}")
     if code in _AWAY or isinstance(error, pymysql.err.InterfaceError):
         return SourceUnavailable(f"the MariaDB server is away: {error}")
     if code in (ER.TABLE_DEF_CHANGED, ER.NO_SUCH_TABLE):
