@@ -15,6 +15,7 @@ from storage_engine.read.plan import Split
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.joint_scan import joint_read
 from storage_engine.store.key_ranges import key_ranges
 from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.merge_frames import GROUP, LEVEL, FilePart, lowest_level_only, open_run, read_parts
@@ -54,6 +55,39 @@ class SplitReader:
         """
         frames = self._raw(split, limit) if split.raw else self._merged(split, limit)
         return (self._shaped(frame, split) for frame in frames)
+
+    def portions(self, splits: Sequence[Split]) -> Iterator[list[Split]]:
+        """Splits as they are read together: neighbours without merging, as many as fit in memory."""
+        some: list[Split] = []
+        size = 0
+        for split in splits:
+            bytes_held = self._budget.bytes_of(split.files)
+            if some and (not split.raw or not some[0].raw or size + bytes_held > self._budget.total):
+                yield some
+                some, size = [], 0
+            some.append(split)
+            size += bytes_held
+        if some:
+            yield some
+
+    def read_together(self, splits: Sequence[Split], *, limit: int | None = None) -> Iterator[pl.DataFrame]:
+        """The rows of one of ``portions``; see ``read``."""
+        frame = self._jointly(splits, limit)
+        if frame is not None:
+            yield frame
+            return
+        for split in splits:
+            yield from self.read(split, limit=limit)
+
+    def _jointly(self, splits: Sequence[Split], limit: int | None) -> pl.DataFrame | None:
+        """Splits that are read raw as one scan; None where that cannot be."""
+        files = [file for split in splits for file in split.files]
+        is_large = limit is None and self._budget.bytes_of(files) > self._budget.total
+        if not splits[0].raw or is_large or len(self._table_columns) < len(self._needed):
+            return None
+        parts = [part for split in splits for part in _parts(split, split.files)]
+        dtypes = {name: self._schema.polars_schema[name] for name in self._table_columns}
+        return joint_read(self._files, parts, dtypes, self._columns, predicate=self._predicate, limit=limit)
 
     def _shaped(self, frame: pl.DataFrame, split: Split) -> pl.DataFrame:
         if BUCKET_COLUMN in self._needed:

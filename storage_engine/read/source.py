@@ -23,7 +23,9 @@ def lazy_scan(
     table: str,
     metadata_columns: Sequence[str] = (),
 ) -> pl.LazyFrame:
-    """A LazyFrame that plans and reads when it is collected; a frame is yielded for each split, or several for a large one."""
+    """A LazyFrame that plans and reads when it is collected; a frame is yielded for each
+    split that is merged, and for as many others as fit in memory.
+    """
     full = dict(schema.polars_schema) | {name: METADATA_TYPES[name] for name in metadata_columns}
 
     def read(
@@ -35,10 +37,10 @@ def lazy_scan(
         columns = list(full) if with_columns is None else with_columns
         reader = SplitReader(schema, files, columns=columns, predicate=predicate)
         left = n_rows
-        for split in planner(predicate).splits:
+        for splits in reader.portions(planner(predicate).splits):
             if left is not None and left <= 0:
                 return
-            for frame in reader.read(split, limit=left):
+            for frame in reader.read_together(splits, limit=left):
                 rows = frame if left is None else frame.head(left)
                 left = None if left is None else left - rows.height
                 yield rows

@@ -211,6 +211,17 @@ class DataFiles:
         """The version of the table that a file was written by. Raises FileMissing or CorruptFile."""
         return self._schema if file.schema_id == self._schema.id else self._schemas.get(file.schema_id)
 
+    def plain_paths(self, files: Sequence[tuple[DataFileMeta, str]], extension: str) -> list[str] | None:
+        """Local paths of files (with their directories), if all are of this schema and format and as large as they should be."""
+        paths = []
+        for file, directory in files:
+            path = self._io.local_path(self.path_of(file, directory))
+            if path is None or file.schema_id != self._schema.id or not path.endswith(extension):
+                return None
+            self._check_size(file, path)
+            paths.append(path)
+        return paths
+
     def path_of(self, file: DataFileMeta, directory: str) -> str:
         """Where a file lies."""
         return file.external_path or f"{directory}/{file.file_name}"

@@ -1,0 +1,63 @@
+"""Several Parquet files as one lazy scan, where their rows are the table's as they are: Polars reads them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from storage_engine.store.data_files import DataFiles
+from storage_engine.store.merge_frames import POSITION, FilePart
+
+_EXTENSION = ".parquet"
+
+
+def joint_read(
+    files: DataFiles,
+    parts: Sequence[FilePart],
+    dtypes: Mapping[str, pl.DataType],
+    columns: Sequence[str],
+    *,
+    predicate: pl.Expr | None = None,
+    limit: int | None = None,
+) -> pl.DataFrame | None:
+    """Columns of the rows that a predicate leaves and no deletion vector hides, ``limit`` at most.
+
+    ``dtypes`` are those of all columns that are read. None where the files must be read one by one: they are of another
+    format or schema, or not on a disk; or something is wrong with them, which the reader of single files can name.
+    """
+    paths = files.plain_paths([(part.meta, part.directory) for part in parts], _EXTENSION)
+    if (
+        not paths
+        or not columns
+        or any(isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns" for dtype in dtypes.values())
+    ):
+        return None
+    hidden = sum(0 if part.vector is None else len(part.vector.positions()) for part in parts)
+    try:
+        whole = [path for path, part in zip(paths, parts, strict=True) if part.vector is None]
+        scans = [_scan(whole, None, predicate)] if whole else []
+        scans += [_scan([path], part, predicate) for path, part in zip(paths, parts, strict=True) if part.vector]
+        stored = scans[0].collect_schema()
+        if any(stored.get(name) != dtype for name, dtype in dtypes.items()):
+            return None
+        lazy = scans[0] if len(scans) == 1 else pl.concat([scan.select(list(dtypes)) for scan in scans])
+        found = lazy.select(columns) if limit is None else lazy.head(limit).select(columns)
+        frame = found.collect()
+    except (PolarsError, PanicException, OSError):
+        return None
+    is_whole = predicate is None and limit is None
+    expected = sum(part.meta.row_count for part in parts) - hidden
+    return None if is_whole and frame.height != expected else frame
+
+
+def _scan(paths: list[str], part: FilePart | None, predicate: pl.Expr | None) -> pl.LazyFrame:
+    """Some files, or one file without the rows that its deletion vector hides."""
+    if part is None or part.vector is None:
+        lazy = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+        return lazy if predicate is None else lazy.filter(predicate)
+    deleted = pl.Series(part.vector.positions()).cast(pl.get_index_type())
+    lazy = pl.scan_parquet(paths, glob=False, hive_partitioning=False, row_index_name=POSITION)
+    lazy = lazy.filter(~pl.col(POSITION).is_in(deleted.implode()))
+    return lazy if predicate is None else lazy.filter(predicate)
