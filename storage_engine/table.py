@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from storage_engine.codec.binary_row import serialize_row
 from storage_engine.errors import (
     InvalidInput,
     SnapshotNotFound,
     Unsupported,
 )
-from storage_engine.kernel.conform import conform
 from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.merge_read import METADATA_TYPES
 from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.source import lazy_scan
-from storage_engine.read.time_travel import Moment, epoch_millis, snapshot_at
+from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
 from storage_engine.rewrite.sort_compact import SortCompaction, SortOrder
@@ -34,67 +31,18 @@ from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
-from storage_engine.table_commits import TableCommits
+from storage_engine.table_writes import Frame, TableWrites
 from storage_engine.write.offsets import Offsets
-from storage_engine.write.table_write import Committer
-
-_log = logging.getLogger(__name__)
-Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
+from storage_engine.write.requests import Committer
 
 
-class Table(TableCommits):
+class Table(TableWrites):
     """One table, or one branch of it. Cheap to make; safe to share between threads for reading.
 
     Each call works on the newest schema and snapshot.
     """
 
     # -- writing -------------------------------------------------------------------------------------------------------
-
-    def write(
-        self,
-        frame: Frame,
-        *,
-        commit_user: str | None = None,
-        commit_identifier: int | None = None,
-        properties: Mapping[str, str] | None = None,
-        expected_offsets: Mapping[str, int | None] | None = None,
-        watermark: int | datetime | None = None,
-    ) -> Snapshot | None:
-        """Upsert a frame as one atomic commit; returns the snapshot that shows it.
-
-        ``_row_kind`` ("+I", "-U", "+U", "-D") is optional. With ``commit_user`` and ``commit_identifier``, an
-        identifier that this user has committed already changes nothing and gives None; an empty frame then moves the
-        offset alone.
-        ``expected_offsets`` (user → last identifier or None) is compared atomically with the commit. ``watermark`` (epoch
-        milliseconds or a datetime): event time up to which no more rows are expected; it never goes back.
-
-        Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown, CommitUnfinished.
-        """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets, watermark)
-        schema = self.schema
-        snapshot = self._table_write(schema).upsert(conform(frame, schema, table=self.name), committer)
-        return self._looked_after(snapshot, schema)
-
-    def overwrite(
-        self,
-        frame: Frame,
-        *,
-        partitions: Iterable[Mapping[str, object]] | None = None,
-        commit_user: str | None = None,
-        commit_identifier: int | None = None,
-        properties: Mapping[str, str] | None = None,
-        expected_offsets: Mapping[str, int | None] | None = None,
-    ) -> Snapshot | None:
-        """INSERT OVERWRITE: replace whole partitions (None: those in the frame; all rows if unpartitioned) by a frame.
-
-        ``partitions`` are full partition specs, such as ``[{"v_date": "2024-01-01"}]``; a row outside them is refused.
-        Streaming readers skip an overwrite, as in Paimon. Raises what ``write`` raises.
-        """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
-        schema = self.schema
-        conformed = conform(frame, schema, table=self.name)
-        targets = self._overwritten(conformed, schema, partitions)
-        return self._looked_after(self._table_write(schema).overwrite(conformed, targets, committer), schema)
 
     def delete(self, predicate: pl.Expr) -> Snapshot | None:
         """Delete the rows that a predicate selects; None if there are none.
@@ -286,21 +234,6 @@ class Table(TableCommits):
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id
 
-    def _overwritten(
-        self, frame: pl.DataFrame, schema: TableSchema, partitions: Iterable[Mapping[str, object]] | None
-    ) -> frozenset[bytes] | None:
-        keys = list(schema.partition_keys)
-        if not keys:
-            return None
-        types = schema.types_of(keys)
-        present = frozenset(serialize_row(types, row) for row in frame.select(keys).unique().iter_rows())
-        if partitions is None:
-            return present
-        named = frozenset(self._partition_bytes(spec, schema) for spec in partitions)
-        if not present <= named:
-            raise InvalidInput(f"table {self.name}: the frame has rows outside the partitions to overwrite")
-        return named
-
 
 def optional_module(name: str, how: str) -> ModuleType:
     """A module that is no dependency of the engine. Raises Unsupported, which says how it is installed."""
@@ -308,21 +241,3 @@ def optional_module(name: str, how: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as cause:
         raise Unsupported(f"{name} is not installed: {how}") from cause
-
-
-def _committer(
-    user: str | None,
-    identifier: int | None,
-    properties: Mapping[str, str] | None,
-    expected: Mapping[str, int | None] | None,
-    watermark: int | datetime | None = None,
-) -> Committer:
-    if identifier is not None and (user is None or identifier < 0):
-        raise InvalidInput("a commit_identifier needs a commit_user, and is not negative")
-    return Committer(
-        user=user,
-        identifier=identifier,
-        properties=dict(properties or {}),
-        expected_offsets=dict(expected or {}),
-        watermark=None if watermark is None else epoch_millis(watermark),
-    )

@@ -20,7 +20,8 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.table_store import TableStore
 from storage_engine.system_tables import partition_rows
 from storage_engine.upkeep import TableUpkeep
-from storage_engine.write.table_write import Committer, TableWrite
+from storage_engine.write.requests import Committer
+from storage_engine.write.table_write import TableWrite
 
 _log = logging.getLogger(__name__)
 

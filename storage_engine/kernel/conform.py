@@ -27,6 +27,7 @@ _RETRACTS = (1, 3)
 _SHOWN_LENGTH = 80
 
 UserFrame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
+Batches: TypeAlias = pl.LazyFrame | pa.RecordBatchReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +48,19 @@ class _Examined:
     faults: tuple[_Fault, ...]
 
 
-def conform(frame: UserFrame, schema: TableSchema, *, table: str) -> pl.DataFrame:
+def conform(frame: UserFrame, schema: TableSchema, *, table: str, first_row: int = 0) -> pl.DataFrame:
     """The rows to be written: all columns of the schema in order and ``_VALUE_KIND`` (Int8).
 
     ``frame`` may have a column ``_row_kind`` ("+I", "-U", "+U", "-D"; absent: all "+I"; option ``rowkind.field`` names a table
     column instead). A nullable column may be missing. Nulls take the column's default value, if it has one. Rows that the
     options ``ignore-delete`` and ``ignore-update-before`` name are left out.
 
-    Raises InvalidRows, which names the table, the column, the first bad row (from 0) and its value.
+    Raises InvalidRows, which names the table, the column, the first bad row (from 0; the frame's own first is ``first_row``) and
+    its value.
     """
     examined = _examine(frame, schema, table)
     if examined.faults:
-        raise InvalidRows(f"table {table}: {_first(examined.faults)}; nothing was written")
+        raise InvalidRows(f"table {table}: {_first(examined.faults, first_row)}; nothing was written")
     return _filtered(examined.frame, schema)
 
 
@@ -81,10 +83,30 @@ def _listed(fault: _Fault) -> pl.DataFrame:
     )
 
 
-def _first(faults: Sequence[_Fault]) -> str:
+def conform_batches(batches: Batches, schema: TableSchema, *, table: str, batch_rows: int) -> Iterator[pl.DataFrame]:
+    """What ``conform`` gives, batch by batch, for rows that are too many to be held; at least one frame.
+
+    ``batch_rows`` is how many rows of a LazyFrame are computed at once. Raises InvalidRows, at the first bad batch.
+    """
+    first_row = 0
+    for frame in _frames(batches, batch_rows):
+        yield conform(frame, schema, table=table, first_row=first_row)
+        first_row += frame.num_rows if isinstance(frame, pa.Table) else frame.height
+
+
+def _frames(batches: Batches, batch_rows: int) -> Iterator[pl.DataFrame | pa.Table]:
+    if isinstance(batches, pa.RecordBatchReader):
+        yield batches.schema.empty_table()
+        yield from (pa.Table.from_batches([batch]) for batch in batches)
+        return
+    yield pl.DataFrame(schema=batches.collect_schema())
+    yield from batches.collect_batches(chunk_size=batch_rows, maintain_order=True)
+
+
+def _first(faults: Sequence[_Fault], first_row: int) -> str:
     rows = [int(fault.bad.arg_true()[0]) for fault in faults]
     row, fault = min(zip(rows, faults, strict=True), key=lambda item: item[0])
-    return f"column {fault.column!r}, row {row}: value {_shown(fault.given[row])} {fault.reason}"
+    return f"column {fault.column!r}, row {first_row + row}: value {_shown(fault.given[row])} {fault.reason}"
 
 
 def _shown(value: Any) -> str:

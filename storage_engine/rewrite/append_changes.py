@@ -28,7 +28,7 @@ from storage_engine.write.append_compactor import numbered
 from storage_engine.write.append_vectors import AppendVectors
 from storage_engine.write.commit import CommitRequest, FileStoreCommit, adds, index_entries
 from storage_engine.write.level0_writer import Level0Writer
-from storage_engine.write.table_write import Committer
+from storage_engine.write.requests import Committer
 
 _ATTEMPTS = 20
 _LEVEL = 0

@@ -29,7 +29,7 @@ from storage_engine.store.table_store import TableStore
 from storage_engine.write.append_compactor import numbered
 from storage_engine.write.append_vectors import AppendVectors
 from storage_engine.write.commit import FileStoreCommit, adds, index_entries
-from storage_engine.write.table_write import Committer
+from storage_engine.write.requests import Committer
 
 _ATTEMPTS = 5
 _LEVEL = 0

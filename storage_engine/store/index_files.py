@@ -44,6 +44,10 @@ class IndexFiles:
         name = self._written(data)
         return IndexFileMeta(index_type=HASH_INDEX, file_name=name, file_size=len(data), row_count=len(hashes))
 
+    def remove(self, index_file: IndexFileMeta) -> None:
+        """Remove an index file that nothing refers to."""
+        self._store.io.delete(self._store.paths.index_file(index_file.file_name))
+
     def _written(self, data: bytes) -> str:
         name = f"index-{self._writer_id}-{next(self._numbers)}"
         self._store.io.write_new(self._store.paths.index_file(name), data)

@@ -16,6 +16,7 @@ from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 
 _HELD_SHARE, _RANGE_SHARE, _READ_SHARE = 6, 24, 4
+_BATCHES_HELD = 8
 _EXPANSION = 3
 """Bytes in memory for a byte of a file, where values are of no fixed width."""
 _VALUE_BYTES = 16
@@ -65,6 +66,11 @@ class MemoryBudget:
     def held_bytes(self) -> int:
         """Rows that may be read whole to be merged."""
         return self.total // _HELD_SHARE
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows to compute at once, of which several batches are held."""
+        return max(1000, self.held_bytes // self.row_bytes // _BATCHES_HELD)
 
     def bytes_of(self, files: Iterable[DataFileMeta]) -> int:
         """About what the rows of files take in memory."""

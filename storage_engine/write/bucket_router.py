@@ -14,7 +14,7 @@ from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.live_files import BucketKey
 from storage_engine.store.merge_frames import GROUP
-from storage_engine.write.dynamic_buckets import DynamicBuckets
+from storage_engine.write.dynamic_buckets import NO_INDEX, DynamicBuckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,19 @@ class RoutedFrame:
 
 
 def route(
-    frame: pl.DataFrame, schema: TableSchema, dynamic: DynamicBuckets | None, base: Snapshot | None
+    frame: pl.DataFrame,
+    schema: TableSchema,
+    dynamic: DynamicBuckets | None,
+    base: Snapshot | None,
+    extended: Mapping[BucketKey, IndexFileMeta] = NO_INDEX,
 ) -> RoutedFrame:
-    """Give each row of a conformed frame its partition and bucket; ``dynamic`` where buckets are not fixed by the hash."""
+    """Give each row of a conformed frame its partition and bucket; ``dynamic`` where buckets are not fixed by the hash.
+
+    ``extended``: hash indexes that stand for those of ``base``.
+    """
     partitions, partition_ids = _partitions(frame, schema)
     if dynamic is not None:
-        assigned = dynamic.assign(frame, partitions, partition_ids, base)
+        assigned = dynamic.assign(frame, partitions, partition_ids, base, extended)
         return _grouped(frame, partitions, partition_ids, assigned.buckets, assigned.index_files)
     if schema.table_options.bucket > 1:
         return _grouped(frame, partitions, partition_ids, fixed_bucket(frame, schema), {})

@@ -15,6 +15,15 @@ from storage_engine.store.live_files import Bucket
 from storage_engine.store.merge_frames import FILE_NAME, GROUP, POSITION, FilePart
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionTask:
+    """A bucket that is due for compaction. Can be pickled, and run in any process."""
+
+    partition: bytes
+    bucket: int
+    full: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class Task:
     """One pick of one bucket, and what has come of it so far."""

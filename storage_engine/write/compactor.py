@@ -71,6 +71,10 @@ class Compactor:
                 self._streamed.run(group, frames or {}, looks_up=self._looks_up(group))
         return [message for task in tasks if (message := self._message(task)) is not None]
 
+    def is_due(self, bucket: Bucket, *, full: bool) -> bool:
+        """Whether ``compact`` would find something to do."""
+        return self._task(bucket, full=full) is not None
+
     def _task(self, bucket: Bucket, *, full: bool) -> Task | None:
         options = self._options
         levels = Levels.of(bucket.files, num_levels=options.num_levels, trigger=options.compaction_trigger)

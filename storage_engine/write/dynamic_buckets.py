@@ -6,8 +6,9 @@ Spec: "Dynamic Bucket" of Apache Paimon: a known hash keeps its bucket; a new on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,9 @@ Hashes = npt.NDArray[np.int32]
 _PARTITION, _HASH, _BUCKET, _ASSIGNER = "partition", "hash", "bucket", "assigner"
 _UNLIMITED = -1
 _SCHEMA = pl.Schema({_PARTITION: pl.Int32, _HASH: pl.Int32, _BUCKET: pl.Int32})
+
+
+NO_INDEX: Mapping[BucketKey, IndexFileMeta] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +60,42 @@ class DynamicBuckets:
         self._assigners = assigner_count(options)
 
     def assign(
-        self, frame: pl.DataFrame, partitions: Sequence[bytes], partition_ids: pl.Series, base: Snapshot | None
+        self,
+        frame: pl.DataFrame,
+        partitions: Sequence[bytes],
+        partition_ids: pl.Series,
+        base: Snapshot | None,
+        extended: Mapping[BucketKey, IndexFileMeta] = NO_INDEX,
     ) -> Assignment:
-        """Assign each row of a frame; ``partition_ids`` are indexes into ``partitions``. Raises CorruptFile."""
+        """Assign each row of a frame; ``partition_ids`` are indexes into ``partitions``.
+
+        ``extended``: index files that stand for those of ``base``, since the same commit has extended them. Raises CorruptFile.
+        """
         hashes = row_hash(frame.select(self._keys), self._schema.types_of(self._keys))
         rows = pl.DataFrame({_PARTITION: partition_ids, _HASH: hashes}, schema_overrides={_HASH: pl.Int32})
-        known = self._known(partitions, base)
+        known = self._known(partitions, base, extended)
         fresh = rows.unique(maintain_order=True).join(known, on=[_PARTITION, _HASH], how="anti", maintain_order="left")
         added = self._placed(fresh, known)
         everything = pl.concat([known, added])
         buckets = rows.join(everything, on=[_PARTITION, _HASH], how="left", maintain_order="left")[_BUCKET]
         return Assignment(buckets=buckets, index_files=self._written(added, everything, partitions))
 
-    def _known(self, partitions: Sequence[bytes], base: Snapshot | None) -> pl.DataFrame:
+    def _known(
+        self, partitions: Sequence[bytes], base: Snapshot | None, extended: Mapping[BucketKey, IndexFileMeta]
+    ) -> pl.DataFrame:
         """The hashes that the index of the touched partitions holds, with their buckets."""
         numbers = {partition: number for number, partition in enumerate(partitions)}
         parts = [pl.DataFrame(schema=_SCHEMA)]
         if base is not None and base.index_manifest is not None:
             for entry in self._manifests.read_index(base.index_manifest):
-                if entry.index_file.index_type == HASH_INDEX and entry.partition in numbers:
+                is_replaced = (entry.partition, entry.bucket) in extended
+                if entry.index_file.index_type == HASH_INDEX and entry.partition in numbers and not is_replaced:
                     hashes = self._hashes(entry.index_file)
                     parts.append(_frame(numbers[entry.partition], hashes, np.full(len(hashes), entry.bucket)))
+        for (partition, bucket), index_file in extended.items():
+            if partition in numbers:
+                hashes = self._hashes(index_file)
+                parts.append(_frame(numbers[partition], hashes, np.full(len(hashes), bucket)))
         known = pl.concat(parts)
         if known.select(_PARTITION, _HASH).is_duplicated().any():
             raise CorruptFile(

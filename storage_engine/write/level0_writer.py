@@ -6,9 +6,9 @@ by key, and written as sorted runs of level 0.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from storage_engine.errors import Unsupported
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
 from storage_engine.kernel.space_filling import Curve, OrderStrategy, ends_of
 from storage_engine.options import ChangelogProducer, TableOptions, flag_of
-from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
+from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource, IndexFileMeta
 from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles, FileRole
@@ -39,6 +39,28 @@ class WrittenBucket:
     bucket: Bucket
     message: CommitMessage
     frames: Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a commit has written so far: the sequence number that comes next, and the hash indexes that it extended."""
+
+    next_sequence_number: int = 0
+    index_files: Mapping[BucketKey, IndexFileMeta] = field(default_factory=dict)
+
+    @staticmethod
+    def of(parts: Iterable[WrittenBucket]) -> Written:
+        """What some flushes have written, in their order."""
+        numbers = [0]
+        index_files: dict[BucketKey, IndexFileMeta] = {}
+        for part in parts:
+            numbers += [file.max_sequence_number + 1 for file in part.message.new_files]
+            if part.message.new_index_files:
+                index_files[part.bucket.key] = part.message.new_index_files[-1]
+        return Written(next_sequence_number=max(numbers), index_files=index_files)
+
+
+NOTHING_WRITTEN = Written()
 
 
 class Level0Writer:
@@ -74,28 +96,36 @@ class Level0Writer:
         self._plan = MergePlan.of(schema)
 
     def write(
-        self, frame: pl.DataFrame, base: Snapshot | None, *, level: int = 0, replaced: Collection[bytes] | None = None
+        self,
+        frame: pl.DataFrame,
+        base: Snapshot | None,
+        *,
+        level: int = 0,
+        replaced: Collection[bytes] | None = None,
+        after: Written = NOTHING_WRITTEN,
+        changelog: bool = True,
     ) -> list[WrittenBucket]:
         """Write a conformed frame on top of ``base``, or (``level`` above 0: overwrite) beside it, without retractions.
 
-        ``replaced`` are the partitions that are overwritten.
-
-        Raises CorruptFile if a touched partition was written with another number of buckets.
+        ``replaced`` are the partitions that are overwritten; ``after``: what the same commit has written before this frame;
+        ``changelog``: whether readers are told. Raises CorruptFile if a touched partition was written with another number of
+        buckets.
         """
         if frame.is_empty():
             return []
         if self._locations is not None:
             routed = self._locations.route(frame, base, replaced=replaced)
         else:
-            routed = route(frame, self._schema, self._dynamic, None if level else base)
+            routed = route(frame, self._schema, self._dynamic, None if level else base, after.index_files)
         buckets = {} if level else self._touched_buckets(routed, base)
         first = max((bucket.max_sequence_number for bucket in buckets.values()), default=-1) + 1
+        first = max(first, after.next_sequence_number)
         numbered = routed.frame.with_columns(
             pl.int_range(first, first + routed.frame.height, dtype=pl.Int64, eager=True).alias(SEQUENCE_NUMBER)
         )
-        changelog: dict[int, pl.DataFrame] = {}
-        if level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
-            changelog = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
+        changes: dict[int, pl.DataFrame] = {}
+        if changelog and level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
+            changes = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
         merged = self._merged(numbered, level)
         role = self._files.data_role(level if self._schema.primary_keys else 0, FileSource.APPEND)
         work = [
@@ -109,7 +139,7 @@ class Level0Writer:
         ]
         with ThreadPoolExecutor(_WRITER_THREADS) as pool:
             written = list(
-                pool.map(lambda item: self._write_bucket(item[0], item[1], role, changelog.get(item[2])), work)
+                pool.map(lambda item: self._write_bucket(item[0], item[1], role, changes.get(item[2])), work)
             )
         return [_with_index(part, routed) for part in written]
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -20,25 +19,26 @@ from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.lsm.append_compaction import Effort
 from storage_engine.spec.manifest import (
     CommitMessage,
-    DataFileMeta,
-    FileKind,
     IndexManifestEntry,
     ManifestEntry,
 )
 from storage_engine.spec.schema import TableSchema
-from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
+from storage_engine.spec.snapshot import CommitKind, Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.append_compactor import AppendCompactor
-from storage_engine.write.commit import ANY_INDEX, CommitRequest, FileStoreCommit, adds, index_entries
+from storage_engine.write.commit import ANY_INDEX, FileStoreCommit
+from storage_engine.write.compaction_task import CompactionTask
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.dynamic_buckets import DynamicBuckets
 from storage_engine.write.key_locations import KeyLocations
 from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
+from storage_engine.write.requests import Committer, append_request, compaction_request, removed_index
+from storage_engine.write.write_buffer import WriteBuffer, at_the_top
 
 _log = logging.getLogger(__name__)
 _COMPACTION_ATTEMPTS = 20
@@ -47,32 +47,8 @@ _APPEND_ATTEMPTS = 10
 _DYNAMIC = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committer:
-    """Who commits: user and identifier (its own uuid and the batch identifier if none is given), and what it
-    expects.
-    """
-
-    user: str | None = None
-    identifier: int | None = None
-    properties: Mapping[str, str] = field(default_factory=dict)
-    expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
-    watermark: int | None = None
-
-    def named(self) -> Committer:
-        """The same with a user: a uuid if there was none."""
-        return self if self.user else replace(self, user=str(uuid.uuid4()))
-
-    def request(self, kind: CommitKind, *, delta: Sequence[ManifestEntry]) -> CommitRequest:
-        """A commit request in this committer's name. REQUIRES: named()."""
-        return CommitRequest(
-            kind=kind,
-            user=self.user or "",
-            identifier=BATCH_COMMIT_IDENTIFIER if self.identifier is None else self.identifier,
-            properties=self.properties,
-            delta=tuple(delta),
-            watermark=self.watermark,
-        )
+Targets = Callable[[pl.DataFrame], frozenset[bytes] | None]
+"""The partitions that some rows replace (None: all)."""
 
 
 class TableWrite:
@@ -84,7 +60,7 @@ class TableWrite:
         self._table = table
         self._live = LiveFiles(store, schema)
         self._files = DataFiles(store.io, schema, store.schemas)
-        index_files = IndexFiles(store, schema)
+        self._index_files = index_files = IndexFiles(store, schema)
         is_dynamic = bool(schema.primary_keys) and schema.table_options.bucket == _DYNAMIC
         self._dynamic: DynamicBuckets | None = None
         self._locations: KeyLocations | None = None
@@ -96,6 +72,7 @@ class TableWrite:
             schema, self._live, self._files, self._dynamic, table=table, locations=self._locations
         )
         self._compactor = Compactor(schema, self._files, index_files)
+        self._silent_compactor = Compactor(schema, self._files, index_files, changelog=False)
         self._append_compactor = AppendCompactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
         lifecycle = LifecycleOptions.parse(schema.options)
@@ -118,13 +95,110 @@ class TableWrite:
         if snapshot is None:
             self.settle()
             return None
-        if self._schema.table_options.write_only or not written:
-            return snapshot
         frames = {name: rows for part in written for name, rows in part.frames.items()}
-        keys = [part.bucket.key for part in written]
-        files = frozenset(file.file_name for part in written for file in part.message.new_files)
+        return self._compacted_after(snapshot, named, [part.message for part in written], frames)
+
+    def upsert_batches(self, frames: Iterable[pl.DataFrame], committer: Committer) -> Snapshot | None:
+        """``upsert`` of rows that come frame by frame, at least one: still one commit, in bounded memory.
+
+        Nothing is committed, and no file stays, if a frame cannot be had.
+        """
+        if self._is_committed(committer, self._store.snapshots.latest()):
+            self.settle()
+            return None
+        if self._locations is not None:
+            return self.upsert(pl.concat(frames), committer)
+        with self.new_buffer() as buffer:
+            for frame in frames:
+                buffer.add(frame)
+            messages = buffer.messages()
+        if messages is None:
+            return self.upsert(buffer.held(), committer)
         try:
-            return self.compact(keys, committer=named, frames=frames, awaited=files) or snapshot
+            snapshot = self.commit_messages(messages, committer, base=buffer.base)
+        except CommitConflict:
+            buffer.discard()
+            raise
+        if snapshot is None:
+            buffer.discard()
+        return snapshot
+
+    def overwrite_batches(
+        self, frames: Iterable[pl.DataFrame], targets: Targets, committer: Committer
+    ) -> Snapshot | None:
+        """``overwrite`` with rows that come frame by frame, at least one, in bounded memory.
+
+        ``targets`` gives the partitions to be replaced for some rows; it is asked for every frame.
+        """
+        if self._is_committed(committer, self._store.snapshots.latest()):
+            return None
+        if self._locations is not None:
+            whole = pl.concat(frames)
+            return self.overwrite(whole, targets(whole), committer)
+        partitions: frozenset[bytes] | None = frozenset()
+        with self.new_buffer(overwrites=True) as buffer:
+            for frame in frames:
+                mine = targets(frame)
+                partitions = None if mine is None or partitions is None else partitions | mine
+                buffer.add(frame)
+            if (messages := buffer.messages()) is not None and self._schema.primary_keys:
+                messages = at_the_top(messages, self._live, self._files, self._silent_compactor)
+        if messages is None:
+            return self.overwrite(buffer.held(), partitions, committer)
+        return self._overwritten_by(messages, partitions, committer, buffer.base)
+
+    def new_buffer(self, *, overwrites: bool = False) -> WriteBuffer:
+        """For rows that come frame by frame, on top of the newest snapshot, or (``overwrites``) in place of what is there."""
+        latest = self._store.snapshots.latest()
+        return WriteBuffer(self._schema, self._level0, self._files, self._index_files, latest, overwrites=overwrites)
+
+    def commit_messages(
+        self, messages: Sequence[CommitMessage], committer: Committer, *, base: Snapshot | None
+    ) -> Snapshot | None:
+        """Commit what others have written: new files, then compactions; then compact as a write does.
+
+        None if the user and identifier are committed already; then the files of the messages are nobody's, if they are
+        not those of that commit. Raises CommitConflict if a file is part of the table already, or was compacted by others.
+        """
+        named = committer.named()
+        if self._is_committed(named, self._store.snapshots.latest()):
+            return None
+        adding = [message for message in messages if message.new_files or message.changelog_files]
+        compacted = [message for message in messages if message.compact_before or message.compact_changelog_files]
+        snapshot = None
+        if adding or not compacted:
+            snapshot = self._commit.commit(
+                replace(append_request(named, adding), index_base=self._index_base(base), check_conflicts=True)
+            )
+            if snapshot is None:
+                return None
+        if compacted:
+            snapshot = self._commit_compacted(named, compacted)
+        return None if snapshot is None else self._compacted_after(snapshot, named, adding, {})
+
+    def _commit_compacted(self, committer: Committer, messages: Sequence[CommitMessage]) -> Snapshot | None:
+        """Commit compactions; what others have overtaken is given up."""
+        try:
+            return self._commit.commit(compaction_request(committer, messages))
+        except CommitConflict:
+            keys = ((message.partition, message.bucket, message.total_buckets) for message in messages)
+            self._discard(messages, {key[:2]: self._live.empty_bucket(*key) for key in keys})
+            raise
+
+    def _compacted_after(
+        self,
+        snapshot: Snapshot,
+        committer: Committer,
+        messages: Sequence[CommitMessage],
+        frames: Mapping[str, pl.DataFrame],
+    ) -> Snapshot:
+        """The compaction that follows a commit of new files; gives the snapshot that shows them."""
+        if self._schema.table_options.write_only or not messages:
+            return snapshot
+        keys = [(message.partition, message.bucket) for message in messages]
+        new = frozenset(file.file_name for message in messages for file in message.new_files)
+        try:
+            return self.compact(keys, committer=committer, frames=frames, awaited=new) or snapshot
         except StorageEngineError as cause:
             return self._uncompacted(snapshot, cause)
 
@@ -146,19 +220,8 @@ class TableWrite:
         for attempt in range(_APPEND_ATTEMPTS):
             latest = self._store.snapshots.latest()
             written = self._level0.write(frame, latest)
-            index = [
-                entry
-                for part in written
-                for entry in index_entries(*part.bucket.key, added=part.message.new_index_files, removed=())
-            ]
-            request = replace(
-                committer.request(CommitKind.APPEND, delta=_new_files(written)),
-                changelog=tuple(_changelog_files(written)),
-                expected_offsets=committer.expected_offsets,
-                index=tuple(index),
-                index_base=self._index_base(latest),
-                rows_base=self._rows_base(latest),
-            )
+            request = append_request(committer, [part.message for part in written])
+            request = replace(request, index_base=self._index_base(latest), rows_base=self._rows_base(latest))
             try:
                 snapshot = self._commit.commit(request)
             except OffsetConflict:
@@ -183,24 +246,33 @@ class TableWrite:
         if self._is_committed(committer, latest):
             return None
         keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
-        removed = self._live.entries(latest, keep=keep)
-        replaced = frozenset(entry.partition for entry in removed) if partitions is None else partitions
+        replaced = partitions or frozenset(entry.partition for entry in self._live.entries(latest, keep=keep))
         written = self._level0.write(frame, latest, level=self._top_level(), replaced=replaced)
-        delta = [*(entry.as_delete() for entry in removed), *_new_files(written)]
-        index = [
-            entry
-            for part in written
-            for entry in index_entries(*part.bucket.key, added=part.message.new_index_files, removed=())
-        ]
-        request = replace(
-            committer.named().request(CommitKind.OVERWRITE, delta=delta),
-            index=(*self._removed_index(latest, partitions), *index),
-            expected_offsets=committer.expected_offsets,
-            index_base=self._index_base(latest),
-            rows_base=self._rows_base(latest),
-            check_conflicts=True,
+        return self._overwritten_by([part.message for part in written], partitions, committer, latest)
+
+    def _overwritten_by(
+        self,
+        messages: Sequence[CommitMessage],
+        partitions: Collection[bytes] | None,
+        committer: Committer,
+        latest: Snapshot | None,
+    ) -> Snapshot | None:
+        """Commit new files of the top level in place of all of some partitions."""
+        request = append_request(committer.named(), messages)
+        keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
+        removed = self._live.entries(latest, keep=keep)
+        return self._commit.commit(
+            replace(
+                request,
+                kind=CommitKind.OVERWRITE,
+                delta=(*(entry.as_delete() for entry in removed), *request.delta),
+                changelog=(),
+                index=(*self._removed_index(latest, partitions), *request.index),
+                index_base=self._index_base(latest),
+                rows_base=self._rows_base(latest),
+                check_conflicts=True,
+            )
         )
-        return self._commit.commit(request)
 
     def compact(
         self,
@@ -227,11 +299,30 @@ class TableWrite:
             if not messages:
                 return None
             try:
-                return self._commit.commit(_compaction_request(named, messages))
+                return self._commit.commit(compaction_request(named, messages))
             except CommitConflict as conflict:
                 self._discard(messages, buckets)
                 overtaken = conflict
         raise overtaken
+
+    def plan_compaction(self, partitions: frozenset[bytes] | None, *, full: bool) -> list[CompactionTask]:
+        """The buckets of some partitions (None: all) that are due for compaction, or all of them (``full``)."""
+        latest = self._store.snapshots.latest()
+        keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
+        found = self._live.buckets(latest, keep=keep)
+        return [
+            CompactionTask(partition=bucket.partition, bucket=bucket.bucket, full=full)
+            for bucket in found.values()
+            if not self._schema.primary_keys or self._compactor.is_due(bucket, full=full)
+        ]
+
+    def run_compaction(self, task: CompactionTask) -> list[CommitMessage]:
+        """Compact one bucket without committing it; what was written is durable."""
+        latest = self._store.snapshots.latest()
+        buckets = self._live.buckets(latest, only=[(task.partition, task.bucket)])
+        messages = self._compacted(list(buckets.values()), full=task.full, frames=None)
+        self._store.io.sync_directories()
+        return messages
 
     def _compacted(
         self, buckets: Sequence[Bucket], *, full: bool, frames: Mapping[str, pl.DataFrame] | None
@@ -293,16 +384,7 @@ class TableWrite:
     def _removed_index(self, latest: Snapshot | None, partitions: Collection[bytes] | None) -> list[IndexManifestEntry]:
         if latest is None or latest.index_manifest is None:
             return []
-        return [
-            IndexManifestEntry(
-                kind=FileKind.DELETE,
-                partition=entry.partition,
-                bucket=entry.bucket,
-                index_file=entry.index_file,
-            )
-            for entry in self._live.manifests.read_index(latest.index_manifest)
-            if partitions is None or entry.partition in partitions
-        ]
+        return removed_index(self._live.manifests.read_index(latest.index_manifest), partitions)
 
     def _discard(self, messages: Sequence[CommitMessage], buckets: Mapping[BucketKey, Bucket]) -> None:
         """Remove the files that a lost compaction wrote; upgraded files are older than it and stay."""
@@ -316,33 +398,3 @@ class TableWrite:
 
 def _at_level0(buckets: Mapping[BucketKey, Bucket]) -> set[str]:
     return {file.file_name for bucket in buckets.values() for file in bucket.files if file.level == 0}
-
-
-def _new_files(written: Sequence[WrittenBucket]) -> list[ManifestEntry]:
-    return [entry for part in written for entry in _added(part.message, part.message.new_files)]
-
-
-def _changelog_files(written: Sequence[WrittenBucket]) -> list[ManifestEntry]:
-    return [entry for part in written for entry in _added(part.message, part.message.changelog_files)]
-
-
-def _added(message: CommitMessage, files: Sequence[DataFileMeta]) -> list[ManifestEntry]:
-    return adds(message.partition, message.bucket, message.total_buckets, files)
-
-
-def _compaction_request(committer: Committer, messages: Sequence[CommitMessage]) -> CommitRequest:
-    delta: list[ManifestEntry] = []
-    changelog: list[ManifestEntry] = []
-    index: list[IndexManifestEntry] = []
-    for message in messages:
-        delta += [entry.as_delete() for entry in _added(message, message.compact_before)]
-        delta += _added(message, message.compact_after)
-        changelog += _added(message, message.compact_changelog_files)
-        index += index_entries(
-            message.partition,
-            message.bucket,
-            added=message.compact_new_index_files,
-            removed=message.compact_deleted_index_files,
-        )
-    request = committer.request(CommitKind.COMPACT, delta=delta)
-    return replace(request, changelog=tuple(changelog), index=tuple(index), check_conflicts=True)
