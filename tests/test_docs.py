@@ -200,7 +200,7 @@ def test_defaults_are_the_parser_s() -> None:
 
 
 def made(key: str, value: str) -> Any:
-    options = {"bucket": "1", "merge-engine": "aggregation" if value == "hll_sketch" else "deduplicate", key: value}
+    options = {"bucket": "1", "merge-engine": "aggregation" if value == "rbm64" else "deduplicate", key: value}
     catalog = Catalog(f"memory://{uuid.uuid4()}")
     catalog.create_database("db")
     columns = {"id": "INT NOT NULL", "dt": "STRING NOT NULL", "v": "BYTES"}

@@ -74,9 +74,6 @@ def test_tables_that_are_only_read(both: Both) -> None:
 
 
 REFUSED_TYPES = {
-    "hll_sketch": "BYTES",
-    "theta_sketch": "BYTES",
-    "rbm32": "BYTES",
     "rbm64": "BYTES",
     "product": "DECIMAL(10, 2)",
 }

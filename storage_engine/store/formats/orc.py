@@ -11,7 +11,7 @@ import pyarrow as pa
 from polars.datatypes import DataTypeClass
 from pyarrow import orc
 
-from storage_engine.errors import CorruptFile, Unsupported
+from storage_engine.errors import CorruptFile, StorageEngineError, Unsupported
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
 from storage_engine.store.formats.base import NO_DTYPES, FrameFile
@@ -53,7 +53,9 @@ class OrcFormat:
                 file = orc.ORCFile(source)
                 present = [name for name in columns if name in file.schema.names]
                 table = file.read(columns=present).select(present)
-        except pa.ArrowException as cause:
+        except StorageEngineError:
+            raise
+        except (pa.ArrowException, OSError) as cause:  # pyarrow's way to say that bytes are damaged
             raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
         declared = [
             field.with_type(_with_time(field.type, dtypes[field.name])) if field.name in dtypes else field
