@@ -143,7 +143,7 @@ def _statistics(table: Table, moment: Moment) -> pl.DataFrame:
     path = table.store.paths.statistics_file(snapshot.statistics)
     try:
         found = json.loads(table.store.io.read_bytes(path))
-        columns = json.dumps(found["colStats"], ensure_ascii=False, separators=(",", ":"))
+        columns = json.dumps(found["colStats"], ensure_ascii=False, indent=2, separators=(",", " : "))
         row = (found["snapshotId"], found["schemaId"], found.get("mergedRecordCount"), found.get("mergedRecordSize"))
     except FileMissing:
         raise

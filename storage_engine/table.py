@@ -18,9 +18,10 @@ from storage_engine.errors import (
 )
 from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
+from storage_engine.read.explain import ScanReport, explained_scan
 from storage_engine.read.merge_read import METADATA_TYPES
-from storage_engine.read.plan import Plan, plan_scan
-from storage_engine.read.source import lazy_scan
+from storage_engine.read.plan import plan_scan
+from storage_engine.read.source import Planner, lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
@@ -136,15 +137,15 @@ class Table(TableWrites):
         if unknown:
             raise InvalidInput(f"metadata column {unknown[0]!r} is not known; known: {', '.join(METADATA_TYPES)}")
         moment = Moment(snapshot=snapshot, tag=tag, timestamp=timestamp, watermark=watermark)
-        chosen = snapshot_at(self.store, moment, table=self.name)
         schema = self.schema
-        live = LiveFiles(self.store, schema)
         files = DataFiles(self.store.io, schema, self.store.schemas)
-
-        def planner(predicate: pl.Expr | None) -> Plan:
-            return plan_scan(live, schema, chosen, predicate, buckets=buckets, read_optimized=read_optimized)
-
+        planner = self._planner(schema, moment, buckets=buckets, read_optimized=read_optimized)
         return lazy_scan(schema, files, planner, table=self.name, metadata_columns=metadata_columns)
+
+    def explained_scan(self, moment: Moment, reports: list[ScanReport]) -> pl.LazyFrame:
+        """A scan that has no rows, and adds to ``reports`` what a query over it asks when it is collected."""
+        schema = self.schema
+        return explained_scan(schema, self._planner(schema, moment), reports, table=self.name)
 
     def lookup(
         self,
@@ -227,6 +228,20 @@ class Table(TableWrites):
         return sum(entry.file.file_size for entry in entries if buckets is None or entry.bucket in buckets)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _planner(
+        self,
+        schema: TableSchema,
+        moment: Moment,
+        *,
+        buckets: Collection[int] | None = None,
+        read_optimized: bool = False,
+    ) -> Planner:
+        chosen = snapshot_at(self.store, moment, table=self.name)
+        live = LiveFiles(self.store, schema)
+        return lambda predicate: plan_scan(
+            live, schema, chosen, predicate, buckets=buckets, read_optimized=read_optimized
+        )
 
     def _offsets(self) -> Offsets:
         return Offsets.read(self.store.snapshots, self.store.snapshots.latest())

@@ -13,9 +13,12 @@ from storage_engine.spec.schema_change import (
     SchemaChange,
     SetOption,
     UpdateColumnComment,
+    UpdateColumnDefault,
+    UpdateColumnNullability,
     UpdateColumnType,
+    UpdateComment,
 )
-from storage_engine.sql.columns import ColumnDefinition, parse_altered_column
+from storage_engine.sql.columns import ColumnDefinition, parse_altered_column, parse_column_type, parse_position
 from storage_engine.sql.cursor import Cursor
 from storage_engine.sql.statements import AlterTable, DropPartitions, RenameTable, Statement
 
@@ -43,12 +46,17 @@ def _drop_partitions(cursor: Cursor, name: str) -> Statement:
 
 
 def _set(cursor: Cursor) -> list[SchemaChange]:
-    return [SetOption(key=key, value=value) for key, value in cursor.options().items()]
+    cursor.accept("TBLPROPERTIES")
+    return [
+        UpdateComment(comment=value) if key == _COMMENT else SetOption(key=key, value=value)
+        for key, value in cursor.options().items()
+    ]
 
 
 def _reset(cursor: Cursor) -> list[SchemaChange]:
+    cursor.accept("TBLPROPERTIES")
     keys = cursor.parenthesized(lambda: cursor.string("an option's key"))
-    return [RemoveOption(key=key) for key in keys]
+    return [UpdateComment(comment=None) if key == _COMMENT else RemoveOption(key=key) for key in keys]
 
 
 def _add(cursor: Cursor) -> list[SchemaChange]:
@@ -90,6 +98,29 @@ def _rename(cursor: Cursor) -> list[SchemaChange]:
     return [RenameColumn(path=path, new_name=cursor.identifier("column"))]
 
 
+def _alter_column(cursor: Cursor) -> list[SchemaChange]:
+    """Spark's ``ALTER COLUMN name …``: one thing about a column at a time."""
+    cursor.accept("COLUMN")
+    path = cursor.dotted("column")
+    if cursor.accept("TYPE"):
+        return [UpdateColumnType(path=path, type=parse_column_type(cursor), keep_nullability=True)]
+    if cursor.accept("COMMENT"):
+        return [UpdateColumnComment(path=path, comment=cursor.string("the comment"))]
+    for words, nullable in (("SET", False), ("DROP", True)):
+        if cursor.accept(words, "NOT", "NULL"):
+            return [UpdateColumnNullability(path=path, nullable=nullable)]
+    if cursor.accept("SET", "DEFAULT"):
+        value = cursor.literal()
+        return [UpdateColumnDefault(path=path, default_value=None if value is None else str(value))]
+    if cursor.accept("DROP", "DEFAULT"):
+        return [UpdateColumnDefault(path=path, default_value=None)]
+    position = parse_position(cursor)
+    if position is None or len(path) > 1:
+        cursor.fail("TYPE, COMMENT, SET NOT NULL, DROP NOT NULL, SET DEFAULT, DROP DEFAULT, FIRST or AFTER")
+    return [MoveColumn(name=path[0], position=position)]
+
+
+_COMMENT = "comment"
 _ACTIONS: Mapping[str, Callable[[Cursor], list[SchemaChange]]] = {
     "SET": _set,
     "RESET": _reset,
@@ -97,4 +128,6 @@ _ACTIONS: Mapping[str, Callable[[Cursor], list[SchemaChange]]] = {
     "DROP": _drop,
     "MODIFY": _modify,
     "RENAME": _rename,
+    "ALTER": _alter_column,
+    "UNSET": _reset,
 }

@@ -49,7 +49,7 @@ def parse_altered_column(cursor: Cursor) -> ColumnDefinition:
     _refuse_computed(cursor, start)
     data_type = parse_column_type(cursor)
     comment = _comment(cursor)
-    return ColumnDefinition(path=path, type=data_type, comment=comment, position=_position(cursor))
+    return ColumnDefinition(path=path, type=data_type, comment=comment, position=parse_position(cursor))
 
 
 def expect_not_enforced(cursor: Cursor) -> None:
@@ -62,7 +62,8 @@ def _comment(cursor: Cursor) -> str | None:
     return cursor.string("the comment") if cursor.accept("COMMENT") else None
 
 
-def _position(cursor: Cursor) -> Position | None:
+def parse_position(cursor: Cursor) -> Position | None:
+    """``FIRST``, ``LAST``, ``AFTER name`` or ``BEFORE name``, if one comes next."""
     if cursor.accept("FIRST"):
         return Position(where="first")
     if cursor.accept("LAST"):

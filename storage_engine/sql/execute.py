@@ -14,7 +14,7 @@ from storage_engine.spec.schema_change import SchemaChange, SetOption
 from storage_engine.sql.merge import merge_into
 from storage_engine.sql.modify import delete, drop_partitions, insert, outcome, truncate, update
 from storage_engine.sql.procedures import call
-from storage_engine.sql.query import collected, query_frame, sql_errors
+from storage_engine.sql.query import collected, explained, query_frame
 from storage_engine.sql.show import create_table_text, description_frame
 from storage_engine.sql.statements import (
     AlterTable,
@@ -206,8 +206,7 @@ def _drop_view(warehouse: Warehouse, statement: DropView) -> None:
 
 
 def _explain(warehouse: Warehouse, statement: Explain) -> pl.DataFrame:
-    with sql_errors(statement.query):
-        return pl.DataFrame({"result": query_frame(warehouse, statement.query).explain().splitlines()})
+    return pl.DataFrame({"result": explained(warehouse, statement.query)})
 
 
 _RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] = {

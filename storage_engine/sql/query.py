@@ -11,6 +11,7 @@ import polars as pl
 
 from storage_engine.errors import SqlError
 from storage_engine.read.changes import ROW_KIND
+from storage_engine.read.explain import ScanReport
 from storage_engine.read.time_travel import Moment, epoch_millis, first_snapshot
 from storage_engine.spec.identifier import Identifier
 from storage_engine.sql.lexer import Source, TokenKind, tokenize
@@ -39,6 +40,8 @@ class _Binder:
     database: str
     own: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
     depth: int = 0
+    reports: list[ScanReport] | None = None
+    """Where scans report what is asked of them; then nothing is read."""
 
     def frame(self, query: Query) -> pl.LazyFrame:
         if self.depth > MAX_VIEW_DEPTH:
@@ -67,7 +70,7 @@ class _Binder:
         opened = Identifier(database=identifier.database, table=identifier.table, branch=identifier.branch)
         table = self.warehouse.table(str(opened))
         if identifier.system is None:
-            return _table_frame(table, reference)
+            return _table_frame(table, reference, self.reports)
         if identifier.system not in SYSTEM_TABLES:
             raise SqlError(
                 f"table {opened} has no system table ${identifier.system}; known: {', '.join(SYSTEM_TABLES)}"
@@ -78,9 +81,19 @@ class _Binder:
         return system_frame(table, identifier.system, _time_travel(reference)).lazy()
 
     def _view(self, view: View) -> pl.LazyFrame:
-        binder = _Binder(self.warehouse, view.database, depth=self.depth + 1)
+        binder = _Binder(self.warehouse, view.database, depth=self.depth + 1, reports=self.reports)
         frame = binder.frame(Query(text=view.text, line=view.line, column=view.column))
         return frame.rename(dict(zip(frame.collect_schema().names(), view.columns, strict=True)))
+
+
+def explained(warehouse: Warehouse, query: Query) -> list[str]:
+    """How a query would be run: Polars' plan, and for each scan of a table what is read and what is left out."""
+    reports: list[ScanReport] = []
+    lazy = _Binder(warehouse, warehouse.current_database, reports=reports).frame(query)
+    with sql_errors(query):
+        plan = lazy.explain()
+        lazy.collect()
+    return [*plan.splitlines(), *(line for report in reports for line in ("", *report.lines()))]
 
 
 def collected(warehouse: Warehouse, query: Query) -> pl.DataFrame:
@@ -114,12 +127,14 @@ def _in_polars_words(text: str) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def _table_frame(table: Table, reference: TableReference) -> pl.LazyFrame:
+def _table_frame(table: Table, reference: TableReference, reports: list[ScanReport] | None) -> pl.LazyFrame:
     between = _between(reference)
     if between is not None:
         rows = _changes(table, reference, between)
         return rows.filter(pl.col(ROW_KIND).is_in(["+I", "+U"])).drop(ROW_KIND)
     at = _time_travel(reference)
+    if reports is not None:
+        return table.explained_scan(at, reports)
     return table.scan(snapshot=at.snapshot, tag=at.tag, timestamp=at.timestamp, watermark=at.watermark)
 
 

@@ -90,7 +90,8 @@ def test_statistics_are_read(catalog: Catalog) -> None:
     table.store.io.overwrite(table.store.paths.statistics_file("stat-1"), json.dumps(text).encode())
     assert table.store.snapshots.try_create(replace(latest, id=latest.id + 1, statistics="stat-1"))
     (row,) = catalog.sql("SELECT * FROM t$statistics").collect().rows()
-    assert row == (4, 0, 2, None, '{"n":{"colId":2,"min":"2"}}')
+    assert row[:4] == (4, 0, 2, None)
+    assert json.loads(row[4]) == {"n": {"colId": 2, "min": "2"}}
 
 
 def test_the_whole_warehouse(catalog: Catalog) -> None:

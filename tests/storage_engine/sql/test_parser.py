@@ -310,7 +310,7 @@ def test_alter_table_drops_partitions():
         ("SHOW COLUMNS", "expected DATABASES, TABLES, CREATE or PARTITIONS"),
         ("USE a b", "column 7: expected the end of the statement, found 'b'"),
         ("DROP TABLE ``", "expected the name of a table"),
-        ("ALTER TABLE t FLY", "expected SET, RESET, ADD, DROP, MODIFY or RENAME"),
+        ("ALTER TABLE t FLY", "expected SET, RESET, ADD, DROP, MODIFY, RENAME, ALTER or UNSET"),
     ],
 )
 def test_errors_say_where_what_was_expected_and_what_was_found(text: str, message: str):

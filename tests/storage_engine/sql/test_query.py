@@ -206,8 +206,28 @@ def test_rows_are_deleted_by_condition(catalog: Catalog):
     assert rows(catalog.execute("DELETE FROM orders WHERE id = 77")) == [(None, 0)]
 
 
-def test_explain_shows_the_plan(catalog: Catalog):
-    assert any("paimon db.orders" in line for (line,) in rows(catalog.execute("EXPLAIN SELECT id FROM orders")))
+def test_explain_shows_the_plan_and_what_is_left_out(catalog: Catalog):
+    catalog.execute("INSERT INTO orders (dt, id, amount) VALUES ('2024-01-02', 2, 9)")
+    lines = [
+        line
+        for (line,) in rows(
+            catalog.execute("""EXPLAIN SELECT o.id, a.team FROM orders o JOIN agents a
+        ON o.agent = a.id WHERE o.dt = '2024-01-02' AND o.amount > 2""")
+        )
+    ]
+    assert any("paimon db.orders" in line for line in lines)
+    at = lines.index("db.orders at snapshot 3")
+    assert lines[at + 1] == "  columns: 4 of 5: dt, id, agent, amount"
+    assert 'col("dt")) == ("2024-01-02")' in lines[at + 2]
+    assert lines[at + 3] == "  partitions: 1 of 2"
+    files = catalog.table("orders").files()
+    second = files.filter(pl.col("partition") == "{2024-01-02}")
+    assert lines[at + 5] == f"  files: {second.height} of {files.height}"
+    assert lines[at + 6] == f"  rows in them: {second['record_count'].sum()} of {files['record_count'].sum()}"
+    assert "merged" in lines[at + 8]
+    assert "db.agents at snapshot 1" in lines
+    past = [line for (line,) in rows(catalog.execute("EXPLAIN SELECT id FROM orders VERSION AS OF 1 LIMIT 1"))]
+    assert {"db.orders at snapshot 1", "  columns: 1 of 5: id", "  limit: 1"} <= set(past)
 
 
 @pytest.mark.parametrize(
