@@ -159,8 +159,11 @@ def _resident_mb() -> float:
 def _dimensions(landing: Path) -> None:
     rows: dict[str, list[dict[str, object]]] = {
         "city": [{"id": f"c{n}", "name": f"city {n}", "province": "p"} for n in range(50)],
-        "team": [{"id": f"t{n}", "name": f"team {n}"} for n in range(20)],
-        "agent": [{"id": f"a{n}", "name": f"agent {n}", "team_id": f"t{n % 20}"} for n in range(AGENTS)],
+        "team": [{"id": f"t{n}", "name": f"team {n}", "city_id": "c1"} for n in range(20)],
+        "agent": [
+            {"id": f"a{n}", "name": f"agent {n}", "team_id": f"t{n % 20}", "hired_on": "2020-01-01"}
+            for n in range(AGENTS)
+        ],
         "product": [
             {
                 "id": f"p{n}",
@@ -171,9 +174,16 @@ def _dimensions(landing: Path) -> None:
             }
             for n in range(PRODUCTS)
         ],
-        "sprint": [{"id": "s1", "name": "sprint"}],
+        "sprint": [{"id": "s1", "name": "sprint", "start_date": "2024-01-29", "end_date": "2024-02-04"}],
         "member": [
-            {"id": f"m{n}", "name": f"member {n}", "city_id": f"c{n % 50}", "phone": "1"} for n in range(MEMBERS)
+            {
+                "id": f"m{n}",
+                "name": f"member {n}",
+                "city_id": f"c{n % 50}",
+                "phone": "1",
+                "event_time": int(FIRST_S) * 1_000_000 + n,
+            }
+            for n in range(MEMBERS)
         ],
     }
     for table, listed in rows.items():
@@ -199,8 +209,9 @@ def _prepared(landing: Path) -> None:
                 "quantity": 1 + key % 3,
                 "amount": f"{100 + (key * 7 + number) % 900}.0000",
                 "status": "paid",
+                "event_time": int(FIRST_S) * 1_000_000 + place,
             }
-            for key in ids.tolist()
+            for place, key in enumerate(ids.tolist())
         ]
         _write(landing / "prepared" / f"{number:06d}.jsonl", "member_order", rows)
 
