@@ -15,7 +15,7 @@ import time
 
 from storage_engine.errors import FileMissing, InvalidInput, StorageEngineError
 from storage_engine.maintenance.references import names_needed, other_branches
-from storage_engine.store.file_io import FileInfo
+from storage_engine.store.file_listing import FileInfo
 from storage_engine.store.table_store import TableStore
 
 _DAY_MS = 86_400_000

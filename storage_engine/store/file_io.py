@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from typing import IO, Any, Self, cast
-
-from fsspec.core import url_to_fs
 
 from storage_engine.errors import FileMissing, InvalidInput, StorageUnavailable, Unsupported
 from storage_engine.store.exclusive_create import (
@@ -28,6 +25,7 @@ from storage_engine.store.exclusive_create import (
     create_local,
     sync_local_directory,
 )
+from storage_engine.store.file_listing import FileInfo, file_info, local_files
 
 _LOCAL_PROTOCOLS = frozenset({"file", "local"})
 _MEMORY_PROTOCOLS = frozenset({"memory"})
@@ -40,20 +38,16 @@ _CLIENT_ERRORS: Mapping[str, tuple[str, ...]] = {
     "abfs": ("azure.core.exceptions.AzureError", "aiohttp.ClientError"),
 }
 _CLIENT_OF = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfs", "az": "abfs"}
-_MODIFIED_KEYS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 _LEAST_SECRET_LENGTH = 4
 _HARMLESS_OPTIONS = frozenset({"endpoint_url", "endpoint", "region_name", "region", "use_ssl"})
 
 _SYNC_THREADS = 8  # syncing waits for the disk, not for a core
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileInfo:
-    """A file in a listing. ``modified_millis``: epoch milliseconds, 0 where the store does not tell."""
+class _LocalDisk:
+    """The file system of local paths, as much of it as is not done here by the system's own calls: its name."""
 
-    path: str
-    size: int
-    modified_millis: int
+    protocol = "file"
 
 
 class FileIO:
@@ -87,7 +81,12 @@ class FileIO:
         """
         protocol = url.split("://", 1)[0] if "://" in url else "file"
         options = dict(storage_options or {})
-        if protocol not in _LOCAL_PROTOCOLS | _MEMORY_PROTOCOLS:
+        if protocol in _LOCAL_PROTOCOLS:
+            path = os.path.abspath(os.path.expanduser(url.removeprefix(f"{protocol}://")))
+            return cls(_LocalDisk(), fsync=fsync), path.rstrip("/")
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - brings asyncio and ssl, which tables on a disk do not need
+
+        if protocol not in _MEMORY_PROTOCOLS:
             # A listing kept in memory would hide the commits of others.
             options.setdefault("use_listings_cache", False)
         try:
@@ -232,13 +231,15 @@ class FileIO:
     def list_files(self, directory: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files below a directory, sorted by path; [] if there is no such directory."""
         with self._translated("list", directory):
+            if self._is_local:
+                return sorted(local_files(directory, recursive=recursive), key=lambda info: info.path)
             try:
                 self._fs.invalidate_cache()
                 found = self._fs.find(directory, maxdepth=None if recursive else 1, detail=True)
             except FileNotFoundError:
                 return []
         return sorted(
-            (_file_info(path, info) for path, info in found.items() if info.get("type") == "file"),
+            (file_info(path, info) for path, info in found.items() if info.get("type") == "file"),
             key=lambda info: info.path,
         )
 
@@ -253,7 +254,10 @@ class FileIO:
     def delete_directory(self, path: str) -> None:
         """Remove a directory and all that is in it; one that is not there is fine."""
         with self._translated("delete", path), suppress(FileNotFoundError):
-            self._fs.rm(path, recursive=True)
+            if self._is_local:
+                shutil.rmtree(path)
+            else:
+                self._fs.rm(path, recursive=True)
 
     def remove_empty_directory(self, path: str) -> bool:
         """Remove a directory that is empty; False if it is not, or where directories are only parts of names."""
@@ -380,12 +384,3 @@ def _secrets_of(options: Mapping[str, Any]) -> tuple[str, ...]:
         elif isinstance(value, str) and len(value) >= _LEAST_SECRET_LENGTH:
             texts.append(value)
     return tuple(sorted(texts, key=len, reverse=True))
-
-
-def _file_info(path: str, info: Mapping[str, Any]) -> FileInfo:
-    modified = next((info[key] for key in _MODIFIED_KEYS if info.get(key) is not None), 0)
-    if isinstance(modified, str):
-        modified = datetime.fromisoformat(modified)
-    if isinstance(modified, datetime):
-        modified = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)).timestamp()
-    return FileInfo(path=path, size=int(info.get("size") or 0), modified_millis=int(modified * 1000))

@@ -97,13 +97,13 @@ def open_run(
 
 def _tags(part: FilePart, number: int, start: int, height: int, *, positions: bool) -> list[pl.Series]:
     tags = [
-        pl.repeat(part.group, height, dtype=pl.Int32, eager=True).alias(GROUP),
-        pl.repeat(part.meta.level, height, dtype=pl.Int8, eager=True).alias(LEVEL),
+        pl.Series(GROUP, np.full(height, part.group, np.int32)),
+        pl.Series(LEVEL, np.full(height, part.meta.level, np.int8)),
     ]
     if positions:
         tags += [
-            pl.repeat(number, height, dtype=pl.Int32, eager=True).alias(FILE),
-            pl.int_range(start, start + height, dtype=pl.Int64, eager=True).alias(POSITION),
+            pl.Series(FILE, np.full(height, number, np.int32)),
+            pl.Series(POSITION, np.arange(start, start + height, dtype=np.int64)),
         ]
     return tags
 
