@@ -84,6 +84,7 @@ class TableOptions:
     dynamic_bucket_initial_buckets: int | None = None
     dynamic_bucket_max_buckets: int = -1
     dynamic_bucket_assigner_parallelism: int | None = None
+    postpone_default_bucket_num: int = 1
     bucket_append_ordered: bool = True
     clustering_columns: tuple[str, ...] = ()
     clustering_strategy: str = "auto"
@@ -366,6 +367,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "clustering.columns": ("clustering_columns", _names),
     "clustering.strategy": ("clustering_strategy", _one_of("auto", "order", "zorder", "hilbert")),
     "zorder.var-length-contribution": ("zorder_bytes_of_text", _integer(1)),
+    "postpone.default-bucket-num": ("postpone_default_bucket_num", _integer(1)),
     "bucket-append-ordered": ("bucket_append_ordered", parse_bool),
     "compaction.min.file-num": ("compaction_min_file_num", _integer(1)),
     "compaction.delete-ratio-threshold": ("compaction_delete_ratio_threshold", _share),

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.errors import (
     InvalidInput,
     SnapshotNotFound,
@@ -25,6 +26,7 @@ from storage_engine.read.source import Planner, lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
+from storage_engine.rewrite.rescale import rescale
 from storage_engine.rewrite.sort_compact import SortCompaction, SortOrder
 from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.schema import TableSchema
@@ -97,6 +99,29 @@ class Table(TableWrites):
             live = LiveFiles(self.store, schema)
             keys = [key for key in live.buckets(self.latest_snapshot()) if key[0] in wanted]
         return self._looked_after(self._table_write(schema).compact(keys, full=full), schema)
+
+    def rescale(
+        self, buckets: int | None = None, *, partitions: Iterable[Mapping[str, object]] | None = None
+    ) -> Snapshot | None:
+        """Write partitions (None: all) anew into another number of buckets; None if all have it already.
+
+        ``buckets`` defaults to the option ``bucket``, which is set first; a table with postponed buckets needs it. Raises
+        InvalidInput, Unsupported, and CommitConflict if others commit rows meanwhile.
+        """
+        schema = self.schema
+        wanted = None if partitions is None else [self._partition_bytes(spec, schema) for spec in partitions]
+        return rescale(
+            self.store, schema, table=self.name, buckets=buckets, partitions=wanted, rows_of=self._rows_of_partition
+        )
+
+    def _rows_of_partition(self, snapshot: Snapshot, partition: bytes) -> pl.DataFrame:
+        keys = self.schema.partition_keys
+        values = deserialize_row(self.schema.types_of(keys), partition)
+        chosen = [
+            pl.col(key).eq_missing(pl.lit(value, self.schema.polars_schema[key]))
+            for key, value in zip(keys, values, strict=True)
+        ]
+        return self.scan(snapshot=snapshot.id).filter(chosen or [pl.lit(value=True)]).collect()
 
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""

@@ -260,18 +260,13 @@ def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
 # -- limits: a page that calls something missing is corrected when it comes --------------------------------------------
 
 
-def no_postponed_write(catalog: Catalog) -> None:
-    catalog.execute("CREATE TABLE db.p (id INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '-2')")
-    catalog.execute("INSERT INTO db.p VALUES (1)")
-
-
 def no_merge_without_a_key(catalog: Catalog) -> None:
     catalog.execute(
         "CREATE TABLE db.log (id INT); MERGE INTO db.log USING db.log l ON log.id = l.id WHEN MATCHED THEN DELETE"
     )
 
 
-@pytest.mark.parametrize(("limit", "error"), [(no_merge_without_a_key, Unsupported), (no_postponed_write, Unsupported)])
+@pytest.mark.parametrize(("limit", "error"), [(no_merge_without_a_key, Unsupported)])
 def test_what_is_said_to_be_missing_is_refused(limit: Callable[[Catalog], None], error: type[Exception]) -> None:
     catalog = Catalog(f"memory://{uuid.uuid4()}")
     catalog.create_database("db")

@@ -148,6 +148,11 @@ PROCEDURES: Mapping[str, Procedure] = {
         unsupported=frozenset({"options", "where", "partition_idle_time"}),
         run=run.compact,
     ),
+    "rescale": Procedure(
+        arguments=("table", "bucket_num", "partition", "scan_parallelism", "sink_parallelism"),
+        unsupported=frozenset({"scan_parallelism", "sink_parallelism"}),
+        run=run.rescale,
+    ),
     "compact_manifest": Procedure(
         arguments=("table", "options"), unsupported=frozenset({"options"}), run=run.compact_manifest
     ),

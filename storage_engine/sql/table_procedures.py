@@ -43,6 +43,12 @@ def compact(table: Table, arguments: Arguments) -> None:
     )
 
 
+def rescale(table: Table, arguments: Arguments) -> None:
+    """``sys.rescale``: a partition, or all, in another number of buckets."""
+    named = optional_text(arguments, "partition")
+    table.rescale(number(arguments, "bucket_num"), partitions=None if named is None else partitions(table, named))
+
+
 def compact_manifest(table: Table, _: Arguments) -> None:
     """``sys.compact_manifest``."""
     table.compact_manifests()

@@ -25,7 +25,7 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.manifests import ManifestStore
-from storage_engine.store.paths import partition_path
+from storage_engine.store.paths import POSTPONE_BUCKET, partition_path
 from storage_engine.store.table_store import TableStore
 
 BucketKey = tuple[bytes, int]
@@ -192,7 +192,7 @@ class LiveFiles:
 def check_total_buckets(buckets: Iterable[Bucket], expected: int, *, table: str) -> None:
     """Refuse to mix bucket counts in a partition, which readers would not notice. Raises CorruptFile."""
     for bucket in buckets:
-        if bucket.total_buckets != expected:
+        if bucket.total_buckets not in (expected, POSTPONE_BUCKET):
             raise CorruptFile(
                 f"table {table}: partition {bucket.partition_values} was written with"
                 f" {bucket.total_buckets} buckets, the table"

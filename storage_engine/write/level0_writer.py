@@ -28,7 +28,6 @@ from storage_engine.write.dynamic_buckets import DynamicBuckets
 from storage_engine.write.key_locations import KeyLocations
 
 _WRITER_THREADS = 2
-_POSTPONE = -2
 _ROW_IDS = ("row-tracking.enabled", "data-evolution.enabled")
 
 
@@ -80,10 +79,6 @@ class Level0Writer:
 
         Raises Unsupported for tables that cannot be written.
         """
-        if schema.table_options.bucket == _POSTPONE:
-            raise Unsupported(
-                f"table {table}: rows cannot be written to postponed buckets; set 'bucket' to a positive number"
-            )
         for option in _ROW_IDS:
             if flag_of(schema.options, option):
                 raise Unsupported(f"table {table}: option {option!r} is 'true': row ids are not given here")

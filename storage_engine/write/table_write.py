@@ -1,4 +1,4 @@
-"""Writes to one table version: upsert, overwrite and compaction, each as one atomic commit.
+"""Writes to one table version: upsert and overwrite, each as one atomic commit.
 
 Spec: "Write path" of Apache Paimon: an upsert is an APPEND snapshot; the compaction that follows it is a COMPACT
 snapshot of the same user and identifier.
@@ -7,16 +7,13 @@ snapshot of the same user and identifier.
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
 
-from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError
+from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError, Unsupported
 from storage_engine.lifecycle_options import LifecycleOptions
-from storage_engine.lsm.append_compaction import Effort
 from storage_engine.spec.manifest import (
     CommitMessage,
     IndexManifestEntry,
@@ -24,25 +21,20 @@ from storage_engine.spec.manifest import (
 )
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import CommitKind, Snapshot
-from storage_engine.store.data_files import DataFiles
-from storage_engine.store.index_files import IndexFiles
-from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
+from storage_engine.store.paths import POSTPONE_BUCKET
 from storage_engine.store.table_store import TableStore
-from storage_engine.write.append_compactor import AppendCompactor
-from storage_engine.write.commit import ANY_INDEX, FileStoreCommit
-from storage_engine.write.compaction_task import CompactionTask
+from storage_engine.write.commit import ANY_INDEX
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.dynamic_buckets import DynamicBuckets
 from storage_engine.write.key_locations import KeyLocations
 from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
 from storage_engine.write.offsets import Offsets
-from storage_engine.write.requests import Committer, append_request, compaction_request, removed_index
+from storage_engine.write.requests import Committer, append_request, removed_index
+from storage_engine.write.table_compaction import TableCompaction
 from storage_engine.write.write_buffer import WriteBuffer, at_the_top
 
 _log = logging.getLogger(__name__)
-_COMPACTION_ATTEMPTS = 20
-_BACKOFF_S = 0.02
 _APPEND_ATTEMPTS = 10
 _DYNAMIC = -1
 
@@ -51,30 +43,22 @@ Targets = Callable[[pl.DataFrame], frozenset[bytes] | None]
 """The partitions that some rows replace (None: all)."""
 
 
-class TableWrite:
+class TableWrite(TableCompaction):
     """Writes frames to one table version."""
 
     def __init__(self, store: TableStore, schema: TableSchema, *, table: str) -> None:
-        self._store = store
-        self._schema = schema
-        self._table = table
-        self._live = LiveFiles(store, schema)
-        self._files = DataFiles(store.io, schema, store.schemas)
-        self._index_files = index_files = IndexFiles(store, schema)
+        super().__init__(store, schema, table=table)
         is_dynamic = bool(schema.primary_keys) and schema.table_options.bucket == _DYNAMIC
         self._dynamic: DynamicBuckets | None = None
         self._locations: KeyLocations | None = None
         if is_dynamic and schema.is_cross_partition:
             self._locations = KeyLocations(store.snapshots, schema, self._live, self._files)
         elif is_dynamic:
-            self._dynamic = DynamicBuckets(store, schema, self._live.manifests, index_files)
+            self._dynamic = DynamicBuckets(store, schema, self._live.manifests, self._index_files)
         self._level0 = Level0Writer(
             schema, self._live, self._files, self._dynamic, table=table, locations=self._locations
         )
-        self._compactor = Compactor(schema, self._files, index_files)
-        self._silent_compactor = Compactor(schema, self._files, index_files, changelog=False)
-        self._append_compactor = AppendCompactor(schema, self._files, index_files)
-        self._commit = FileStoreCommit(store, schema, self._live, table=table)
+        self._silent_compactor = Compactor(schema, self._files, self._index_files, changelog=False)
         lifecycle = LifecycleOptions.parse(schema.options)
         self._commits_nothing = lifecycle.force_create_snapshot or lifecycle.ignore_empty_commit is False
 
@@ -106,7 +90,7 @@ class TableWrite:
         if self._is_committed(committer, self._store.snapshots.latest()):
             self.settle()
             return None
-        if self._locations is not None:
+        if self._locations is not None or self._postponed is not None:
             return self.upsert(pl.concat(frames), committer)
         with self.new_buffer() as buffer:
             for frame in frames:
@@ -132,7 +116,7 @@ class TableWrite:
         """
         if self._is_committed(committer, self._store.snapshots.latest()):
             return None
-        if self._locations is not None:
+        if self._locations is not None or self._postponed is not None:
             whole = pl.concat(frames)
             return self.overwrite(whole, targets(whole), committer)
         partitions: frozenset[bytes] | None = frozenset()
@@ -149,6 +133,10 @@ class TableWrite:
 
     def new_buffer(self, *, overwrites: bool = False) -> WriteBuffer:
         """For rows that come frame by frame, on top of the newest snapshot, or (``overwrites``) in place of what is there."""
+        if self._locations is not None or self._postponed is not None:
+            raise Unsupported(
+                f"table {self._table}: rows that move between partitions, or whose bucket is postponed, are written by write() alone"
+            )
         latest = self._store.snapshots.latest()
         return WriteBuffer(self._schema, self._level0, self._files, self._index_files, latest, overwrites=overwrites)
 
@@ -176,15 +164,6 @@ class TableWrite:
             snapshot = self._commit_compacted(named, compacted)
         return None if snapshot is None else self._compacted_after(snapshot, named, adding, {})
 
-    def _commit_compacted(self, committer: Committer, messages: Sequence[CommitMessage]) -> Snapshot | None:
-        """Commit compactions; what others have overtaken is given up."""
-        try:
-            return self._commit.commit(compaction_request(committer, messages))
-        except CommitConflict:
-            keys = ((message.partition, message.bucket, message.total_buckets) for message in messages)
-            self._discard(messages, {key[:2]: self._live.empty_bucket(*key) for key in keys})
-            raise
-
     def _compacted_after(
         self,
         snapshot: Snapshot,
@@ -193,7 +172,7 @@ class TableWrite:
         frames: Mapping[str, pl.DataFrame],
     ) -> Snapshot:
         """The compaction that follows a commit of new files; gives the snapshot that shows them."""
-        if self._schema.table_options.write_only or not messages:
+        if self._schema.table_options.write_only or not messages or self._postponed is not None:
             return snapshot
         keys = [(message.partition, message.bucket) for message in messages]
         new = frozenset(file.file_name for message in messages for file in message.new_files)
@@ -219,7 +198,7 @@ class TableWrite:
         """
         for attempt in range(_APPEND_ATTEMPTS):
             latest = self._store.snapshots.latest()
-            written = self._level0.write(frame, latest)
+            written = self._written(frame, latest, committer)
             request = append_request(committer, [part.message for part in written])
             request = replace(request, index_base=self._index_base(latest), rows_base=self._rows_base(latest))
             try:
@@ -235,11 +214,22 @@ class TableWrite:
                 return written, snapshot
         raise AssertionError("the last attempt returns or raises")
 
+    def _written(self, frame: pl.DataFrame, latest: Snapshot | None, committer: Committer) -> list[WrittenBucket]:
+        if self._postponed is not None:
+            return self._postponed.write(frame, user=committer.user or "")
+        return self._level0.write(frame, latest)
+
     def overwrite(
-        self, frame: pl.DataFrame, partitions: Collection[bytes] | None, committer: Committer
+        self,
+        frame: pl.DataFrame,
+        partitions: Collection[bytes] | None,
+        committer: Committer,
+        *,
+        read_at: int | None = None,
     ) -> Snapshot | None:
         """Replace partitions (None: the whole table) by a conformed frame. Produces no changelog, as in Paimon.
 
+        ``read_at`` is the snapshot that the frame was read at, where it must hold all rows: a later commit of rows conflicts.
         Rows go straight to the top level, so that nothing is left to compact.
         """
         latest = self._store.snapshots.latest()
@@ -247,8 +237,12 @@ class TableWrite:
             return None
         keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
         replaced = partitions or frozenset(entry.partition for entry in self._live.entries(latest, keep=keep))
-        written = self._level0.write(frame, latest, level=self._top_level(), replaced=replaced)
-        return self._overwritten_by([part.message for part in written], partitions, committer, latest)
+        named = committer.named()
+        if self._postponed is not None:
+            written = self._postponed.write(frame, user=named.user or "")
+        else:
+            written = self._level0.write(frame, latest, level=self._top_level(), replaced=replaced)
+        return self._overwritten_by([part.message for part in written], partitions, named, latest, read_at=read_at)
 
     def _overwritten_by(
         self,
@@ -256,11 +250,13 @@ class TableWrite:
         partitions: Collection[bytes] | None,
         committer: Committer,
         latest: Snapshot | None,
+        *,
+        read_at: int | None = None,
     ) -> Snapshot | None:
         """Commit new files of the top level in place of all of some partitions."""
         request = append_request(committer.named(), messages)
         keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
-        removed = self._live.entries(latest, keep=keep)
+        removed = [entry for entry in self._live.entries(latest, keep=keep) if self._replaces(entry)]
         return self._commit.commit(
             replace(
                 request,
@@ -269,95 +265,14 @@ class TableWrite:
                 changelog=(),
                 index=(*self._removed_index(latest, partitions), *request.index),
                 index_base=self._index_base(latest),
-                rows_base=self._rows_base(latest),
+                rows_base=self._rows_base(latest) if read_at is None else read_at,
                 check_conflicts=True,
             )
         )
 
-    def compact(
-        self,
-        keys: Sequence[BucketKey] | None = None,
-        *,
-        full: bool = False,
-        committer: Committer | None = None,
-        frames: Mapping[str, pl.DataFrame] | None = None,
-        awaited: frozenset[str] | None = None,
-    ) -> Snapshot | None:
-        """Compact buckets (None: all) where their shape asks for it; None if nothing was to be done.
-
-        A compaction that another one overtook is thrown away and tried again on the new state, unless the other one has
-        taken the files of level 0 that this one is about (``awaited``). Raises CommitConflict if it is always overtaken.
-        """
-        named = (committer or Committer()).named()
-        for attempt in range(_COMPACTION_ATTEMPTS):
-            time.sleep(attempt * _BACKOFF_S * random.random())  # noqa: S311 - jitter, not a secret
-            latest = self._store.snapshots.latest()
-            buckets = self._live.buckets(latest, only=keys)
-            if attempt and awaited is not None and not _at_level0(buckets) & awaited:
-                return None
-            messages = self._compacted(list(buckets.values()), full=full, frames=frames)
-            if not messages:
-                return None
-            try:
-                return self._commit.commit(compaction_request(named, messages))
-            except CommitConflict as conflict:
-                self._discard(messages, buckets)
-                overtaken = conflict
-        raise overtaken
-
-    def plan_compaction(self, partitions: frozenset[bytes] | None, *, full: bool) -> list[CompactionTask]:
-        """The buckets of some partitions (None: all) that are due for compaction, or all of them (``full``)."""
-        latest = self._store.snapshots.latest()
-        keep = ALL_ENTRIES if partitions is None else EntryFilter.of_partitions(partitions)
-        found = self._live.buckets(latest, keep=keep)
-        return [
-            CompactionTask(partition=bucket.partition, bucket=bucket.bucket, full=full)
-            for bucket in found.values()
-            if not self._schema.primary_keys or self._compactor.is_due(bucket, full=full)
-        ]
-
-    def run_compaction(self, task: CompactionTask) -> list[CommitMessage]:
-        """Compact one bucket without committing it; what was written is durable."""
-        latest = self._store.snapshots.latest()
-        buckets = self._live.buckets(latest, only=[(task.partition, task.bucket)])
-        messages = self._compacted(list(buckets.values()), full=task.full, frames=None)
-        self._store.io.sync_directories()
-        return messages
-
-    def _compacted(
-        self, buckets: Sequence[Bucket], *, full: bool, frames: Mapping[str, pl.DataFrame] | None
-    ) -> list[CommitMessage]:
-        if self._schema.primary_keys:
-            return self._compactor.compact(buckets, full=full, frames=frames)
-        effort = Effort.FULL if full else Effort.DUE if frames is None else Effort.AFTER_WRITE
-        return self._append_compactor.compact(buckets, effort)
-
-    @property
-    def _needs_lookup(self) -> bool:
-        """Whether rows are read, or their changes seen, only once level 0 is compacted."""
-        return bool(self._schema.primary_keys) and self._schema.table_options.needs_lookup
-
-    def compact_manifests(self) -> Snapshot | None:
-        """A COMPACT snapshot without changes, whose manifests are all rewritten."""
-        options = {**self._schema.options, "manifest.full-compaction-threshold-size": "1 b"}
-        schema = replace(self._schema, options=options)
-        commit = FileStoreCommit(self._store, schema, LiveFiles(self._store, schema), table=self._table)
-        return commit.commit(Committer().named().request(CommitKind.COMPACT, delta=()))
-
-    def remove_files(self, entries: Sequence[ManifestEntry]) -> Snapshot | None:
-        """A COMPACT snapshot without some live files. Raises CommitConflict if one is not live any more."""
-        request = Committer().named().request(CommitKind.COMPACT, delta=[entry.as_delete() for entry in entries])
-        return self._commit.commit(replace(request, check_conflicts=True))
-
-    def settle(self) -> Snapshot | None:
-        """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
-        if not self._needs_lookup or self._schema.table_options.write_only:
-            return None
-        latest = self._store.snapshots.latest()
-        entries = [entry for entry in self._live.entries(latest) if entry.file.level == 0]
-        keys = {(entry.partition, entry.bucket) for entry in entries}
-        files = frozenset(entry.file.file_name for entry in entries)
-        return self.compact(sorted(keys), awaited=files) if keys else None
+    def _replaces(self, entry: ManifestEntry) -> bool:
+        """Whether an overwrite removes a file: postponed rows stay where real buckets alone are written."""
+        return entry.bucket != POSTPONE_BUCKET or self._postponed is not None
 
     def _rows_base(self, latest: Snapshot | None) -> int | None:
         """The snapshot that keys were located in."""
@@ -385,16 +300,3 @@ class TableWrite:
         if latest is None or latest.index_manifest is None:
             return []
         return removed_index(self._live.manifests.read_index(latest.index_manifest), partitions)
-
-    def _discard(self, messages: Sequence[CommitMessage], buckets: Mapping[BucketKey, Bucket]) -> None:
-        """Remove the files that a lost compaction wrote; upgraded files are older than it and stay."""
-        for message in messages:
-            directory = buckets[(message.partition, message.bucket)].directory
-            known = {file.file_name for file in message.compact_before}
-            for file in (*message.compact_after, *message.compact_changelog_files):
-                if file.file_name not in known:
-                    self._store.io.delete(self._files.path_of(file, directory))
-
-
-def _at_level0(buckets: Mapping[BucketKey, Bucket]) -> set[str]:
-    return {file.file_name for bucket in buckets.values() for file in bucket.files if file.level == 0}

@@ -57,22 +57,6 @@ def test_avro_data_files(both: Both) -> None:
     assert both.flink.read("db.t").rows == [(1, 2)]
 
 
-POSTPONED = "PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '-2'"
-
-
-@pytest.mark.difference("Postponed buckets (`'bucket' = '-2'`): such tables are read, but not written (`Unsupported`).")
-def test_tables_that_are_only_read(both: Both) -> None:
-    both.flink.sql(f"CREATE TABLE db.t (id INT, n INT, {POSTPONED})")
-    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
-    shared = Shared(both=both, name="db.t")
-    # rows of postponed buckets are to be seen once they are compacted
-    assert shared.rows() == []
-    with pytest.raises(Unsupported):
-        shared.table.write(ROW)
-    both.flink.compact("db.t")
-    assert shared.rows() == [(1, 2)]
-
-
 REFUSED_TYPES = {
     "rbm64": "BYTES",
     "product": "DECIMAL(10, 2)",

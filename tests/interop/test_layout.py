@@ -193,3 +193,57 @@ def test_rows_move_between_partitions(both: Both, options: dict[str, str]) -> No
         shared.new_changes()
     shared.compact(by="ours")
     shared.rows()
+
+
+POSTPONED = {
+    "deduplicate": {},
+    "deduplicate with lookup changelog": {"changelog-producer": "lookup"},
+    "deduplicate with deletion vectors": {"deletion-vectors.enabled": "true"},
+    "partial-update": {"merge-engine": "partial-update"},
+}
+
+
+@pytest.mark.feature("Partitions and buckets", "postponed buckets: {id}")
+@pytest.mark.parametrize("options", POSTPONED.values(), ids=POSTPONED)
+def test_postponed_rows_get_their_buckets(both: Both, options: dict[str, str]) -> None:
+    columns = {"p": Column(sql="STRING", dtype=pl.String(), values=["a", "b"]), "id": IDS, "text": TEXT}
+    kinds = ("+I",) if "merge-engine" in options else ("+I", "+I", "-D")
+    postponed = {"bucket": "-2", "postpone.default-bucket-num": "2", **options}
+    shared = both.create("db.t", ddl(columns, ["p", "id"]), postponed, rest="PARTITIONED BY (p)")
+    model: dict[tuple[str, int], tuple[str, int, str | None]] = {}
+    for step, changes in enumerate(batches(columns, kinds=kinds, seed=13, count=4)):
+        # one row a key: in which order a job takes the others is not told
+        rows = changes.unique(["p", "id"], keep="last", maintain_order=True)
+        shared.write(rows, by=("ours", "flink")[step % 2])
+        for day, id_, text, kind in rows.iter_rows():
+            old = model.pop((day, id_), None)
+            if kind == "+I":
+                kept = old[2] if "merge-engine" in options and old is not None and text is None else text
+                model[day, id_] = (day, id_, kept)
+        if step % 2:
+            shared.compact(by=("flink", "ours")[step // 2])
+            frame = pl.DataFrame(list(model.values()), schema=rows.drop("_row_kind").schema, orient="row")
+            assert shared.rows() == canon(frame)
+        shared.new_changes()
+
+
+@pytest.mark.feature("Partitions and buckets", "partitions rescaled to another number of buckets")
+def test_partitions_are_rescaled(both: Both) -> None:
+    columns = {"p": Column(sql="STRING", dtype=pl.String(), values=["a", "b"]), "id": IDS, "text": TEXT}
+    shared = both.create("db.t", ddl(columns, ["p", "id"]), {"bucket": "2"}, rest="PARTITIONED BY (p)")
+    for step, changes in enumerate(batches(columns, kinds=("+I",), seed=4, count=4)):
+        shared.write(changes, by=("ours", "paimon")[step % 2])
+    expected = shared.rows()
+    both.ours.execute("ALTER TABLE db.t SET ('bucket' = '3')")
+    both.ours.execute("CALL sys.rescale(`table` => 'db.t', `partition` => 'p=a')")
+    assert shared.rows() == expected
+    shared.sql("INSERT OVERWRITE db.t PARTITION (p = 'b') SELECT id, text FROM db.t WHERE p = 'b'")
+    assert shared.rows() == expected
+    assert shared.table.rescale() is None
+    rows = pl.DataFrame(
+        {"p": ["a", "b"] * 20, "id": [*range(-20, 20)], "text": "new"}, schema_overrides={"id": pl.Int64}
+    )
+    shared.write(rows, by="ours")
+    shared.write(rows.with_columns(text=pl.lit("newer")), by="paimon")
+    shared.compact(by="ours")
+    assert {row[2] for row in shared.rows() if (row[1] % 2 == 0) == (row[0] == "a")} == {"newer"}
