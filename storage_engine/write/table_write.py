@@ -135,7 +135,7 @@ class TableWrite(TableCompaction):
         """For rows that come frame by frame, on top of the newest snapshot, or (``overwrites``) in place of what is there."""
         if self._locations is not None or self._postponed is not None:
             raise Unsupported(
-                f"table {self._table}: rows that move between partitions, or whose bucket is postponed, are written by write() alone"
+                f"table {self._table}: rows that move between partitions, or whose bucket is postponed, are written by write()"
             )
         latest = self._store.snapshots.latest()
         return WriteBuffer(self._schema, self._level0, self._files, self._index_files, latest, overwrites=overwrites)
