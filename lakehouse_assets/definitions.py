@@ -103,7 +103,8 @@ SOURCES: Final[Mapping[str, Callable[[Mapping[str, str]], ChangesResource]]] = {
 }
 
 
-def _changes(environment: Mapping[str, str]) -> ChangesResource:
+def changes_of(environment: Mapping[str, str]) -> ChangesResource:
+    """The source of changes that an environment names. Raises InvalidInput for one that is not known."""
     chosen = environment.get("LAKEHOUSE_SOURCE", "files")
     if chosen not in SOURCES:
         raise InvalidInput(f"LAKEHOUSE_SOURCE is {chosen!r}; known: {', '.join(SOURCES)}")
@@ -112,6 +113,6 @@ def _changes(environment: Mapping[str, str]) -> ChangesResource:
 
 defs = build_definitions(
     SprintLakehouse(warehouse=os.environ.get("LAKEHOUSE_WAREHOUSE", "./warehouse")),
-    _changes(os.environ),
+    changes_of(os.environ),
     mode=_mode(os.environ),
 )

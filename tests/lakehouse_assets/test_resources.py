@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lakehouse_assets.resources import LakehouseResource, LandingResource, MariaDbResource
+from lakehouse_assets.definitions import changes_of
+from lakehouse_assets.resources import KafkaResource, LakehouseResource, LandingResource, MariaDbResource
 from storage_engine.errors import InvalidInput
 
 SECRET = "s3cr3t-value"
@@ -34,6 +36,44 @@ def test_a_password_is_in_no_text_of_a_source(monkeypatch: pytest.MonkeyPatch) -
     source = resource.source()
     assert SECRET not in repr(resource) + source.name + repr(source)
     assert source.name == "MariaDB db.example:3306/sales"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"format": "xml"}, "Kafka format 'xml' is unknown; known: json"),
+        ({"start": "yesterday"}, "neither earliest, latest nor an ISO time"),
+        ({"settings": {"sasl.password": SECRET}}, "give it by an environment variable"),
+        ({"secret_settings": {"sasl.password": "NO_SUCH_PASSWORD"}}, "NO_SUCH_PASSWORD is not set"),
+        ({"format": "avro", "registry": "http://x", "registry_password_variable": "NO_SUCH"}, "NO_SUCH is not set"),
+    ],
+)
+def test_a_wrong_kafka_resource_is_told(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told) as error:
+        KafkaResource(**settings).source()
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name"),
+    [
+        ("kafka", "Kafka 127.0.0.1:9092"),
+        ("mariadb", "MariaDB 127.0.0.1:3306/sales"),
+        ("postgres", "PostgreSQL 127.0.0.1:5432/sales"),
+        ("files", "landing folder"),
+    ],
+)
+def test_the_environment_chooses_the_source(monkeypatch: pytest.MonkeyPatch, chosen: str, name: str) -> None:
+    for server in ("KAFKA", "MARIADB", "POSTGRES"):
+        monkeypatch.setenv(f"LAKEHOUSE_{server}_PASSWORD", SECRET)
+    source = changes_of({"LAKEHOUSE_SOURCE": chosen, "LAKEHOUSE_KAFKA_USER": "reader"}).source()
+    assert source.name.startswith(name)
+    assert SECRET not in repr(source) + repr(vars(source))
+
+
+def test_an_unknown_source_is_told() -> None:
+    with pytest.raises(InvalidInput, match="known: files, kafka, mariadb, postgres"):
+        changes_of({"LAKEHOUSE_SOURCE": "carrier pigeon"})
 
 
 def test_one_process_opens_a_warehouse_once(tmp_path: Path) -> None:

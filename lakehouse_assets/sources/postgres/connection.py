@@ -33,7 +33,11 @@ _BY_STATE: Final[dict[str, tuple[type[SourceError], str]]] = {
     "28": (SourceAccessDenied, "the server refuses the user or its password"),
     "3D": (SourceMissing, "there is no such database"),
     "42501": (SourceAccessDenied, "the user may not do what is needed: grant it"),
-    "42704": (SourceMissing, "the server does not know what it was asked for"),
+    "42704": (
+        SourceMissing,
+        "the slot does not know what it was asked for. If the publication was made after the slot: run"
+        " pg_drop_replication_slot, then take a new snapshot of each table (whole: true)",
+    ),
     "42P01": (SourceMissing, "there is no such table"),
     "42703": (SourceSchemaChanged, "a table changed while it was read; the next run goes on"),
     "53400": (SourceUnsupported, "the server has no replication slot left: raise max_replication_slots"),

@@ -400,6 +400,19 @@ def test_a_slot_whose_log_was_removed_is_told(mirror: Ingester, server: Postgres
     assert rows(mirror) == [(1, "a"), (2, "b")]
 
 
+def test_a_publication_that_is_younger_than_the_slot_is_told_with_the_way_out(mirror: Ingester, sql: Sql) -> None:
+    assert rows(mirror) == []
+    sql("DROP PUBLICATION lakehouse")
+    sql("INSERT INTO item VALUES (1, 'a')")
+    sql("CREATE PUBLICATION lakehouse FOR TABLE item")
+    with pytest.raises(SourceMissing, match="run pg_drop_replication_slot, then take a new snapshot"):
+        mirror.run_batch()
+    sql("SELECT pg_drop_replication_slot('lakehouse')")
+    mirror.resnapshot(mirror.ingestions[0])
+    sql("INSERT INTO item VALUES (2, 'b')")
+    assert rows(mirror) == [(1, "a"), (2, "b")]
+
+
 # -- tables and servers that change ------------------------------------------------------------------------------------
 
 
