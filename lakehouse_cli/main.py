@@ -174,6 +174,17 @@ def compact(
     click.echo(actions.compact(opened, full=full, order_strategy=order_strategy, order_by=order_by))
 
 
+@_table_command(formatted=True)
+def verify(table: str, warehouse: str, branch: str | None, output_format: Any) -> None:
+    """Read every live file with its checksums; shows what is damaged, and fails if anything is."""
+    damaged = actions.open_table(warehouse, table, branch).verify()
+    if damaged.is_empty():
+        click.echo("nothing is damaged")
+        return
+    output.show(damaged, output_format=output_format)
+    raise SystemExit(1)
+
+
 @_table_command()
 @click.argument("name")
 @click.option("--snapshot", type=int, help="Snapshot id; default: the newest.")

@@ -12,6 +12,7 @@ from storage_engine.errors import InvalidInput
 from storage_engine.maintenance import branches, expire, marks, orphans, rollback, tags
 from storage_engine.maintenance.automatic_tags import create_due_tags
 from storage_engine.maintenance.expire_changelogs import expire_changelogs
+from storage_engine.maintenance.verify import damaged_files
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -77,6 +78,14 @@ class TableUpkeep:
     def consumers(self) -> pl.DataFrame:
         """One row a consumer (Paimon's ``t$consumers``)."""
         return system_tables.consumers_frame(self.store)
+
+    def verify(self, snapshot: int | None = None) -> pl.DataFrame:
+        """Read every file that a snapshot (default: the latest) needs, checksums included: ``file_path``, ``problem``.
+
+        Empty if nothing is damaged or missing.
+        """
+        found = snapshot_at(self.store, Moment(snapshot=snapshot), table=self.name)
+        return damaged_files(self.store, self.schema, found)
 
     # -- tags, branches, upkeep ----------------------------------------------------------------------------------------
 

@@ -113,6 +113,15 @@ def test_tables_are_looked_after(warehouse: str):
     assert run("create-tag", "db.t", "now", warehouse=warehouse).stdout == "tag now\n"
     assert run("expire", "db.t", "--retain-max", "10", warehouse=warehouse).stdout == "0 snapshots expired\n"
     assert run("orphans", "db.t", "--dry-run", warehouse=warehouse).stdout == ""
+    assert run("verify", "db.t", warehouse=warehouse).stdout == "nothing is damaged\n"
+
+
+def test_a_damaged_table_fails_its_verification(warehouse: str):
+    path = rows("files", "db.t", warehouse=warehouse)[0]["file_path"]
+    Path(path).write_bytes(b"PAR1")
+    verified = run("verify", "db.t", warehouse=warehouse)
+    assert verified.exit_code == 1
+    assert path in verified.stdout
 
 
 def test_sql_prints_what_each_statement_gives(warehouse: str):

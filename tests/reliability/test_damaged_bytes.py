@@ -245,19 +245,20 @@ def test_a_damaged_deletion_vector_is_told(bitmap64: bool, folder: str) -> None:
     damaged()
 
 
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
 @pytest.mark.parametrize("format_", sorted(FORMATS))
-def test_a_damaged_data_file_is_read_or_told(format_: str, folder: str) -> None:
+def test_a_damaged_data_file_is_read_or_told(format_: str, remote: bool, folder: str) -> None:
     table = a_table(format_, folder)
     path = table.files()["file_path"][0]
     content = content_of(table, path)
-    copy = str(Path(folder) / f"{uuid.uuid4()}.{format_}")
     dtypes = {"_SEQUENCE_NUMBER": pl.Int64(), "_VALUE_KIND": pl.Int8(), **table.schema.polars_schema}
-    io, _ = FileIO.from_url(folder)
+    io, root = FileIO.from_url(f"memory://{uuid.uuid4()}" if remote else folder)
+    copy = f"{root}/{uuid.uuid4()}.{format_}"
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(damages(content))
     def damaged(changed: bytes) -> None:
-        Path(copy).write_bytes(changed)
+        io.overwrite(copy, changed)
         with named_by(copy):
             FORMATS[format_].read(io, copy, list(dtypes), dtypes=dtypes)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
+from polars.exceptions import PanicException, PolarsError
 
 from storage_engine.store.file_io import FileIO
 
@@ -23,6 +24,22 @@ class FrameFile:
     compression: str
     zstd_level: int
     arrow_schema: pa.Schema
+
+
+# What the libraries say of damaged bytes, beside an OSError: names that are no text, types that do not fit, and so on.
+DAMAGES: tuple[type[BaseException], ...] = (
+    pa.ArrowException,
+    PolarsError,
+    PanicException,
+    ValueError,
+    KeyError,
+    TypeError,
+)
+
+
+def says_damaged(error: OSError) -> bool:
+    """Whether an error is Arrow's way to say that bytes are damaged: an OSError that no system call gave."""
+    return type(error) is OSError and error.errno is None
 
 
 class FileFormat(Protocol):

@@ -11,10 +11,10 @@ import pyarrow as pa
 from polars.datatypes import DataTypeClass
 from pyarrow import orc
 
-from storage_engine.errors import CorruptFile, StorageEngineError, Unsupported
+from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
-from storage_engine.store.formats.base import NO_DTYPES, FrameFile
+from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, says_damaged
 
 _COMPRESSION = {"none": "uncompressed", "null": "uncompressed", "deflate": "zlib", "gzip": "zlib"}
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
@@ -49,20 +49,26 @@ class OrcFormat:
     ) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
         try:
-            with io.open_input(path) as source:
-                file = orc.ORCFile(source)
-                present = [name for name in columns if name in file.schema.names]
-                table = file.read(columns=present).select(present)
-        except StorageEngineError:
-            raise
-        except (pa.ArrowException, OSError) as cause:  # pyarrow's way to say that bytes are damaged
+            frame = _read(io, path, columns, dtypes)
+        except DAMAGES as cause:
             raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
-        declared = [
-            field.with_type(_with_time(field.type, dtypes[field.name])) if field.name in dtypes else field
-            for field in table.schema
-        ]
-        frame = from_arrow(table.cast(pa.schema(declared)))
+        except OSError as cause:
+            if not says_damaged(cause):
+                raise
+            raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
         return frame if predicate is None else frame.filter(predicate)
+
+
+def _read(io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    with io.open_input(path) as source:
+        file = orc.ORCFile(source)
+        present = [name for name in columns if name in file.schema.names]
+        table = file.read(columns=present).select(present)
+    declared = [
+        field.with_type(_with_time(field.type, dtypes[field.name])) if field.name in dtypes else field
+        for field in table.schema
+    ]
+    return from_arrow(table.cast(pa.schema(declared)))
 
 
 def _unsliced(column: pa.ChunkedArray) -> pa.ChunkedArray:

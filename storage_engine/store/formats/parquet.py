@@ -14,12 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.datatypes import DataTypeClass
-from polars.exceptions import PolarsError
 
 from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
-from storage_engine.store.formats.base import NO_DTYPES, FrameFile
+from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, says_damaged
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
 _ROW_GROUP_ROWS = 1 << 20
@@ -53,8 +52,22 @@ class ParquetFormat:
             return _scanned(local, columns, predicate, dtypes)
         except FileNotFoundError as cause:
             raise FileMissing(f"{path}: there is no such file") from cause
-        except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
+        except DAMAGES as cause:
             raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+        except OSError as cause:
+            raise _told(cause, path) from cause
+
+    def check_pages(self, io: FileIO, path: str) -> None:
+        """Compare every page with its checksum, where it has one. Raises CorruptFile."""
+        try:
+            with io.open_input(path) as source:
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                for number in range(file.num_row_groups):
+                    file.read_row_group(number)
+        except DAMAGES as cause:
+            raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+        except OSError as cause:
+            raise _told(cause, path) from cause
 
     def _read_remote(
         self,
@@ -71,6 +84,10 @@ class ParquetFormat:
             present = [name for name in columns if name in file.schema_arrow.names]
             frame = from_arrow(file.read(columns=present))
         return frame if predicate is None else frame.filter(predicate)
+
+
+def _told(error: OSError, path: str) -> OSError | CorruptFile:
+    return CorruptFile(f"{path}: not a readable Parquet file: {error}") if says_damaged(error) else error
 
 
 def writer_options(target: FrameFile, frame: pl.DataFrame) -> dict[str, Any]:

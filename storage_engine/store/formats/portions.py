@@ -12,13 +12,13 @@ from io import BytesIO
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polars.exceptions import PolarsError
 
 from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.kernel.predicate import ruled_out, stats_frame
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import format_of
 from storage_engine.store.formats.arrow_bridge import from_arrow
+from storage_engine.store.formats.base import DAMAGES, says_damaged
 from storage_engine.store.formats.parquet import holds_int96, lazily
 
 _PROBED_ROWS = 256
@@ -47,7 +47,11 @@ def read_portions(
         return
     try:
         yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
-    except (PolarsError, pa.ArrowException, pl.exceptions.PanicException) as cause:
+    except DAMAGES as cause:
+        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+    except OSError as cause:
+        if not says_damaged(cause):
+            raise
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
 
@@ -58,7 +62,7 @@ def count_rows(path: str, predicate: pl.Expr, dtypes: Mapping[str, pl.DataType])
         return int(lazy.select(pl.len()).collect().item())
     except FileNotFoundError as cause:
         raise FileMissing(f"{path}: there is no such file") from cause
-    except (PolarsError, pl.exceptions.PanicException) as cause:
+    except DAMAGES as cause:
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
 
