@@ -61,6 +61,9 @@ class TableOptions:
     num_levels: int | None = None
     max_size_amplification_percent: int = 200
     size_ratio: int = 1
+    compaction_total_size_threshold: int = 0
+    compaction_optimization_interval_ms: int | None = None
+    compaction_force_up_level0: bool = False
     write_only: bool = False
     write_buffer_size: int = 256 << 20
     async_file_write: bool = True
@@ -335,6 +338,9 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
         _integer(0),
     ),
     "compaction.size-ratio": ("size_ratio", _integer(0)),
+    "compaction.total-size-threshold": ("compaction_total_size_threshold", parse_size_bytes),
+    "compaction.optimization-interval": ("compaction_optimization_interval_ms", parse_duration_ms),
+    "compaction.force-up-level-0": ("compaction_force_up_level0", parse_bool),
     "write-only": ("write_only", parse_bool),
     "write-buffer-size": ("write_buffer_size", _positive_size),
     "sort-spill-threshold": ("sort_spill_threshold", _integer(1)),

@@ -121,7 +121,8 @@ class TableWrites(TableCommits):
         """Commit what several processes have prepared (``new_write``, ``run_compaction``), all or nothing.
 
         With ``commit_user`` and ``commit_identifier``, a second call with the same pair changes nothing and gives None, so
-        that a retry is safe. Messages that are never committed leave files that ``remove_orphan_files`` finds.
+        that a retry is safe; without them, messages must be committed once. Messages that are never committed leave files
+        that ``remove_orphan_files`` finds.
 
         Raises CommitConflict (nothing visible) if messages were committed already, or compacted files are gone meanwhile.
         """

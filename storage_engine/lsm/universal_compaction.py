@@ -35,22 +35,38 @@ def pick(
     force_level0: bool = False,
     full: bool = False,
     rewrite: frozenset[str] = frozenset(),
+    now_millis: int | None = None,
 ) -> CompactUnit | None:
     """Choose what to compact, or None.
 
+    ``now_millis``: the local wall-clock time, in the way that files keep the time of their creation.
     ``force_level0``: if nothing else is due, take level 0 up (lookup strategies). ``full``: everything to the top level;
     if it stands there already, only the files named in ``rewrite`` (those with deletion vectors), each by itself.
     """
     runs = levels.runs()
     if full:
         return _full(levels, runs, options, rewrite)
-    count = _due_runs(runs, options) or (_level0_runs(runs, options) if force_level0 else 0)
+    if len(runs) > 1 and _is_optimized(levels, options, now_millis):
+        return _of(levels, levels.max_level, levels.files, options)
+    forced = force_level0 or options.compaction_force_up_level0
+    count = _due_runs(runs, options) or (_level0_runs(runs, options) if forced else 0)
     if count == 0:
         return None
     unit = _unit(levels, runs, count, options)
     if len(unit.files) == 1 and unit.files[0].level == unit.output_level:
         return None
     return unit
+
+
+def _is_optimized(levels: Levels, options: TableOptions, now_millis: int | None) -> bool:
+    """Whether all runs become one: a small bucket, or one whose top level has not been written for a while."""
+    if sum(file.file_size for file in levels.files) < options.compaction_total_size_threshold:
+        return True
+    interval = options.compaction_optimization_interval_ms
+    if interval is None or now_millis is None:
+        return False
+    top = [file.creation_time_millis or 0 for file in levels.files if file.level == levels.max_level]
+    return now_millis - max(top, default=0) > interval
 
 
 def _full(

@@ -303,7 +303,7 @@ class DataFiles:
             file_size=size,
             level=role.level,
             file_source=role.source,
-            creation_time_millis=_local_wall_clock_millis(),
+            creation_time_millis=local_wall_clock_millis(),
             dense_stats=self._file_options.dense_stats,
             embedded_index=None if beside else index,
             extra_files=(f"{name}{_INDEX_SUFFIX}",) if beside else (),
@@ -352,7 +352,7 @@ def _physical_column(name: str) -> pl.Expr:
     return pl.col(name.removeprefix(KEY_PREFIX)).alias(name) if name.startswith(KEY_PREFIX) else pl.col(name)
 
 
-def _local_wall_clock_millis() -> int:
+def local_wall_clock_millis() -> int:
     """Now as local wall-clock time read as UTC: what Paimon keeps as a file's creation time."""
     now = time.time()
     return int((now + time.localtime(now).tm_gmtoff) * 1000)

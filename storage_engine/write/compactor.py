@@ -19,7 +19,7 @@ from storage_engine.lsm.universal_compaction import pick
 from storage_engine.options import ChangelogProducer
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
-from storage_engine.store.data_files import DataFiles
+from storage_engine.store.data_files import DataFiles, local_wall_clock_millis
 from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket
 from storage_engine.store.memory_budget import MemoryBudget
@@ -80,7 +80,14 @@ class Compactor:
         levels = Levels.of(bucket.files, num_levels=options.num_levels, trigger=options.compaction_trigger)
         expired = [file.file_name for file in bucket.files if self._holds_expired(file)]
         rewrite = frozenset([*bucket.vectors, *expired])
-        unit = pick(levels, options, force_level0=options.needs_lookup, full=full, rewrite=rewrite)
+        unit = pick(
+            levels,
+            options,
+            force_level0=options.needs_lookup,
+            full=full,
+            rewrite=rewrite,
+            now_millis=local_wall_clock_millis(),
+        )
         if unit is None:
             return None
         return Task(bucket=bucket, unit=unit, levels=levels, vectors=dict(bucket.vectors))

@@ -22,6 +22,7 @@ from storage_engine.store.paths import POSTPONE_BUCKET
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.append_compactor import AppendCompactor
 from storage_engine.write.commit import FileStoreCommit
+from storage_engine.write.commit_compaction import CommitCompaction
 from storage_engine.write.compaction_task import CompactionTask
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.postpone import PostponedBuckets
@@ -47,6 +48,7 @@ class TableCompaction:
         self._compactor = Compactor(schema, self._files, index_files)
         self._append_compactor = AppendCompactor(schema, self._files, index_files)
         self._commit = FileStoreCommit(store, schema, self._live, table=table)
+        self._after = CommitCompaction(self.compact, schema, table=table)
 
     def compact(
         self,
@@ -150,6 +152,7 @@ class TableCompaction:
         """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
         if not self._needs_lookup or self._schema.table_options.write_only:
             return None
+        self._after.wait()
         latest = self._store.snapshots.latest()
         entries = [entry for entry in self._live.entries(latest) if entry.file.level == 0]
         keys = {(entry.partition, entry.bucket) for entry in entries}

@@ -7,12 +7,12 @@ snapshot of the same user and identifier.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 import polars as pl
 
-from storage_engine.errors import CommitConflict, CommitUnfinished, OffsetConflict, StorageEngineError, Unsupported
+from storage_engine.errors import CommitConflict, OffsetConflict, Unsupported
 from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.spec.manifest import (
     CommitMessage,
@@ -80,7 +80,7 @@ class TableWrite(TableCompaction):
             self.settle()
             return None
         frames = {name: rows for part in written for name, rows in part.frames.items()}
-        return self._compacted_after(snapshot, named, [part.message for part in written], frames)
+        return self._after.run(snapshot, named, [part.message for part in written], frames)
 
     def upsert_batches(self, frames: Iterable[pl.DataFrame], committer: Committer) -> Snapshot | None:
         """``upsert`` of rows that come frame by frame, at least one: still one commit, in bounded memory.
@@ -162,34 +162,7 @@ class TableWrite(TableCompaction):
                 return None
         if compacted:
             snapshot = self._commit_compacted(named, compacted)
-        return None if snapshot is None else self._compacted_after(snapshot, named, adding, {})
-
-    def _compacted_after(
-        self,
-        snapshot: Snapshot,
-        committer: Committer,
-        messages: Sequence[CommitMessage],
-        frames: Mapping[str, pl.DataFrame],
-    ) -> Snapshot:
-        """The compaction that follows a commit of new files; gives the snapshot that shows them."""
-        if self._schema.table_options.write_only or not messages or self._postponed is not None:
-            return snapshot
-        keys = [(message.partition, message.bucket) for message in messages]
-        new = frozenset(file.file_name for message in messages for file in message.new_files)
-        try:
-            return self.compact(keys, committer=committer, frames=frames, awaited=new) or snapshot
-        except StorageEngineError as cause:
-            return self._uncompacted(snapshot, cause)
-
-    def _uncompacted(self, snapshot: Snapshot, cause: StorageEngineError) -> Snapshot:
-        """A commit stands although its compaction failed; that is an error only where reads wait for the compaction."""
-        what = f"table {self._table}: snapshot {snapshot.id} is committed, but its compaction failed ({cause})"
-        if self._needs_lookup:
-            raise CommitUnfinished(
-                f"{what}; call settle(), or repeat the write with the same user and identifier"
-            ) from cause
-        _log.warning("%s; a later write compacts", what)
-        return snapshot
+        return None if snapshot is None else self._after.run(snapshot, named, adding, {})
 
     def _appended(self, frame: pl.DataFrame, committer: Committer) -> tuple[list[WrittenBucket], Snapshot | None]:
         """Write level 0 and commit it; again from the start if another writer assigned dynamic buckets meanwhile.
