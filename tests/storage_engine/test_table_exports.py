@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -14,7 +15,8 @@ import pytest
 
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput, Unsupported
-from storage_engine.read import merge_read
+from storage_engine.read import merge_read, source
+from storage_engine.read.plan import Split
 
 
 @pytest.fixture
@@ -39,27 +41,32 @@ def test_arrow_and_pandas_hold_the_rows_of_a_scan(table: Table) -> None:
 
 
 @pytest.fixture
-def read_columns(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """The columns, and the splits, that were asked of the files."""
-    seen: list[Sequence[str]] = []
-    read = merge_read.SplitReader.read
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], int]]:
+    """The columns and the number of files that each scan asks for."""
+    seen: list[tuple[tuple[str, ...], int]] = []
 
-    def watched(self: merge_read.SplitReader, split: object) -> pl.DataFrame:
-        frame = read(self, split)
-        seen.append(frame.columns)
-        return frame
+    class Watched(merge_read.SplitReader):
+        def __init__(self, *arguments: Any, columns: Sequence[str], **named: Any) -> None:
+            self.wanted = tuple(columns)
+            super().__init__(*arguments, columns=columns, **named)
 
-    monkeypatch.setattr(merge_read.SplitReader, "read", watched)
+        def portions(self, splits: Sequence[Split]) -> Any:
+            seen.append((self.wanted, sum(len(split.files) for split in splits)))
+            return super().portions(splits)
+
+    monkeypatch.setattr(source, "SplitReader", Watched)
     return seen
 
 
-def test_duckdb_reads_the_columns_and_partitions_that_it_needs(table: Table, read_columns: list[Sequence[str]]) -> None:
+def test_duckdb_reads_the_columns_and_partitions_that_it_needs(
+    table: Table, asked: list[tuple[tuple[str, ...], int]]
+) -> None:
     with table.to_duckdb() as connection:
         assert connection.sql("SELECT v FROM t WHERE dt = 'b'").fetchall() == [(Decimal("7.0000"),)]
-        assert len(read_columns) == 1
-        read_columns.clear()
         assert connection.sql("SELECT sum(id) FROM t").fetchall() == [(3,)]
-        assert read_columns == [["id"], ["id"]]
+    assert [files for _, files in asked] == [2, 3]
+    assert set(asked[0][0]) == {"dt", "v"}
+    assert asked[1][0] == ("id",)
 
 
 def test_duckdb_takes_a_connection_and_a_name(table: Table) -> None:
