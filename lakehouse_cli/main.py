@@ -17,6 +17,7 @@ from lakehouse_cli.lazy import lazy_module
 from lakehouse_cli.project import project
 from lakehouse_cli.quarantine import quarantine
 from lakehouse_cli.repair import repair
+from lakehouse_cli.top import top
 
 if TYPE_CHECKING:
     from lakehouse_cli import actions, output
@@ -255,6 +256,7 @@ def ui(**choices: Any) -> None:
 main.add_command(project)
 main.add_command(quarantine)
 main.add_command(repair)
+main.add_command(top)
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,122 @@
+"""How a warehouse is: each table's shape, and how far the stream that fills it is behind. Reads metadata only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from lakehouse_assets.ingest import QUARANTINE
+from lakehouse_assets.quarantine import counts
+from lakehouse_assets.stream.errors import StreamError
+from lakehouse_assets.stream.offsets import Consumed
+from lakehouse_assets.stream.runner import UNBOUNDED
+from lakehouse_assets.stream.source import pending
+from storage_engine import Catalog, Snapshot, Table
+from storage_engine.errors import NotFound
+
+RATE_WINDOW_MS: Final = 60_000
+SNAPSHOTS_LOOKED_AT: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableHealth:
+    """One table. ``rows``: physical ones, unmerged; ``debt_bytes``: of files that are not on the bucket's top level.
+
+    ``behind``: changes of its sources that its stream has not consumed (None: no stream of tables fills it); ``trouble``:
+    why that cannot be told. ``rows_per_s``: written in the last minute. ``age_ms``: of the newest snapshot.
+    """
+
+    table: str
+    snapshot: int | None
+    age_ms: int | None
+    rows: int
+    files: int
+    level0_files: int
+    file_bytes: int
+    debt_bytes: int
+    rows_per_s: float
+    behind: int | None = None
+    sources: tuple[str, ...] = ()
+    quarantined: int = 0
+    trouble: str = ""
+
+
+def warehouse_health(catalog: Catalog, *, now_ms: int, database: str | None = None) -> list[TableHealth]:
+    """Every table of a warehouse, or of one database, in the order of names. ``now_ms``: epoch milliseconds."""
+    refused = _refused(catalog)
+    names = [
+        f"{each}.{table}"
+        for each in ([database] if database else catalog.list_databases())
+        for table in catalog.list_tables(each)
+    ]
+    return [table_health(catalog, name, now_ms=now_ms, quarantined=refused.get(name, 0)) for name in names]
+
+
+def table_health(catalog: Catalog, name: str, *, now_ms: int, quarantined: int = 0) -> TableHealth:
+    """One table. Raises TableNotFound."""
+    table = catalog.table(name)
+    latest = table.latest_snapshot()
+    files = table.files()
+    behind, sources, trouble = _behind(catalog, table)
+    return TableHealth(
+        table=name,
+        snapshot=None if latest is None else latest.id,
+        age_ms=None if latest is None else max(now_ms - latest.time_millis, 0),
+        rows=int(files["record_count"].sum()),
+        files=files.height,
+        level0_files=int((files["level"] == 0).sum()),
+        file_bytes=int(files["file_size_in_bytes"].sum()),
+        debt_bytes=compaction_debt(files),
+        rows_per_s=rows_per_s(table, now_ms=now_ms),
+        behind=behind,
+        sources=sources,
+        quarantined=quarantined,
+        trouble=trouble,
+    )
+
+
+def compaction_debt(files: pl.DataFrame) -> int:
+    """Bytes of a table's files that lie above another level of their bucket: what a full compaction would rewrite at least."""
+    top = pl.col("level").max().over("partition", "bucket")
+    several = pl.len().over("partition", "bucket") > 1
+    loose = (pl.col("level") < top) | ((pl.col("level") == 0) & several)
+    return int(files.filter(loose)["file_size_in_bytes"].sum())
+
+
+def rows_per_s(table: Table, *, now_ms: int) -> float:
+    """Rows committed per second, of the last minute."""
+    since = now_ms - RATE_WINDOW_MS
+    rows, oldest = 0, now_ms
+    for snapshot, _ in zip(table.store.snapshots.backwards(), range(SNAPSHOTS_LOOKED_AT), strict=False):
+        if snapshot.time_millis < since:
+            break
+        rows += _written(snapshot)
+        oldest = snapshot.time_millis
+    return rows * 1000 / max(now_ms - oldest, 1000) if rows else 0.0
+
+
+def _written(snapshot: Snapshot) -> int:
+    return snapshot.delta_record_count if snapshot.commit_kind.value in ("APPEND", "OVERWRITE") else 0
+
+
+def _behind(catalog: Catalog, table: Table) -> tuple[int | None, tuple[str, ...], str]:
+    """What the stream that fills a table has not consumed, of which sources, and why that is not known."""
+    consumed = Consumed.of(table, f"stream-{table.name}")
+    sources = tuple(name for name, position in consumed.positions.items() if "." in name and str(position).isdecimal())
+    behind = 0
+    for name in sources:
+        try:
+            behind += pending(catalog.table(name), int(consumed.positions[name]), bounds=UNBOUNDED).rows
+        except (StreamError, NotFound) as error:
+            return None, sources, type(error).__name__
+    return (behind if sources else None), sources, ""
+
+
+def _refused(catalog: Catalog) -> Mapping[str, int]:
+    try:
+        return counts(catalog.table(QUARANTINE))
+    except NotFound:
+        return {}

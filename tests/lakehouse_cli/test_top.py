@@ -1,0 +1,121 @@
+"""``lakehouse top``: on a real terminal, and once for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from lakehouse_assets.health import compaction_debt, table_health
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.runner import run_batch
+from lakehouse_cli.main import main
+from lakehouse_cli.top_view import age, size
+from storage_engine import Catalog
+
+DDL = """
+CREATE DATABASE ods;
+CREATE TABLE ods.o (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED)
+    WITH ('bucket' = '1', 'changelog-producer' = 'lookup');
+CREATE TABLE ods.copy (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '1', 'write-only' = 'true');
+"""
+COPY = Stream(source="ods.o", target="ods.copy", transform=lambda rows: rows)
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> str:
+    """One stream that is two changes behind."""
+    catalog = Catalog(str(tmp_path))
+    catalog.execute(DDL)
+    for batch in range(2):
+        catalog.table("ods.o").write(pl.DataFrame({"id": [f"a{batch}"], "n": [batch]}))
+        run_batch(catalog, COPY)
+    catalog.table("ods.o").write(pl.DataFrame({"id": ["b", "c"], "n": [1, 2]}))
+    return str(tmp_path)
+
+
+def test_once_gives_facts(warehouse: str) -> None:
+    result = CliRunner().invoke(main, ["top", "--once", "--format", "json", "--warehouse", warehouse])
+    assert result.exit_code == 0, result.output
+    copy, source = json.loads(result.output)
+    assert (copy["table"], copy["behind"], copy["sources"], copy["level0_files"]) == ("ods.copy", 2, "ods.o", 2)
+    assert copy["debt_bytes"] == copy["file_bytes"] > 0
+    assert (source["table"], source["behind"], source["rows"]) == ("ods.o", None, 4)
+    assert source["rows_per_s"] > 0
+
+
+def test_once_is_readable(warehouse: str) -> None:
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(main, ["top", "--once", "--warehouse", warehouse])
+    assert result.exit_code == 0, result.output
+    assert "streams" in result.output
+    assert any(line.split()[:3] == ["ods.copy", "ods.o", "2"] for line in result.output.splitlines())
+
+
+def test_what_cannot_be_told_is_named(warehouse: str) -> None:
+    catalog = Catalog(warehouse)
+    catalog.drop_table("ods.o")
+    found = table_health(catalog, "ods.copy", now_ms=0)
+    assert (found.behind, found.trouble) == (None, "TableNotFound")
+    assert replace(found, trouble="").sources == ("ods.o",)
+
+
+def test_debt_is_what_lies_above_another_level() -> None:
+    files = pl.DataFrame(
+        {
+            "partition": ["a", "a", "a", "b", "c", "c"],
+            "bucket": [0, 0, 0, 0, 0, 0],
+            "level": [0, 4, 5, 5, 0, 0],
+            "file_size_in_bytes": [1, 10, 100, 1000, 3, 4],
+        }
+    )
+    assert compaction_debt(files) == 1 + 10 + 3 + 4
+
+
+def test_it_lives_on_a_terminal_and_ends_by_ctrl_c(warehouse: str) -> None:
+    control, terminal = pty.openpty()
+    command = [sys.executable, "-m", "lakehouse_cli.main", "top", "--every", "0.1", "--warehouse", warehouse]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, close_fds=True
+    )
+    os.close(terminal)
+    try:
+        seen = read_until(control, lambda text: text.count("ods.copy") >= 4)
+        assert "\x1b[?1049h" in seen
+        process.send_signal(signal.SIGINT)
+        rest = read_until(control, lambda text: "\x1b[?1049l" in text)
+        assert "Traceback" not in rest
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(control)
+
+
+def read_until(control: int, enough: object) -> str:
+    """What a terminal has shown, until it is enough."""
+    seen, give_up = "", time.monotonic() + PATIENCE_S
+    while not enough(seen):  # type: ignore[operator]
+        assert time.monotonic() < give_up, seen[-2000:]
+        if select.select([control], [], [], 1)[0]:
+            seen += os.read(control, 65536).decode(errors="replace")
+    return seen
+
+
+def test_numbers_are_short() -> None:
+    assert [age(each) for each in (None, 5, 5_000, 120_000, 7_200_000, 2 * 86_400_000)] == [
+        "-", "5 ms", "5 s", "2 min", "2 h", "2 d",
+    ]  # fmt: skip
+    assert [size(each) for each in (0, 999, 1_000, 12_345, 5_000_000)] == ["0 B", "999 B", "1.0 KB", "12 KB", "5.0 MB"]
