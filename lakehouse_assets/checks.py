@@ -84,6 +84,42 @@ def quarantine_count(quarantine: str, table: str, *, rows_max: int) -> Check:
     return Check(description="Not too many lines that were meant for a table stand in quarantine.", run=check)
 
 
+def hit_rate(table: str, column: str, *, least: float = 0.95) -> Check:
+    """Enough rows have found what a lookup join was to bring: a column that it fills is not null."""
+
+    def check(catalog: Catalog) -> Outcome:
+        found = catalog.table(table).scan().select(pl.len(), hits=pl.col(column).is_not_null().sum()).collect()
+        rows, hits = int(found["len"][0]), int(found["hits"][0])
+        rate = hits / rows if rows else 1.0
+        return Outcome(
+            passed=rate >= least,
+            description=f"{rate:.2%} of {rows} rows have {column}; {least:.2%} should",
+            numbers={"hit_rate": rate, "misses": rows - hits},
+            warning=True,
+        )
+
+    return Check(description=f"Lookups that fill {column} find their dimension row.", run=check)
+
+
+def late_rows(table: str, *, day: str, time: str, days_max: int = 1, rows_max: int = 0) -> Check:
+    """Not too many rows carry an event time that is long after the day that they count for.
+
+    ``day``: String column, yyyy-mm-dd; ``time``: timestamp column; ``days_max``: days that may lie between them.
+    """
+
+    def check(catalog: Catalog) -> Outcome:
+        gap = pl.col(time).dt.date() - pl.col(day).str.to_date("%Y-%m-%d", strict=False)
+        found = catalog.table(table).scan().select((gap.dt.total_days() > days_max).sum()).collect().item()
+        return Outcome(
+            passed=found <= rows_max,
+            description=f"{found} rows came more than {days_max} days late; {rows_max} may",
+            numbers={"late_rows": int(found)},
+            warning=True,
+        )
+
+    return Check(description="Rows do not come long after their day.", run=check)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Sums over the rows of a table that a predicate keeps: name → expression."""

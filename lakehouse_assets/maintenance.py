@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -13,6 +14,8 @@ from storage_engine import Table
 from storage_engine.errors import CommitConflict
 
 GROUP: Final = "maintenance"
+TAG_PREFIX: Final = "day-"
+TAGS_KEPT: Final = 7
 Numbers = dict[str, int]
 
 
@@ -44,6 +47,22 @@ def _remove_orphans(table: Table) -> Numbers:
     return {"orphans_removed": len(table.remove_orphan_files())}
 
 
+def _tag(table: Table) -> Numbers:
+    """A tag of the newest snapshot for today; those of more than TAGS_KEPT days ago go."""
+    if table.latest_snapshot() is None:
+        return {"tags_created": 0, "tags_deleted": 0}
+    today = datetime.now(UTC).date()
+    names = set(table.tags()["tag_name"].to_list())
+    name, until = f"{TAG_PREFIX}{today.isoformat()}", f"{TAG_PREFIX}{(today - timedelta(days=TAGS_KEPT)).isoformat()}"
+    created = name not in names
+    if created:
+        table.create_tag(name)
+    old = [each for each in names if each.startswith(TAG_PREFIX) and each < until]
+    for each in old:
+        table.delete_tag(each)
+    return {"tags_created": int(created), "tags_deleted": len(old)}
+
+
 UPKEEP: Final = (
     Upkeep(
         name="compact",
@@ -62,6 +81,12 @@ UPKEEP: Final = (
         description="Removes files that nothing refers to and that are older than a day: what killed writers left.",
         cron="0 4 * * 0",
         run=_remove_orphans,
+    ),
+    Upkeep(
+        name="tags",
+        description=f"Tags each table as it is at the end of a day, and keeps {TAGS_KEPT} such tags.",
+        cron="55 23 * * *",
+        run=_tag,
     ),
 )
 

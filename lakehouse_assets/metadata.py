@@ -8,6 +8,7 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.health import compaction_debt
 from lakehouse_assets.stream.audit import AuditResult
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.repair import RepairResult
@@ -93,6 +94,7 @@ def table_metadata(table: Table, *, warehouse: str, rows: int | None = None) -> 
         "files": files.height,
         "level0_files": int((files["level"] == 0).sum()),
         "file_bytes": int(files["file_size_in_bytes"].sum()),
+        "compaction_debt_bytes": compaction_debt(files),
         "physical_rows": int(files["record_count"].sum()),
         "last_snapshots": dg.MetadataValue.md(_snapshots_markdown(table)),
     }

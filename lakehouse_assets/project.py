@@ -56,6 +56,7 @@ class Project:
     partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
     checks: Mapping[str, Mapping[str, Check]] = field(default_factory=dict)
     sinks: Sequence[Sink] = ()
+    freshness: Mapping[str, dg.FreshnessPolicy] = field(default_factory=dict)
     mode: Mode = "micro-batch"
     ingest_mode: Mode | None = None
 
@@ -141,6 +142,7 @@ class Project:
             partitions=None if column is None else self.partitions[column],
             partition_column=column,
             checks={**self._checks_of(name), **self.checks.get(name, {})},
+            freshness=self.freshness.get(name),
         )
 
     def _checks_of(self, name: str) -> dict[str, Check]:

@@ -23,7 +23,8 @@ PARTITION_EVENTS_MAX: Final = 62
 class TableAsset:
     """A table as Dagster sees it: its definition, its partitions if it has any, its checks.
 
-    ``partitions`` are those of the asset; ``partition_column`` holds their keys.
+    ``partitions`` are those of the asset; ``partition_column`` holds their keys. ``freshness``: how old its newest event
+    may be.
     """
 
     name: str
@@ -31,6 +32,7 @@ class TableAsset:
     partitions: dg.TimeWindowPartitionsDefinition | None = None
     partition_column: str | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
+    freshness: dg.FreshnessPolicy | None = None
 
     @property
     def key(self) -> dg.AssetKey:

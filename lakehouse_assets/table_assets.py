@@ -66,6 +66,7 @@ def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDe
         owners=OWNERS,
         pool=table.name,
         partitions_def=table.partitions,
+        freshness_policy=table.freshness,
         backfill_policy=_single_run(table),
         description=(
             f"{table.schema.comment}. {stream.description}\n\nFilled by `stream/{table.name.replace('.', '/')}`."
@@ -102,6 +103,7 @@ def landed_table_asset(ingestion: Ingestion, tables: Mapping[str, TableAsset]) -
         owners=OWNERS,
         pool=table.name,
         partitions_def=table.partitions,
+        freshness_policy=table.freshness,
         backfill_policy=_single_run(table),
         description=(
             f"{table.schema.comment}.\n\nFilled by `stream/{table.name.replace('.', '/')}`. Materializing upserts all that"

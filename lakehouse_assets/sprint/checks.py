@@ -6,11 +6,12 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.checks import Check, Totals, layers_agree
+from lakehouse_assets.checks import Check, Totals, hit_rate, late_rows, layers_agree
 from lakehouse_assets.sprint.app import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_assets.sprint.dwd import MEMBER_MONTH, MEMBER_ORDER
 from lakehouse_assets.stream.declaration import Stream
 
+LATE_DAYS_MAX: Final = 90
 _COUNTED: Final = (pl.col("status") == "paid") & pl.col("complete")
 
 
@@ -23,15 +24,19 @@ def _agree(upstream: Totals, downstream: Totals, stream: Stream) -> dict[str, Ch
 
 
 CHECKS: Final[dict[str, dict[str, Check]]] = {
-    MEMBER_ORDER.target: _agree(
-        Totals(
-            table="ods.member_order",
-            sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")},
-            where=~pl.col("deleted"),
+    MEMBER_ORDER.target: {
+        **_agree(
+            Totals(
+                table="ods.member_order",
+                sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")},
+                where=~pl.col("deleted"),
+            ),
+            Totals(table="dwd.member_order", sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")}),
+            MEMBER_ORDER,
         ),
-        Totals(table="dwd.member_order", sums={"orders": pl.col("id").is_not_null(), "amount": pl.col("amount")}),
-        MEMBER_ORDER,
-    ),
+        "hit_rate": hit_rate(MEMBER_ORDER.target, "product_name", least=0.9),
+        "late_data": late_rows(MEMBER_ORDER.target, day="v_date", time="event_time", days_max=LATE_DAYS_MAX),
+    },
     SPRINT_PERFORMANCE.target: _agree(
         Totals(
             table="dwd.member_order",

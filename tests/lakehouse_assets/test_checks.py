@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import polars as pl
 import pytest
 
-from lakehouse_assets.checks import Totals, key_unique, layers_agree, stream_lag
+from lakehouse_assets.checks import Totals, hit_rate, key_unique, late_rows, layers_agree, stream_lag
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.runner import run_batch
 from storage_engine import Catalog
@@ -74,3 +76,22 @@ def test_layers_are_compared_at_what_was_consumed(tables: Catalog) -> None:
     assert not outcome.passed
     assert outcome.description == "n is 52, expected 3"
     assert outcome.numbers == {"n_difference": 49.0}
+
+
+def test_hits_are_counted_among_all_rows(tables: Catalog) -> None:
+    assert hit_rate("db.a", "n").run(tables).passed
+    tables.table("db.a").write(pl.DataFrame({"id": ["x", "y", "z"], "n": [1, None, 3]}))
+    outcome = hit_rate("db.a", "n", least=0.7).run(tables)
+    assert (outcome.passed, outcome.warning, outcome.numbers["misses"]) == (False, True, 1)
+    assert hit_rate("db.a", "n", least=0.6).run(tables).passed
+
+
+def test_rows_that_come_long_after_their_day_are_counted(tables: Catalog) -> None:
+    columns = {"day_": "STRING", "id": "STRING", "at": "TIMESTAMP(3)"}
+    tables.create_table("db.late", columns, primary_key=["id"], options={"bucket": "1"})
+    times = [datetime(2024, 1, 1, 23), datetime(2024, 1, 2, 1), datetime(2024, 1, 3, 1)]
+    rows = pl.DataFrame({"day_": ["2024-01-01"] * 3, "id": ["a", "b", "c"], "at": times})
+    tables.table("db.late").write(rows.cast({"at": pl.Datetime("ms")}))
+    outcome = late_rows("db.late", day="day_", time="at").run(tables)
+    assert (outcome.passed, outcome.numbers) == (False, {"late_rows": 1})
+    assert late_rows("db.late", day="day_", time="at", days_max=2).run(tables).passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,15 @@ def test_orphans_that_are_young_stay(lakehouse: LakehouseResource, tmp_path: Pat
     orphan.write_bytes(b"")
     assert numbers(lakehouse, "orphans")["orphans_removed"] == 0
     assert orphan.exists()
+
+
+def test_a_tag_a_day_and_old_ones_go(lakehouse: LakehouseResource) -> None:
+    table = lakehouse.table("db.t")
+    table.create_tag("day-2020-01-01")
+    table.create_tag("release")
+    found = numbers(lakehouse, "tags")
+    assert (found["tags_created"], found["tags_deleted"]) == (1, 1)
+    today = f"day-{datetime.now(UTC).date().isoformat()}"
+    assert sorted(table.tags()["tag_name"].to_list()) == [today, "release"]
+    again = numbers(lakehouse, "tags")
+    assert (again["tags_created"], again["tags_deleted"]) == (0, 0)
