@@ -127,8 +127,10 @@ def test_a_stream_run_evaluates_the_checks_of_its_table(location: Location) -> N
     result = location.stream()
     for key in (DWD, APP):
         checks = location_checks(result, key)
-        assert {check.check_name for check in checks} == {"key_unique", "lag", "layers_agree"}
-        assert all(check.passed for check in checks), [check.description for check in checks]
+        names = {check.check_name for check in checks if check.severity is dg.AssetCheckSeverity.ERROR}
+        assert names == {"key_unique", "layers_agree"}
+        assert {check.check_name for check in checks} - names >= {"lag"}
+        assert all(check.passed for check in checks if check.check_name in {*names, "lag"})
     assert not location_checks(location.stream(evaluate_checks=False), DWD)
 
 
