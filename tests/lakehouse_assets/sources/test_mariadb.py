@@ -487,7 +487,10 @@ def test_reading_follows_the_log_into_its_next_files(source: MariaDbSource, sql:
         sql("FLUSH BINARY LOGS")
     batches = all_batches(source, start, max_rows=1)
     assert [row[1] for batch in batches for row in ops(batch)] == [0, 1, 2]
-    assert batches[-1].position == source.position()
+    # a new file's checkpoint is written by the server in its own time, so the end may have moved meanwhile
+    read, end = (BinlogPosition.decoded(position) for position in (batches[-1].position, source.position()))
+    assert read.file_number == end.file_number
+    assert read <= end
 
 
 class CuttingProxy:
