@@ -67,7 +67,7 @@ public final class Peer {
             case "read":
                 return read(table(words[1], "db.t"), Integer.parseInt(words[2]));
             case "compact":
-                return compact(table(words[1], "db.t"));
+                return compact(table(words[1], "db.t").copy(Map.of("write-only", "false")));
             case "plan":
                 return plan(words[1], Integer.parseInt(words[2]));
             default:
