@@ -5,12 +5,13 @@ Spec: ``incremental-between`` and "streaming read" of Apache Paimon 1.3.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
 from storage_engine.errors import InvalidInput
+from storage_engine.kernel.difference import difference
 from storage_engine.options import ChangelogProducer
 from storage_engine.spec.manifest import FileKind, ManifestEntry
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
@@ -76,18 +77,8 @@ class ChangeReader:
         return self.live.empty_bucket(entry.partition, entry.bucket, entry.total_buckets).directory
 
     def _diff(self, after: int, until: int) -> pl.DataFrame:
-        keys = list(self.schema.primary_keys)
-        old, new = self.state_at(after).collect(), self.state_at(until).collect()
-        gone = old.join(new, on=keys, how="anti").with_columns(pl.lit("-D").alias(ROW_KIND))
-        came = new.join(old, on=keys, how="anti").with_columns(pl.lit("+I").alias(ROW_KIND))
-        both = new.join(old, on=keys, how="semi")
-        changed = both.join(old, on=self._all(), how="anti", nulls_equal=True)
-        changed = changed.with_columns(pl.lit("+U").alias(ROW_KIND))
-        before = old.join(changed, on=keys, how="semi").with_columns(pl.lit("-U").alias(ROW_KIND))
-        return pl.concat([gone, before, changed, came]).select(ROW_KIND, *self.schema.column_names)
-
-    def _all(self) -> Sequence[str]:
-        return list(self.schema.column_names)
+        states = self.state_at(after).collect(), self.state_at(until).collect()
+        return difference(*states, keys=self.schema.primary_keys).select(ROW_KIND, *self.schema.column_names)
 
     def _empty(self) -> pl.DataFrame:
         return pl.DataFrame(schema={ROW_KIND: pl.String(), **self.schema.polars_schema})
