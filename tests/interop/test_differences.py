@@ -46,17 +46,6 @@ def test_the_first_row_of_a_key_is_an_insert(both: Both) -> None:
     assert told == {"ours": ["+I"], "paimon": ["+U"]}
 
 
-@pytest.mark.difference("Avro data files are neither read nor written (`Unsupported`).")
-def test_avro_data_files(both: Both) -> None:
-    shared = both.create("db.t", "id INT PRIMARY KEY NOT ENFORCED, n INT", {"bucket": "1", "file.format": "avro"})
-    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
-    with pytest.raises(Unsupported, match=r"data-.*\.avro: files of format 'avro' cannot be read here"):
-        shared.table.scan().collect()
-    with pytest.raises(Unsupported, match=r"option 'file\.format' is 'avro'"):
-        shared.table.write(ROW)
-    assert both.flink.read("db.t").rows == [(1, 2)]
-
-
 REFUSED_TYPES = {
     "rbm64": "BYTES",
     "product": "DECIMAL(10, 2)",
