@@ -65,6 +65,7 @@ def camera(request: pytest.FixtureRequest) -> Camera:
     return Camera(on=bool(request.config.getoption("--pictures", default=False)))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker for all of them, so that there is one server."""
     here = Path(__file__).parent
