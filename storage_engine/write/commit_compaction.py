@@ -68,7 +68,7 @@ class CommitCompaction:
         new = frozenset(file.file_name for message in messages for file in message.new_files)
         if self._is_full(committer):
             return self._now(snapshot, committer, None, frames, None)
-        if self._needs_lookup and not self._options.lookup_wait:
+        if self._needs_lookup and not self._options.lookup_wait and not _is_batch(committer):
             self._start(keys, committer)
             return snapshot
         return self._now(snapshot, committer, keys, frames, new)
@@ -86,7 +86,9 @@ class CommitCompaction:
         """Whether everything is compacted with this commit: each so many identifiers, and with one that bears none."""
         each = self._options.full_compaction_delta_commits
         identifier = committer.identifier
-        return self._has_levels and each is not None and (identifier is None or _is_due(identifier, each))
+        if not self._has_levels or each is None:
+            return False
+        return identifier is None or _is_batch(committer) or identifier % each == 0
 
     def _now(
         self,
@@ -124,5 +126,6 @@ class CommitCompaction:
         return snapshot
 
 
-def _is_due(identifier: int, each: int) -> bool:
-    return identifier % each == 0 or identifier == BATCH_COMMIT_IDENTIFIER
+def _is_batch(committer: Committer) -> bool:
+    """Whether a commit bears no identifier: Paimon's batch jobs wait for their compaction, whatever the options say."""
+    return committer.identifier in (None, BATCH_COMMIT_IDENTIFIER)

@@ -112,12 +112,19 @@ def test_a_write_does_not_wait_for_its_lookup(monkeypatch: pytest.MonkeyPatch) -
     assert table.settle() is None
 
 
+def test_a_write_without_an_identifier_waits_as_a_batch_job_does() -> None:
+    table = a_table(deletion_vectors__enabled="true", lookup_wait="false")
+    write(table, 1)
+    assert kinds(table) == [CommitKind.APPEND, CommitKind.COMPACT]
+    assert table.scan().collect()["n"].to_list() == [1] * 100
+
+
 def test_a_failure_beside_is_made_good_later(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate(monkeypatch)
     gate.open.set()
     gate.fails = True
     table = a_table(deletion_vectors__enabled="true", lookup_wait="false")
-    write(table, 1)
+    write(table, 1, 1)
     with pytest.raises(StorageUnavailable):
         table.settle()
     assert "a compaction failed (no space)" in caplog.text
