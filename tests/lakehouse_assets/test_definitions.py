@@ -106,6 +106,7 @@ def test_sensors_are_on_and_upkeep_is_scheduled() -> None:
         "maintenance_compact",
         "maintenance_expire",
         "maintenance_orphans",
+        "maintenance_tags",
         "repair_yesterday",
         "audit",
     }
