@@ -210,7 +210,8 @@ def _judged(events: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.
         *(_value_reason(table, name) for name in table.columns),
         _reason(pl.col("_time").is_null(), pl.format("source.ts_ms is {}", _shown("_time_text"))),
     ]
-    return texts.filter(right), texts.filter(~right).with_columns(pl.coalesce(reasons).alias(REASON))
+    wrong = texts.filter(~right).rechunk()  # pl.format panics on a frame with empty chunks (Polars 2.1)
+    return texts.filter(right), wrong.with_columns(pl.coalesce(reasons).alias(REASON))
 
 
 def _is_right(table: SourceTable) -> pl.Expr:

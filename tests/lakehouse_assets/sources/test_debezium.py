@@ -228,3 +228,15 @@ def test_lines_are_judged_as_one_by_one(
     assert {key: found[key] for key in row if key != "event_time"} == {
         key: value for key, value in expected.row.items() if key != "event_time"
     }
+
+
+def test_refused_lines_of_several_files_are_explained() -> None:
+    files = [
+        lines(json.dumps(event()), json.dumps(event(op="x"))),
+        lines(*[json.dumps(event())] * 3),
+        lines(json.dumps(event(after={**ROW, "quantity": "many"})), json.dumps(event())),
+        lines(*[json.dumps(event())] * 2),
+    ]
+    rows, refused = parse(pl.concat(files, rechunk=False), ORDERS)
+    assert rows.height == 7
+    assert refused["reason"].to_list() == ['quantity is no INT: "many"', "op is x"]
