@@ -49,7 +49,7 @@ def test_files_have_the_target_size_and_are_described_truly(background: bool, fi
     found = [files.read(file, directory, ["id", "text", "_SEQUENCE_NUMBER", "_VALUE_KIND"]) for file in written]
     assert pl.concat(found).equals(key_values(0, 30_000))
     for file, rows in zip(written, found, strict=True):
-        whole = files.meta(files.contents(rows, role), file.file_name, file.file_size, role)
+        whole = files.meta(files.contents(rows, role), directory, file.file_name, file.file_size, role)
         assert whole.key_stats == file.key_stats
         assert whole.value_stats == file.value_stats
         assert (whole.min_key, whole.max_key) == (file.min_key, file.max_key)
