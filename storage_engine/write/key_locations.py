@@ -97,8 +97,10 @@ class KeyLocations:
                 schema=_PLACE,
                 orient="row",
             )
+            found = self._read(list(self._live.buckets(base, only=changed).values()))
             kept = self._places.join(gone, on=[_PARTITION, _BUCKET], how="anti", maintain_order="left")
-            self._places = pl.concat([kept, self._read(list(self._live.buckets(base, only=changed).values()))])
+            kept = kept.join(found, on=self._keys, how="anti", maintain_order="left")  # deleted here, written there
+            self._places = pl.concat([kept, found])
         self._at = latest
 
     def _changed_buckets(self, latest: int) -> frozenset[BucketKey] | None:
@@ -220,7 +222,7 @@ class KeyLocations:
         return found
 
     def _after(self, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-        """The places once the rows are committed. A deleted key keeps its place, which does no harm."""
+        """The places once the rows are committed. A deleted key keeps its place until it is seen in another one."""
         last = rows.select(*self._keys, _PARTITION, _BUCKET).unique(self._keys, keep="last", maintain_order=True)
         return pl.concat(
             [known.join(last, on=self._keys, how="anti", maintain_order="left"), last.select(known.columns)]

@@ -156,3 +156,14 @@ TestSum = SumMachine.TestCase
 TestSum.settings = SETTINGS
 TestFirstRow = FirstRowMachine.TestCase
 TestFirstRow.settings = SETTINGS
+
+
+def test_key_deleted_in_one_partition_and_written_by_another_writer_to_another() -> None:
+    """A deleted key's place is remembered; the place where another writer put it since is the one that counts."""
+    state = MovingMachine()
+    state.create()
+    state.write(batch=[(None, 1, 7, "-D"), (None, 2, None, "+I")], anew=True)
+    state.another_writer()
+    state.write(batch=[("b", 15, None, "+I")], anew=False)
+    state.write(batch=[("b", 5, 9, "+I"), ("b", 12, 7, "+I"), ("b", 1, 6, "+I")], anew=False)
+    state.reads_equal_the_model()
