@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "name": "STRING", "n": "INT"}
 FRAME_SCHEMA = {"day": pl.String, "id": pl.Int64, "name": pl.String, "n": pl.Int32}
@@ -118,7 +119,9 @@ class AppendMachine(RuleBasedStateMachine):
             self.history[latest.id] = Counter(self.model)
 
 
-SETTINGS = settings(max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=examples(8), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 class HiddenRowsMachine(AppendMachine):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "n": "INT"}
 SCHEMA = {"day": pl.String, "id": pl.Int64, "n": pl.Int32, "_row_kind": pl.String}
@@ -143,7 +144,9 @@ class FirstRowMachine(PartialUpdateMachine):
         self.model.setdefault(row[1], row[:3])
 
 
-SETTINGS = settings(max_examples=4, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=examples(4), stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
+)
 TestMoving = MovingMachine.TestCase
 TestMoving.settings = SETTINGS
 TestLookup = LookupMachine.TestCase

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "name": "STRING", "amount": "DECIMAL(20, 4)", "seq": "INT"}
 FRAME_SCHEMA = {
@@ -143,7 +144,9 @@ class DeduplicateMachine(RuleBasedStateMachine):
         return found
 
 
-SETTINGS = settings(max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=examples(25), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 class LookupMachine(DeduplicateMachine):

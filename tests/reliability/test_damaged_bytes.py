@@ -1,13 +1,12 @@
 """Every decoder on bytes that were damaged: a read, or an error of the engine that names the file. Nothing else, ever.
 
-``LAKEHOUSE_FUZZ_EXAMPLES`` is the number of damages that each decoder gets.
+``LAKEHOUSE_SEARCH`` multiplies the number of damages that each decoder gets.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import struct
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,8 +38,9 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.manifests import ManifestStore
+from tests.effort import examples
 
-EXAMPLES = int(os.environ.get("LAKEHOUSE_FUZZ_EXAMPLES", "40"))
+EXAMPLES = examples(40)
 PATH = "the/file"
 EXTREMES = (0, 1, -1, 0x7F, 0x80, 2**31 - 1, -(2**31), 2**63 - 1)
 

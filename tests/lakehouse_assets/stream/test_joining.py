@@ -16,6 +16,7 @@ from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog
+from tests.effort import examples
 
 How = Literal["inner", "left", "full"]
 SIDES = {"db.orders": {"id": "BIGINT", "account": "STRING", "amount": "BIGINT"}}
@@ -108,7 +109,10 @@ CHANGE = st.tuples(
 
 @pytest.mark.parametrize("how", ["inner", "left", "full"])
 @settings(
-    max_examples=8, phases=(Phase.explicit, Phase.generate), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(8),
+    phases=(Phase.explicit, Phase.generate),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(
     producers=st.tuples(*[st.sampled_from(["lookup", "input"])] * 2),

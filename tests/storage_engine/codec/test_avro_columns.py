@@ -20,6 +20,7 @@ from storage_engine.codec.avro_encode import avro_schema, encode_records
 from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.spec.types import DataField, DataType, parse_type
 from storage_engine.store.formats.arrow_bridge import to_arrow
+from tests.effort import examples
 
 SCALARS: dict[str, st.SearchStrategy] = {
     "TINYINT": st.integers(-(2**7), 2**7 - 1),
@@ -97,7 +98,7 @@ def as_fastavro_gives(value: object, type_: DataType) -> object:
     return value
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(frames(), st.integers(0, 2))
 def test_records_are_what_fastavro_reads_and_come_back(made, skipped: int) -> None:
     frame, schema, types = made

@@ -14,6 +14,7 @@ from storage_engine.codec.manifest_avro import decode_manifest, encode_manifest
 from storage_engine.codec.manifest_columns import EntryColumns, decode_columns
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
+from tests.effort import examples
 
 numbers = st.integers(0, 2**62)
 stats = st.builds(
@@ -68,7 +69,7 @@ def decoded(data: bytes) -> EntryColumns:
 
 
 @given(st.lists(entries, min_size=1, max_size=5), st.sampled_from(["null", "zstd"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_columns_hold_what_records_hold(listed: list[ManifestEntry], compression: str) -> None:
     data = encode_manifest(listed, compression)
     columns = decoded(data)
@@ -93,7 +94,7 @@ DATA = encode_manifest(LISTED, "zstd")
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_flipped_byte_never_changes_what_is_read(position: int, flip: int) -> None:
     data = bytearray(DATA)
     data[position % len(data)] ^= flip

@@ -17,6 +17,7 @@ from storage_engine.codec.binary_row import encode_row, murmur_hash
 from storage_engine.errors import InvalidOption, Unsupported
 from storage_engine.kernel.bucket import fixed_bucket, row_hash
 from storage_engine.spec.types import NESTED_ROOTS, TIMESTAMP_ROOTS, DataType, TypeRoot, parse_type
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import schema_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "golden" / "binary_row.json").read_text())
@@ -80,7 +81,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @given(data=st.data(), texts=st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_hashes_are_those_of_the_encoded_rows(data: st.DataObject, texts: list[str]) -> None:
     types = [parse_type(text) for text in texts]
     rows = data.draw(st.lists(st.tuples(*(st.none() | VALUES[text] for text in texts)), max_size=20))

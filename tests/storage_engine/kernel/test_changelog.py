@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from storage_engine.kernel.changelog import full_compaction_changelog, lookup_changelog, replay
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.spec.schema import VALUE_KIND
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import (
     DELETE,
     INSERT,
@@ -123,7 +124,7 @@ CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0,
 
 
 @given(batches=st.lists(CHANGES, max_size=6), deduplicated=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_replaying_the_changelog_of_every_batch_leads_to_the_state(
     batches: list[list[tuple[str, int | None, int]]], deduplicated: bool
 ) -> None:

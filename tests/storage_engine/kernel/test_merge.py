@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from storage_engine.errors import InvalidRows
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
 from storage_engine.spec.schema import TableSchema
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import (
     DELETE,
     INSERT,
@@ -28,7 +29,7 @@ from tests.storage_engine.kernel.merge_models import (
     schema_of,
 )
 
-FEW = settings(max_examples=30, deadline=None)
+FEW = settings(max_examples=examples(30), deadline=None)
 SMALL = st.none() | st.integers(-3, 3)
 NUMBERS = st.none() | st.integers(-100, 100)
 WORDS = st.none() | st.sampled_from(["", "a", "é", "zz", "😀"])

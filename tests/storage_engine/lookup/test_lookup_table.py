@@ -17,6 +17,7 @@ from storage_engine.lookup.full_cache import FullCache
 from storage_engine.lookup.indexed_rows import IndexedRows
 from storage_engine.lookup.partial_cache import PartialCache
 from storage_engine.lookup.strategy import choose
+from tests.effort import examples
 
 PLENTY = CacheBounds(memory_bytes=1 << 30)
 TINY = CacheBounds(memory_bytes=1, rows=3)
@@ -70,7 +71,9 @@ TABLES = [
 
 @pytest.mark.parametrize("strategy", ["full-cache", "partial-cache", "bucket-shuffle", "auto"])
 @pytest.mark.parametrize("bounds", [PLENTY, TINY], ids=["plenty", "tiny"])
-@settings(max_examples=8, phases=(Phase.generate,), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=examples(8), phases=(Phase.generate,), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(options=st.sampled_from(TABLES), steps=CHANGES, asked=st.lists(st.one_of(IDS, st.none()), max_size=6))
 def test_by_primary_key(
     strategy: Any, bounds: CacheBounds, options: dict[str, str], steps: list[Any], asked: list[int | None]
@@ -85,7 +88,9 @@ def test_by_primary_key(
 
 
 @pytest.mark.parametrize("strategy", ["full-cache", "partial-cache", "auto"])
-@settings(max_examples=8, phases=(Phase.generate,), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=examples(8), phases=(Phase.generate,), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(
     options=st.sampled_from(TABLES),
     steps=CHANGES,

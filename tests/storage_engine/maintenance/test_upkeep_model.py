@@ -11,10 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
 from storage_engine.store.table_store import TableStore
+from tests.effort import examples
 from tests.storage_engine.maintenance.metadata_table import FIRST_MILLIS, SCHEMA, MetadataTable
 
 FAR_FUTURE = 4_000_000_000_000
-SETTINGS = settings(max_examples=15, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate])
+SETTINGS = settings(
+    max_examples=examples(15), stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.generate]
+)
 
 
 class LinearHistory(RuleBasedStateMachine):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from storage_engine import Catalog
 from storage_engine.errors import InvalidInput, InvalidRows, SqlError, Unsupported
+from tests.effort import examples
 
 SETUP = """CREATE DATABASE db; USE db;
 CREATE TABLE t (dt STRING, id BIGINT, name STRING, v DECIMAL(20, 4), PRIMARY KEY (dt, id) NOT ENFORCED)
@@ -121,7 +122,7 @@ keys = st.integers(0, 6)
 values = st.none() | st.integers(-3, 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(target=st.dictionaries(keys, values), source=st.lists(st.tuples(keys, values), max_size=8))
 def test_merge_agrees_with_a_loop(target: dict[int, int | None], source: list[tuple[int, int | None]]) -> None:
     catalog = Catalog(f"memory://merge-{uuid.uuid4()}")

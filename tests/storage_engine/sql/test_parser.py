@@ -47,6 +47,7 @@ from storage_engine.sql.statements import (
     ShowTables,
     UseDatabase,
 )
+from tests.effort import examples
 
 CASE_STUDY = """
 CREATE TABLE ods_member (                       -- deduplication with late events
@@ -346,7 +347,7 @@ _WORDS = """CREATE TABLE t ( ) a INT , ' `x` 'y' PRIMARY KEY NOT ENFORCED WITH =
     compact => 1 -1 SELECT INSERT INTO OVERWRITE VALUES PARTITION PARTITIONED BY COMMENT ROW < > ARRAY MAP DECIMAL IF EXISTS"""
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=25).map(" ".join))
 def test_any_words_give_statements_or_a_sql_error(text: str):
     with suppress(SqlError):

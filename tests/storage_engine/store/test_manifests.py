@@ -33,6 +33,7 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ManifestCache
 from storage_engine.store.manifests import ManifestStore, fold_entries
 from storage_engine.store.paths import TablePaths
+from tests.effort import examples
 
 TYPES = [parse_type("STRING"), parse_type("DATE")]
 
@@ -232,7 +233,7 @@ def live_files(entries: list[ManifestEntry]) -> Counter[Any]:
     return Counter(found.identity for found in live_entries(entries))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(histories(), st.sampled_from([1, 500, 10**6]), st.sampled_from([1, 3, 30]), st.sampled_from([1, 3000, 10**7]))
 def test_merging_at_each_commit_never_changes_what_is_live(
     commits: list[list[ManifestEntry]], target: int, min_count: int, full: int
