@@ -145,6 +145,7 @@ def batch_metadata(result: BatchResult) -> Metadata:
         metadata["lookup_cache_hit_rate"] = min(stats.cache_hit_rate for stats in result.lookups.values())
         metadata["lookup_misses"] = sum(stats.misses for stats in result.lookups.values())
         metadata["lookup_refresh_ms"] = sum(stats.refresh_ms for stats in result.lookups.values())
+        metadata["lookup_snapshots_behind"] = max(stats.snapshots_behind for stats in result.lookups.values())
     return metadata
 
 
@@ -220,9 +221,21 @@ def _consumed_markdown(result: BatchResult) -> str:
 
 def _lookups_markdown(result: BatchResult) -> str:
     rows = [
-        f"| {name} | {stats.strategy} | {stats.reason} | {stats.hit_rate:.2%} | {stats.rows - stats.matched}"
-        f" | {stats.cached_rows} | {stats.cached_bytes} |"
+        f"| {name} | {stats.strategy} | {stats.workers} | {stats.reason} | {stats.hit_rate:.2%} | {stats.misses}"
+        f" | {stats.cached_rows} | {stats.cached_bytes} | {stats.refresh_ms} | {stats.snapshots_behind} |"
         for name, stats in result.lookups.items()
     ]
-    head = ["| lookup | strategy | why | hits | misses | rows held | bytes held |", "|---|---|---|---|---|---|---|"]
+    names = (
+        "lookup",
+        "strategy",
+        "workers",
+        "why",
+        "hits",
+        "misses",
+        "rows held",
+        "bytes held",
+        "refresh ms",
+        "behind",
+    )
+    head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     return "\n".join([*head, *rows])

@@ -33,7 +33,9 @@ from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.schema_change import SchemaChange
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.file_io import FileIO
 from storage_engine.store.live_files import LiveFiles
+from storage_engine.store.table_store import TableStore
 from storage_engine.table_writes import Frame, TableWrites
 from storage_engine.write.offsets import Offsets
 from storage_engine.write.requests import Committer
@@ -42,8 +44,14 @@ from storage_engine.write.requests import Committer
 class Table(TableWrites):
     """One table, or one branch of it. Cheap to make; safe to share between threads for reading.
 
-    Each call works on the newest schema and snapshot.
+    Each call works on the newest schema and snapshot. It may be pickled, to be opened anew in another process; what is
+    pickled holds the credentials of the file system.
     """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Name, place and schema; no caches."""
+        paths = self.store.paths
+        return _opened_again, (self.name, self.store.io, paths.root, paths.branch, self._schema)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -273,6 +281,10 @@ class Table(TableWrites):
 
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id
+
+
+def _opened_again(name: str, io: FileIO, root: str, branch: str, schema: TableSchema) -> Table:
+    return Table(name, TableStore.open(io, root, branch), schema)
 
 
 def optional_module(name: str, how: str) -> ModuleType:

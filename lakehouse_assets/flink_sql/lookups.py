@@ -151,6 +151,7 @@ class LookupJoin:
             found=f"{prefix}:found",
             reemit=hint.reemit,
             strategy=hint.strategy,
+            workers=hint.workers,
         )
         added = {alias: dtypes[column] for column, alias in lookup.columns.items()}
         return lookup, {**self.relation.schema, **added, str(lookup.found): pl.Boolean()}

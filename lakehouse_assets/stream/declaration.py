@@ -31,7 +31,9 @@ class Lookup:
     whether there was a match. ``deleted``: Boolean column of the dimension that marks rows as gone. ``reemit``: when
     one of these changes in the dimension, rows that were joined with it before, or found nothing, go through the
     stream again. ``hold``: a row that finds nothing is held back, and goes through when its dimension row arrives (it stays
-    in the source meanwhile, and is deleted from the target if it had a match before); needs ``reemit``.
+    in the source meanwhile, and is deleted from the target if it had a match before); needs ``reemit``. ``workers``: of
+    ``strategy="bucket-shuffle"``: so many processes share the dimension's buckets, each holding its own; 1: this one goes
+    through them in turn.
     """
 
     table: str
@@ -43,6 +45,7 @@ class Lookup:
     strategy: Strategy = "auto"
     reemit: bool = True
     hold: bool = False
+    workers: int = 1
 
     @property
     def provided(self) -> tuple[str, ...]:

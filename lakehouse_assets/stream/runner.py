@@ -34,7 +34,7 @@ from lakehouse_assets.stream.source import (
 from lakehouse_assets.stream.widening import Widening, concerned
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import OffsetConflict
-from storage_engine.lookup import LookupStats
+from storage_engine.lookup import LookupStats, check_shuffle
 from storage_engine.options import MergeEngine
 from storage_engine.spec.snapshot import CommitKind
 
@@ -277,6 +277,13 @@ def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> 
         if repeated:
             raise InvalidStream(f"{stream.name}: lookup in {lookup.table} gives columns twice: {sorted(repeated)}")
         columns |= set(lookup.provided)
+        if lookup.workers != 1 and lookup.strategy != "bucket-shuffle":
+            raise InvalidStream(
+                f"{stream.name}: lookup in {lookup.table} by {lookup.workers} workers: they share the buckets of"
+                " strategy='bucket-shuffle'"
+            )
+        if lookup.strategy == "bucket-shuffle":
+            check_shuffle(tables[lookup.table], [lookup.right_on])
     engine = target.schema.table_options.merge_engine
     reemits = any(lookup.reemit for lookup in stream.lookups)
     if stream.reads == "changelog" and reemits:

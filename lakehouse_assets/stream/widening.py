@@ -63,6 +63,7 @@ class Widening:
                 on=[lookup.right_on],
                 columns=list(lookup.taken),
                 strategy=lookup.strategy,
+                workers=lookup.workers,
             )
         return self._caches[number]
 

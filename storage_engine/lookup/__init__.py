@@ -9,7 +9,7 @@ Three strategies, named as in Paimon's lookup join:
 
 from __future__ import annotations
 
-from storage_engine.lookup.bucket_shuffle import Share, bucket_share
+from storage_engine.lookup.bucket_shuffle import Share, bucket_share, check_shuffle
 from storage_engine.lookup.lookup_table import LookupTable, lookup_join
 from storage_engine.lookup.strategy import STRATEGIES, CacheBounds, LookupStats, Strategy
 
@@ -21,5 +21,6 @@ __all__ = [
     "Share",
     "Strategy",
     "bucket_share",
+    "check_shuffle",
     "lookup_join",
 ]

@@ -18,6 +18,7 @@ from storage_engine.errors import InvalidInput
 from storage_engine.lookup.bucket_shuffle import BucketShuffle, Share
 from storage_engine.lookup.full_cache import FullCache
 from storage_engine.lookup.partial_cache import PartialCache
+from storage_engine.lookup.shuffle_workers import ShuffleWorkers
 from storage_engine.lookup.strategy import STRATEGIES, CacheBounds, LookupStats, Strategy, choose
 from storage_engine.table import Table
 
@@ -55,11 +56,13 @@ class LookupTable:
         strategy: Strategy = "auto",
         bounds: CacheBounds | None = None,
         share: Share | None = None,
+        workers: int = 1,
     ) -> None:
         """``on``: the dimension's columns that are matched (its primary key or any others); ``columns``: those to add.
 
-        ``bounds``: of the cache, default: what the table's ``lookup.*`` options say. ``share``: this worker's part in a
-        bucket shuffle. Raises InvalidInput for an unknown strategy or column, and where a bucket shuffle cannot be.
+        ``bounds``: of the cache, default: what the table's ``lookup.*`` options say. A bucket shuffle is over ``workers``
+        processes that this object starts, or this process is itself a worker, with its ``share``. Raises InvalidInput for an
+        unknown strategy or column, and where a bucket shuffle cannot be.
         """
         names = table.schema.column_names
         unknown = [name for name in (*on, *(columns or ())) if name not in names]
@@ -69,6 +72,10 @@ class LookupTable:
             raise InvalidInput(f"strategy {strategy!r} is not known; expected one of {', '.join(STRATEGIES)}")
         if share is not None and strategy != "bucket-shuffle":
             raise InvalidInput(f"a share of the buckets needs strategy 'bucket-shuffle', not {strategy!r}")
+        if workers < 1 or (workers > 1 and (share is not None or strategy != "bucket-shuffle")):
+            raise InvalidInput(
+                f"{workers} workers: they share the buckets of strategy 'bucket-shuffle', and have no share"
+            )
         self.table = table
         self._on = list(on)
         self._columns = list(dict.fromkeys([*self._on, *(names if columns is None else columns)]))
@@ -78,8 +85,10 @@ class LookupTable:
             latest = table.latest_snapshot()
             size = 0 if latest is None else table.file_bytes(latest.id)
             self.strategy, reason = choose(table.schema, self._on, file_bytes=size, bounds=bounds)
-        self._cache = _cache(self.strategy, table, self._on, self._columns, bounds, share)
-        self.stats = LookupStats(strategy=self.strategy, reason=reason)
+        self._cache = _cache(
+            self.strategy, table, on=self._on, columns=self._columns, bounds=bounds, share=share, workers=workers
+        )
+        self.stats = LookupStats(strategy=self.strategy, reason=reason, workers=workers)
 
     def join(
         self,
@@ -148,12 +157,16 @@ class LookupTable:
 def _cache(
     strategy: Strategy,
     table: Table,
+    *,
     on: Sequence[str],
     columns: Sequence[str],
     bounds: CacheBounds,
     share: Share | None,
+    workers: int,
 ) -> Cache:
     match strategy:
+        case "bucket-shuffle" if workers > 1:
+            return ShuffleWorkers(table, on=on, columns=columns, bounds=bounds, workers=workers)
         case "bucket-shuffle":
             return BucketShuffle(table, on=on, columns=columns, bounds=bounds, share=share)
         case "partial-cache":

@@ -53,7 +53,8 @@ class LookupStats:
 
     ``rows``, ``matched``: of the stream. ``keys_asked``: distinct keys; ``keys_cached``: those that needed no read of the
     table. ``cached_rows``, ``cached_bytes``: what is held, ``on_disk``: not in memory. ``snapshot``: the dimension's state;
-    ``refresh_ms``: how long it took to get there; ``snapshots_behind``: newer snapshots that there were.
+    ``refresh_ms``: how long it took to get there; ``snapshots_behind``: newer snapshots that there were. ``workers``:
+    processes that share the buckets.
     """
 
     strategy: Strategy
@@ -68,6 +69,7 @@ class LookupStats:
     refresh_ms: int = 0
     snapshots_behind: int = 0
     on_disk: bool = False
+    workers: int = 1
 
     @property
     def hit_rate(self) -> float:

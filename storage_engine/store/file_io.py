@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BytesIO
 from typing import IO, Any, Self, cast
 
@@ -97,6 +98,15 @@ class FileIO:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.protocol!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As in another process: the same file system, opened with the same credentials."""
+        return partial(type(self), fsync=self._fsync), (self._fs,)
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether no other process sees these files: they are in memory."""
+        return self.protocol in _MEMORY_PROTOCOLS
 
     def before_operation(self, operation: str, path: str) -> None:
         """Called before each step that touches the store. Does nothing; tests fail or stop here."""

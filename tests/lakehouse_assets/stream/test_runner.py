@@ -502,3 +502,42 @@ def test_a_full_disk_stops_a_stream_that_goes_on_by_itself(tmp_path: Path, monke
     assert sorted(catalog.table("db.b").scan().collect()["id"]) == list(range(6))
     changes = catalog.table("db.b").changes(0).collect()
     assert changes.height == 6, "no change came twice"
+
+
+def test_workers_of_a_bucket_shuffle_serve_a_stream(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    catalog.create_database("db")
+    columns = {"id": "BIGINT", "city": "STRING"}
+    catalog.create_table("db.orders", {"id": "BIGINT", "member": "BIGINT"}, primary_key=["id"], options=LOOKUP_OPTIONS)
+    for name in ("db.members", "db.wide"):
+        catalog.create_table(name, columns, primary_key=["id"], options={**LOOKUP_OPTIONS, "bucket": "4"})
+    stream = Stream(
+        source="db.orders",
+        target="db.wide",
+        transform=lambda rows: rows.select("_row_kind", "id", "city"),
+        lookups=(
+            Lookup(
+                table="db.members",
+                left_on="member",
+                columns={"city": "city"},
+                strategy="bucket-shuffle",
+                workers=2,
+                hold=True,
+            ),
+        ),
+    )
+    catalog.table("db.members").write(pl.DataFrame({"id": range(40), "city": "Seoul"}))
+    catalog.table("db.orders").write(pl.DataFrame({"id": range(50), "member": range(50)}))
+    runner = StreamRunner(catalog, stream)
+    result = runner.run_batch()
+    assert result is not None
+    (stats,) = result.lookups.values()
+    assert (stats.strategy, stats.workers, stats.misses, stats.cached_rows) == ("bucket-shuffle", 2, 10, 40)
+    catalog.table("db.members").write(pl.DataFrame({"id": range(35, 45), "city": "Busan"}))
+    assert runner.run_batch() is not None
+    assert runner.run_batch() is None
+    wide = catalog.table("db.wide").scan().sort("id").collect()
+    assert wide.rows() == [(number, "Seoul" if number < 35 else "Busan") for number in range(45)]
+    elsewhere = replace(stream, lookups=(replace(stream.lookups[0], strategy="full-cache"),))
+    with pytest.raises(InvalidStream, match="strategy='bucket-shuffle'"):
+        StreamRunner(catalog, elsewhere)
