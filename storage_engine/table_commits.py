@@ -31,7 +31,7 @@ class TableCommits(TableUpkeep):
 
     def __init__(self, name: str, store: TableStore, schema: TableSchema) -> None:
         super().__init__(name, store, schema)
-        self._writer: tuple[int, TableWrite] | None = None
+        self._writer: tuple[TableSchema, TableWrite] | None = None
         self._after_commit = AfterCommit(store)
 
     def expire_partitions(self, options: Mapping[str, str] | None = None) -> list[dict[str, object]]:
@@ -107,8 +107,8 @@ class TableCommits(TableUpkeep):
         return sorted(found)
 
     def _table_write(self, schema: TableSchema) -> TableWrite:
-        if self._writer is None or self._writer[0] != schema.id:
-            self._writer = schema.id, TableWrite(self.store, schema, table=self.name)
+        if self._writer is None or self._writer[0] != schema:  # a fast-forward gives an id to another schema
+            self._writer = schema, TableWrite(self.store, schema, table=self.name)
         return self._writer[1]
 
     def _looked_after(self, snapshot: Snapshot | None, schema: TableSchema) -> Snapshot | None:

@@ -34,9 +34,7 @@ class TableUpkeep:
     @property
     def schema(self) -> TableSchema:
         """The newest schema."""
-        newest = self.store.schemas.latest()
-        if newest is not None and newest.id != self._schema.id:
-            self._schema = newest
+        self._schema = self.store.schemas.latest() or self._schema
         return self._schema
 
     # -- what is in it -------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class SchemaStore:
         self._lock = threading.Lock()
 
     def latest(self) -> TableSchema | None:
-        """The newest schema, read anew.
+        """The newest schema, read anew. Also finds out about fast-forwards done by others.
 
         None if the branch has none, which means that there is no such table.
         """
@@ -34,7 +34,11 @@ class SchemaStore:
             return None
         schema = self._read(ids[-1])
         with self._lock:
-            if self._cache.get(schema.id, schema) != schema or max(self._cache, default=0) > schema.id:
+            highest = self._cache.get(max(self._cache, default=schema.id), schema)
+        same = schema if highest.id >= schema.id else self._read(highest.id)
+        is_replaced = same != highest
+        with self._lock:
+            if is_replaced:
                 self._cache.clear()
             self._cache[schema.id] = schema
         return schema

@@ -50,7 +50,7 @@ class KeyLocations:
         self._partitions: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
         self._places = self._empty()
-        self._at = 0
+        self._at: Snapshot | None = None
         self._pending: pl.DataFrame | None = None
 
     def route(self, frame: pl.DataFrame, base: Snapshot | None, *, replaced: Collection[bytes] | None) -> RoutedFrame:
@@ -77,7 +77,7 @@ class KeyLocations:
         """The routed rows are committed as a snapshot (None: not at all)."""
         follows = snapshot is not None and snapshot.id == (1 if base is None else base.id + 1)
         if follows and snapshot is not None and self._pending is not None:
-            self._places, self._at = self._pending, snapshot.id
+            self._places, self._at = self._pending, snapshot
         self._pending = None
 
     def _empty(self) -> pl.DataFrame:
@@ -85,10 +85,9 @@ class KeyLocations:
 
     def _refresh(self, base: Snapshot | None) -> None:
         """Read the places anew, of the buckets alone that others changed since the last time if that is known."""
-        latest = 0 if base is None else base.id
-        if latest == self._at:
+        if base == self._at:
             return
-        changed = self._changed_buckets(latest)
+        changed = self._changed_buckets(0 if base is None else base.id)
         if changed is None:
             self._places = self._read(list(self._live.buckets(base).values()))
         elif changed:
@@ -101,13 +100,14 @@ class KeyLocations:
             kept = self._places.join(gone, on=[_PARTITION, _BUCKET], how="anti", maintain_order="left")
             kept = kept.join(found, on=self._keys, how="anti", maintain_order="left")  # deleted here, written there
             self._places = pl.concat([kept, found])
-        self._at = latest
+        self._at = base
 
     def _changed_buckets(self, latest: int) -> frozenset[BucketKey] | None:
         """The buckets whose rows changed since the places were read; None: all may have."""
-        if not 0 < self._at < latest or self._at + 1 not in self._snapshots.ids():
-            return None
-        snapshots = [self._snapshots.get(id_) for id_ in range(self._at + 1, latest + 1)]
+        at = self._at
+        if at is None or at.id >= latest or at.id not in self._snapshots.ids() or self._snapshots.get(at.id) != at:
+            return None  # or it was rolled back, and its number is another snapshot's
+        snapshots = [self._snapshots.get(id_) for id_ in range(at.id + 1, latest + 1)]
         changing = [snapshot for snapshot in snapshots if snapshot.commit_kind is not CommitKind.COMPACT]
         return frozenset(
             (entry.partition, entry.bucket)

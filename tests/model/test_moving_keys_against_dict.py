@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
-from tests.effort import examples
+from tests.search_effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "n": "INT"}
 SCHEMA = {"day": pl.String, "id": pl.Int64, "n": pl.Int32, "_row_kind": pl.String}
@@ -170,3 +170,16 @@ def test_key_deleted_in_one_partition_and_written_by_another_writer_to_another()
     state.write(batch=[("b", 15, None, "+I")], anew=False)
     state.write(batch=[("b", 5, 9, "+I"), ("b", 12, 7, "+I"), ("b", 1, 6, "+I")], anew=False)
     state.reads_equal_the_model()
+
+
+def test_snapshot_whose_number_was_rolled_back_and_given_again() -> None:
+    """Places that were read at a snapshot are those of that snapshot alone, not of another one of its number."""
+    state = MovingMachine()
+    state.create()
+    state.write(batch=[("a", 1, 1, "+I")], anew=True)
+    state.write(batch=[("a", 2, 2, "+I")], anew=False)
+    other = state.catalog.table("db.t")
+    other.rollback_to(1)
+    other.write(pl.DataFrame([("b", 1, 9, "+I")], schema=SCHEMA, orient="row"))
+    state.table.write(pl.DataFrame([("a", 1, 5, "+I")], schema=SCHEMA, orient="row"))
+    assert state.table.scan().collect().rows() == [("a", 1, 5)]

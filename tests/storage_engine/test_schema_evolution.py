@@ -146,3 +146,20 @@ def test_what_would_lose_values_is_refused(catalog: Catalog):
     for action in ("MODIFY a INT", "MODIFY a STRING", "MODIFY a DOUBLE", "MODIFY a BIGINT NOT NULL", "DROP id"):
         with pytest.raises(InvalidSchema):
             catalog.execute(f"ALTER TABLE db.t {action}")
+
+
+def test_fast_forward_that_gives_the_id_of_a_schema_to_another_one(catalog: Catalog) -> None:
+    """A handle that knows main's schema 1 works on with the branch's schema 1."""
+    catalog.execute("CREATE TABLE db.t (id BIGINT, n INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '1')")
+    table = catalog.table("db.t")
+    write(table, (1, 1))
+    table.create_tag("start")
+    table.create_branch("b", "start")
+    catalog.execute("ALTER TABLE db.t RENAME n TO m")
+    write(table, (2, 2))
+    catalog.execute("ALTER TABLE db.`t$branch_b` ADD z INT")
+    write(catalog.table("db.t", "b"), (3, 3, 3))
+    table.fast_forward("b")
+    write(table, (4, 4, 4))
+    assert table.schema.column_names == ("id", "n", "z")
+    assert rows(table) == [(1, 1, None), (3, 3, 3), (4, 4, 4)]

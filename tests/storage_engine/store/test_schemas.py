@@ -53,6 +53,10 @@ def test_schemas_that_others_replaced_are_noticed(place: tuple[FileIO, TablePath
     theirs.write(schema(1, "again"))
     assert ours.latest() == schema(1, "again")
     assert ours.get(1) == schema(1, "again")
+    theirs.write(schema(1, "and more follow"))
+    theirs.try_create(schema(2))
+    assert ours.latest() == schema(2)
+    assert ours.get(1) == schema(1, "and more follow")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", schema(7).to_json().encode(), b"[" * 100_000], ids=range(5))
