@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from tests.search_effort import SEARCH, examples
+from tests.effort import SEARCH, examples
 
 # A busy machine must not fail a property, and the same commit gives the same answer everywhere: who wants to find more
 # searches at random, with LAKEHOUSE_SEARCH. What was found is printed so that it can be repeated anywhere.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
-from tests.search_effort import examples
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "name": "STRING", "n": "INT"}
 FRAME_SCHEMA = {"day": pl.String, "id": pl.Int64, "name": pl.String, "n": pl.Int32}

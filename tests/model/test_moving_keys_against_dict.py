@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
-from tests.search_effort import examples
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "n": "INT"}
 SCHEMA = {"day": pl.String, "id": pl.Int64, "n": pl.Int32, "_row_kind": pl.String}

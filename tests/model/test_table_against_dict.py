@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from storage_engine import Catalog, Table
-from tests.search_effort import examples
+from tests.effort import examples
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "name": "STRING", "amount": "DECIMAL(20, 4)", "seq": "INT"}
 FRAME_SCHEMA = {

@@ -38,7 +38,7 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.manifests import ManifestStore
-from tests.search_effort import examples
+from tests.effort import examples
 
 EXAMPLES = examples(40)
 PATH = "the/file"

@@ -16,7 +16,7 @@ from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog
-from tests.search_effort import examples
+from tests.effort import examples
 
 How = Literal["inner", "left", "full"]
 SIDES = {"db.orders": {"id": "BIGINT", "account": "STRING", "amount": "BIGINT"}}

@@ -20,7 +20,7 @@ from storage_engine.codec.avro_encode import avro_schema, encode_records
 from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.spec.types import DataField, DataType, parse_type
 from storage_engine.store.formats.arrow_bridge import to_arrow
-from tests.search_effort import examples
+from tests.effort import examples
 
 SCALARS: dict[str, st.SearchStrategy] = {
     "TINYINT": st.integers(-(2**7), 2**7 - 1),

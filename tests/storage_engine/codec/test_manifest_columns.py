@@ -14,7 +14,7 @@ from storage_engine.codec.manifest_avro import decode_manifest, encode_manifest
 from storage_engine.codec.manifest_columns import EntryColumns, decode_columns
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
-from tests.search_effort import examples
+from tests.effort import examples
 
 numbers = st.integers(0, 2**62)
 stats = st.builds(

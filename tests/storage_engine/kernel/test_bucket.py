@@ -17,7 +17,7 @@ from storage_engine.codec.binary_row import encode_row, murmur_hash
 from storage_engine.errors import InvalidOption, Unsupported
 from storage_engine.kernel.bucket import fixed_bucket, row_hash
 from storage_engine.spec.types import NESTED_ROOTS, TIMESTAMP_ROOTS, DataType, TypeRoot, parse_type
-from tests.search_effort import examples
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import schema_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "golden" / "binary_row.json").read_text())

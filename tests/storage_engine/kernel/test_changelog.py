@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage_engine.kernel.changelog import full_compaction_changelog, lookup_changelog, replay
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.spec.schema import VALUE_KIND
-from tests.search_effort import examples
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import (
     DELETE,
     INSERT,

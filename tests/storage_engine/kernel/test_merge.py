@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from storage_engine.errors import InvalidRows
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
 from storage_engine.spec.schema import TableSchema
-from tests.search_effort import examples
+from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import (
     DELETE,
     INSERT,

@@ -17,7 +17,7 @@ from storage_engine.lookup.full_cache import FullCache
 from storage_engine.lookup.indexed_rows import IndexedRows
 from storage_engine.lookup.partial_cache import PartialCache
 from storage_engine.lookup.strategy import choose
-from tests.search_effort import examples
+from tests.effort import examples
 
 PLENTY = CacheBounds(memory_bytes=1 << 30)
 TINY = CacheBounds(memory_bytes=1, rows=3)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
 from storage_engine.store.table_store import TableStore
-from tests.search_effort import examples
+from tests.effort import examples
 from tests.storage_engine.maintenance.metadata_table import FIRST_MILLIS, SCHEMA, MetadataTable
 
 FAR_FUTURE = 4_000_000_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storage_engine import Catalog
 from storage_engine.errors import InvalidInput, InvalidRows, SqlError, Unsupported
-from tests.search_effort import examples
+from tests.effort import examples
 
 SETUP = """CREATE DATABASE db; USE db;
 CREATE TABLE t (dt STRING, id BIGINT, name STRING, v DECIMAL(20, 4), PRIMARY KEY (dt, id) NOT ENFORCED)

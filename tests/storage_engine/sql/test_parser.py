@@ -47,7 +47,7 @@ from storage_engine.sql.statements import (
     ShowTables,
     UseDatabase,
 )
-from tests.search_effort import examples
+from tests.effort import examples
 
 CASE_STUDY = """
 CREATE TABLE ods_member (                       -- deduplication with late events

@@ -33,7 +33,7 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ManifestCache
 from storage_engine.store.manifests import ManifestStore, fold_entries
 from storage_engine.store.paths import TablePaths
-from tests.search_effort import examples
+from tests.effort import examples
 
 TYPES = [parse_type("STRING"), parse_type("DATE")]
 
