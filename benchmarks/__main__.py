@@ -45,12 +45,12 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows to take (default 1)")
     parser.add_argument("--no-java", action="store_true", help="leave Paimon's Java core out")
     parser.add_argument("--folder", default=None, help="where tables are written, and removed again")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the figures into this page")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="renew these scenarios' figures in this page")
     arguments = parser.parse_args()
     chosen = arguments.scenarios or [name for name in SCENARIOS if name != "growth-large"]
     if unknown := [name for name in chosen if name not in SCENARIOS]:
         parser.error(f"unknown scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}")
-    sections: list[Section] = []
+    measured: dict[str, list[Section]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.folder)))
         java = None if arguments.no_java or not _WITH_JAVA.intersection(chosen) else JavaPeer.start()
@@ -61,12 +61,12 @@ def main() -> None:
             started = time.monotonic()
             for section in SCENARIOS[name](bench):
                 show(section)
-                sections.append(section)
+                measured.setdefault(name, []).append(section)
             Console().print(f"{name}: {time.monotonic() - started:.0f} s")
     Console().print(environment())
     Console().print("ratio: the engine's time by ours; above 1 means that ours is faster")
     if arguments.write:
-        write_page(arguments.write, sections, f"python -m benchmarks {' '.join(sys.argv[1:])}")
+        write_page(arguments.write, measured, " ".join(["python -m benchmarks", *sys.argv[1:]]), tuple(SCENARIOS))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +18,7 @@ from rich.table import Table
 
 OURS = "storage_engine"
 BEGIN, END = "<!-- figures: written by `python -m benchmarks --write` -->", "<!-- end of figures -->"
+_PART = re.compile(r"<!-- (?P<scenario>[\w-]+) -->\n.*?\n<!-- end of (?P=scenario) -->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +113,34 @@ def show(section: Section) -> None:
     Console(width=150).print(table)
 
 
-def write_page(page: Path, sections: Sequence[Section], command: str) -> None:
-    """Put the sections between the two marks of a page, in place of what stood there."""
+def write_page(page: Path, measured: Mapping[str, Sequence[Section]], command: str, order: Sequence[str]) -> None:
+    """Put each scenario's sections between its own marks in the figures of a page; those of other scenarios stay.
+
+    Each part names its moment, commit, machine and command. Scenarios stand in ``order``, one that it does not name no longer stands.
+    """
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    lines = [BEGIN, "", f"Measured by `{command}`: {environment()}.", ""]
+    block, after = rest.split(END, 1)
+    parts = {match["scenario"]: match[0] for match in _PART.finditer(block)}
+    parts |= {scenario: _part(scenario, sections, command) for scenario, sections in measured.items()}
+    body = "\n\n".join(parts[scenario] for scenario in order if scenario in parts)
+    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+
+
+def _part(scenario: str, sections: Sequence[Section], command: str) -> str:
+    lines = [f"<!-- {scenario} -->", ""]
     for section in sections:
         lines += [f"### {section.title}", "", section.text, ""]
         lines += ["| " + " | ".join(_HEADER) + " |", "|---|---|" + "---:|" * (len(_HEADER) - 2)]
         lines += ["| " + " | ".join(row) + " |" for row in _rows(section.figures)]
         lines.append("")
-    page.write_text(before + "\n".join([*lines, END]) + after, encoding="utf-8")
+    lines += [f"Measured by `{command}` {_moment()}: {environment()}.", "", f"<!-- end of {scenario} -->"]
+    return "\n".join(lines)
+
+
+def _moment() -> str:
+    """The day, and the commit that was measured (marked where files differ from it)."""
+    day = f"on {datetime.now(UTC):%Y-%m-%d}"
+    described = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty= with changes"]
+    done = subprocess.run(described, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return f"{day} at {done.stdout.strip()}" if done.returncode == 0 else day
