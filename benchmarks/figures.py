@@ -116,7 +116,7 @@ def show(section: Section) -> None:
 def write_page(page: Path, measured: Mapping[str, Sequence[Section]], command: str, order: Sequence[str]) -> None:
     """Put each scenario's sections between its own marks in the figures of a page; those of other scenarios stay.
 
-    Each part names its moment, commit, machine and command. Scenarios stand in ``order``, one that it does not name no longer stands.
+    Each part names its moment, commit, machine and command. Scenarios stand in ``order``; one that it does not name goes.
     """
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,8 @@ from storage_engine.errors import CorruptFile
 _PLAIN = frozenset({"boolean", "int", "long", "float", "double", "string", "bytes"})
 _UNITS = {"timestamp-millis": "ms", "timestamp-micros": "us"}
 _SYNC = bytes(16)
-_PORTION_BYTES = 64 << 20
+_PORTION_BYTES = 12 << 20
+_AT_ONCE = 2
 _DECIMAL_BYTES = 16
 _SIGN_BIT = 0x80
 _DAY_MILLIS = 86_400_000
@@ -44,8 +48,23 @@ def decode_records(
     """
     fields = _fields(document)
     present = [name for name in columns if name in fields]
-    parts = [_decoded(document, portion, fields, present, dtypes) for portion in _portions(blocks)]
+    parts = _side_by_side(lambda portion: _decoded(document, portion, fields, present, dtypes), _portions(blocks))
     return pl.concat([pl.DataFrame(schema={name: dtypes[name] for name in present}), *parts])
+
+
+def _side_by_side(
+    decode: Callable[[list[Block]], pl.DataFrame], portions: Iterable[list[Block]]
+) -> Iterator[pl.DataFrame]:
+    """Portions decoded in order, no more than two at a time: Polars decodes each in one thread."""
+    waiting = list(islice(source := iter(portions), _AT_ONCE))
+    if len(waiting) == 1:
+        yield decode(waiting[0])
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        running = deque(pool.submit(decode, portion) for portion in waiting)
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(decode, portion) for portion in islice(source, 1))
 
 
 def _portions(blocks: Iterable[Block]) -> Iterable[list[Block]]:

@@ -68,6 +68,12 @@ class EntryColumns:
         """The partitions that they speak of."""
         return self.frame.get_column("_PARTITION").unique().to_list()
 
+    def file_names(self) -> pl.Series:
+        """The names of the files that they add or remove, and of what lies beside them."""
+        names = self.frame.select(pl.col("_FILE").struct.field("_FILE_NAME", "_EXTRA_FILES"))
+        beside = names.get_column("_EXTRA_FILES").explode(empty_as_null=False)
+        return pl.concat([names.get_column("_FILE_NAME"), beside.drop_nulls()])
+
     def of(self, partitions: Iterable[bytes] | None, buckets: Iterable[int] | None) -> EntryColumns:
         """Those of some partitions and of some buckets; None is all."""
         kept = self.frame

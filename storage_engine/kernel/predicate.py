@@ -57,8 +57,8 @@ def ruled_out(predicate: pl.Expr, schema: Mapping[str, pl.DataType], stats: pl.D
 def stats_frame(
     schema: Mapping[str, pl.DataType],
     names: Sequence[str],
-    mins: Sequence[Sequence[object]],
-    maxs: Sequence[Sequence[object]],
+    mins: Sequence[Sequence[object] | pl.Series],
+    maxs: Sequence[Sequence[object] | pl.Series],
     null_counts: Sequence[Sequence[int | None]],
     lengths: Sequence[int],
 ) -> pl.DataFrame:

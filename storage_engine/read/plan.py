@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.codec.collector import collector_paused
 from storage_engine.lsm.append_compaction import in_sequence
 from storage_engine.lsm.levels import sections
 from storage_engine.options import MergeEngine
@@ -58,25 +59,40 @@ def plan_scan(
     pruner = Pruner(schema, predicate, buckets=buckets)
     found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep=pruner.keep)
     index_pruner = IndexPruner(live.io, schema, predicate)
-    planner = _SplitPlanner(schema, pruner, index_pruner, read_optimized=read_optimized)
-    splits = tuple(split for bucket in found.values() for split in planner.splits(bucket))
+    planner = _SplitPlanner(schema, read_optimized=read_optimized)
+    with collector_paused():
+        splits = [split for bucket in found.values() for split in planner.splits(bucket)]
+        splits = splits if predicate is None else list(_pruned(splits, pruner, index_pruner))
     read = sum(len(split.files) for split in splits)
     total = sum(len(bucket.files) for bucket in found.values())
-    return Plan(snapshot=snapshot, splits=splits, files_read=read, files_pruned=total - read)
+    return Plan(snapshot=snapshot, splits=tuple(splits), files_read=read, files_pruned=total - read)
+
+
+def _pruned(splits: Sequence[Split], pruner: Pruner, index_pruner: IndexPruner) -> Iterator[Split]:
+    """Splits without the files that need not be read; statistics are looked at for all files at once."""
+    raw = iter(pruner.may_hold_rows([file for split in splits if split.raw for file in split.files]))
+    merged = iter(pruner.may_hold_keys([file for split in splits if not split.raw for file in split.files]))
+    for split in splits:
+        may_hold = [next(raw if split.raw else merged) for _ in split.files]
+        if not split.raw:
+            if any(may_hold):
+                yield split
+            continue
+        some = [file for file, may in zip(split.files, may_hold, strict=True) if may]
+        if kept := index_pruner.kept_files(some, split.bucket.directory):
+            yield Split(bucket=split.bucket, files=tuple(kept), raw=True)
 
 
 class _SplitPlanner:
-    def __init__(self, schema: TableSchema, pruner: Pruner, index_pruner: IndexPruner, *, read_optimized: bool) -> None:
+    def __init__(self, schema: TableSchema, *, read_optimized: bool) -> None:
         options = schema.table_options
-        self._pruner = pruner
-        self._index_pruner = index_pruner
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
         self._append_only = not schema.primary_keys
         self._no_merge = options.deletion_vectors or options.merge_engine is MergeEngine.FIRST_ROW
         self._read_optimized = read_optimized
 
     def splits(self, bucket: Bucket) -> Iterator[Split]:
-        """The splits of one bucket, after pruning."""
+        """The splits of one bucket."""
         files = bucket.files
         if bucket.bucket == POSTPONE_BUCKET:
             return  # its rows come with the compaction that gives them a bucket
@@ -96,18 +112,20 @@ class _SplitPlanner:
         yield from self._sections(bucket, files)
 
     def _one_clean_level(self, files: Sequence[DataFileMeta]) -> bool:
-        clean = all(file.level > 0 and file.delete_row_count == 0 for file in files)
-        return clean and len({file.level for file in files}) == 1
+        level = files[0].level
+        if len(files) == 1:
+            return level > 0 and files[0].delete_row_count == 0
+        return level > 0 and all(file.level == level and file.delete_row_count == 0 for file in files)
 
     def _sections(self, bucket: Bucket, files: Sequence[DataFileMeta]) -> Iterator[Split]:
         for section in sections(files, lambda key: deserialize_row(self._key_types, key)):
             members = [file for run in section for file in run.files]
             if len(members) == 1 and members[0].delete_row_count == 0:
                 yield from self._raw(bucket, members)
-            elif self._pruner.keep_section(members):
+            else:
                 yield Split(bucket=bucket, files=tuple(members), raw=False)
 
-    def _raw(self, bucket: Bucket, files: Sequence[DataFileMeta]) -> Iterator[Split]:
-        kept = self._index_pruner.kept_files(self._pruner.kept_files(files), bucket.directory)
-        if kept:
-            yield Split(bucket=bucket, files=tuple(kept), raw=True)
+    @staticmethod
+    def _raw(bucket: Bucket, files: Sequence[DataFileMeta]) -> Iterator[Split]:
+        if files:
+            yield Split(bucket=bucket, files=tuple(files), raw=True)

@@ -5,12 +5,13 @@ Partition values are exact; key statistics hold for merged rows too; value stati
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.codec.binary_columns import BinaryRows
 from storage_engine.kernel.predicate import part_over, ruled_out, stats_frame
 from storage_engine.spec.manifest import DataFileMeta, ManifestFileMeta, SimpleStats
 from storage_engine.spec.schema import TableSchema
@@ -19,28 +20,6 @@ from storage_engine.store.manifest_cache import EntryFilter
 
 _NANOS_PRECISION = 7
 _RANK = "_RANK"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Range:
-    """Minimum, maximum and null count by column name, of so many rows; a column that is absent is unknown."""
-
-    rows: int
-    lows: dict[str, object]
-    highs: dict[str, object]
-    nulls: dict[str, int | None]
-
-
-def _range(names: Sequence[str], types: Sequence[DataType], stats: SimpleStats, rows: int) -> _Range:
-    if len(stats.null_counts) != len(names):
-        return _Range(rows=rows, lows={}, highs={}, nulls={})
-    nullable = [data_type.with_nullable(True) for data_type in types]
-    return _Range(
-        rows=rows,
-        lows=dict(zip(names, deserialize_row(nullable, stats.min_values), strict=True)),
-        highs=dict(zip(names, deserialize_row(nullable, stats.max_values), strict=True)),
-        nulls=dict(zip(names, stats.null_counts, strict=True)),
-    )
 
 
 class Pruner:
@@ -63,8 +42,8 @@ class Pruner:
         if self._on_partition is None:
             return True
         rows = meta.num_added_files + meta.num_deleted_files
-        found = _range(self._schema.partition_keys, self._partition_types, meta.partition_stats, rows)
-        return not self._ruled_out(self._on_partition, [found])[0]
+        names = self._schema.partition_keys
+        return not self._ruled_out(self._on_partition, names, [meta.partition_stats], [rows])[0]
 
     @property
     def keep(self) -> EntryFilter:
@@ -72,52 +51,68 @@ class Pruner:
         partitions = None if self._on_partition is None else self._allowed
         return EntryFilter(partitions=partitions, buckets=self._buckets)
 
-    def kept_files(self, files: Sequence[DataFileMeta]) -> list[DataFileMeta]:
-        """Of files that are read raw, those that may hold rows the predicate allows."""
-        if self._on_values is None or not files:
-            return list(files)
-        out = self._ruled_out(self._on_values, [self._value_range(file) for file in files])
-        return [file for file, ruled in zip(files, out, strict=True) if not ruled]
+    def may_hold_rows(self, files: Sequence[DataFileMeta]) -> Sequence[bool]:
+        """For each of some files that are read raw, whether it may hold rows that the predicate allows."""
+        keep = [True] * len(files)
+        if self._on_values is None:
+            return keep
+        for columns, places in self._by_columns(files).items():
+            some = [files[place] for place in places]
+            counts = [file.row_count for file in some]
+            out = self._ruled_out(self._on_values, columns, [file.value_stats for file in some], counts)
+            for place, ruled in zip(places, out, strict=True):
+                keep[place] = not ruled
+        return keep
 
-    def keep_section(self, files: Sequence[DataFileMeta]) -> bool:
-        """Whether files that are merged together may hold keys that the predicate allows."""
-        if self._on_key is None:
-            return True
-        keys = self._schema.trimmed_primary_keys
-        types = self._schema.types_of(keys)
-        ranges = [_range(keys, types, file.key_stats, file.row_count) for file in files]
-        return not self._ruled_out(self._on_key, ranges).all()
+    def may_hold_keys(self, files: Sequence[DataFileMeta]) -> Sequence[bool]:
+        """For each of some files that are merged with others, whether it may hold keys that the predicate allows."""
+        if self._on_key is None or not files:
+            return [True] * len(files)
+        counts, stats = [file.row_count for file in files], [file.key_stats for file in files]
+        return (~self._ruled_out(self._on_key, self._schema.trimmed_primary_keys, stats, counts)).to_list()
+
+    def _by_columns(self, files: Sequence[DataFileMeta]) -> dict[tuple[str, ...], list[int]]:
+        """Places of files by the columns that their statistics are of; one of another schema than the table's has none."""
+        found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        own, names = self._schema.id, tuple(self._schema.column_names)
+        for place, file in enumerate(files):
+            if file.schema_id == own:
+                found[names if file.value_stats_cols is None else file.value_stats_cols].append(place)
+        return found
 
     def _allowed(self, partitions: Collection[bytes]) -> Collection[bytes]:
         """Of some partitions, those that the predicate allows."""
         if self._on_partition is None or not partitions:
             return partitions
         given = list(partitions)
-        names = self._schema.partition_keys
-        rows = zip(*(deserialize_row(self._partition_types, partition) for partition in given), strict=True)
-        columns = [pl.Series(name, values, self._polars[name]) for name, values in zip(names, rows, strict=True)]
+        rows = BinaryRows(self._partition_types, given)
+        columns = [rows.column(index).alias(name) for index, name in enumerate(self._schema.partition_keys)]
         rank = pl.Series(_RANK, range(len(given)), pl.UInt32)
         allowed = pl.DataFrame([*columns, rank]).filter(self._on_partition)
         return {given[index] for index in allowed.get_column(_RANK)}
 
-    def _ruled_out(self, predicate: pl.Expr, ranges: Sequence[_Range]) -> pl.Series:
+    def _ruled_out(
+        self, predicate: pl.Expr, columns: Sequence[str], stats: Sequence[SimpleStats], rows: Sequence[int]
+    ) -> pl.Series:
+        """For each of some statistics of ``columns``, of so many rows, whether it rules the predicate out."""
+        known = [place for place, part in enumerate(stats) if len(part.null_counts) == len(columns)]
+        types = [data_type.with_nullable(True) for data_type in self._schema.types_of(columns)]
+        lows = BinaryRows(types, [stats[place].min_values for place in known])
+        highs = BinaryRows(types, [stats[place].max_values for place in known])
+        unknown = [None] * len(known)
+        of = {name: index for index, name in enumerate(columns)}
         names = list(dict.fromkeys(predicate.meta.root_names()))
         frame = stats_frame(
             self._polars,
             names,
-            [[found.lows.get(name) for found in ranges] for name in names],
-            [[found.highs.get(name) for found in ranges] for name in names],
-            [[found.nulls.get(name) for found in ranges] for name in names],
-            [found.rows for found in ranges],
+            [lows.column(of[name]) if name in of else unknown for name in names],
+            [highs.column(of[name]) if name in of else unknown for name in names],
+            [[stats[place].null_counts[of[name]] for place in known] if name in of else unknown for name in names],
+            [rows[place] for place in known],
         )
-        return ruled_out(predicate, self._polars, frame)
-
-    def _value_range(self, file: DataFileMeta) -> _Range:
-        """Value statistics by column; unknown where the file has another schema than the table."""
-        if file.schema_id != self._schema.id:
-            return _Range(rows=file.row_count, lows={}, highs={}, nulls={})
-        names = self._schema.column_names if file.value_stats_cols is None else file.value_stats_cols
-        return _range(names, self._schema.types_of(names), file.value_stats, file.row_count)
+        out = np.zeros(len(stats), np.bool_)
+        out[known] = ruled_out(predicate, self._polars, frame).to_numpy()
+        return pl.Series(out)
 
 
 def _has_statistics(data_type: DataType) -> bool:

@@ -5,11 +5,13 @@ Spec: "Manifest" of Apache Paimon: live files are the ADD entries of base and de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from storage_engine.codec.binary_columns import BinaryRows
 from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import (
@@ -25,7 +27,7 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.manifests import ManifestStore
-from storage_engine.store.paths import POSTPONE_BUCKET, partition_path
+from storage_engine.store.paths import POSTPONE_BUCKET, bucket_directory, partition_path
 from storage_engine.store.table_store import TableStore
 
 BucketKey = tuple[bytes, int]
@@ -60,10 +62,10 @@ class Bucket:
 
 
 class _Partition(NamedTuple):
-    """The values of a partition, and its path below the table."""
+    """The values of a partition, and what the paths of its buckets begin with."""
 
     values: tuple[object, ...]
-    path: str
+    directory: str
 
 
 ManifestFilter = Callable[[ManifestFileMeta], bool]
@@ -95,7 +97,8 @@ class LiveFiles:
             return []
         metas = self.manifest_metas(snapshot)
         kept = [meta for meta in metas if keep_manifest is None or keep_manifest(meta)]
-        return live_entries(entry for meta in kept for entry in self.manifests.read(meta, keep))
+        with collector_paused():
+            return live_entries(entry for meta in kept for entry in self.manifests.read(meta, keep))
 
     def manifest_metas(self, snapshot: Snapshot) -> list[ManifestFileMeta]:
         """Manifests of the base list, then of the delta list."""
@@ -122,15 +125,16 @@ class LiveFiles:
             if wanted is None or key in wanted:
                 grouped.setdefault(key, []).append(entry)
         index_files = self._index_files(snapshot)
-        directories = {partition: self._directory_of(partition) for partition in {key[0] for key in grouped}}
-        return {
-            key: self._bucket(key, listed, directories[key[0]], index_files.get(key, ()))
-            for key, listed in grouped.items()
-        }
+        places = self._places({partition for partition, _ in grouped})
+        with collector_paused():
+            return {
+                key: self._bucket(key, listed, places[key[0]], index_files.get(key, ()))
+                for key, listed in grouped.items()
+            }
 
     def empty_bucket(self, partition: bytes, bucket: int, total_buckets: int) -> Bucket:
         """A bucket that holds nothing yet."""
-        return self._bucket_in(self._directory_of(partition), (partition, bucket), total_buckets)
+        return self._bucket_in(self._places([partition])[partition], (partition, bucket), total_buckets)
 
     def partition_values(self, partition: bytes) -> tuple[object, ...]:
         """A serialized partition as Python values."""
@@ -138,24 +142,36 @@ class LiveFiles:
 
     def directory(self, partition_values: Sequence[object], bucket: int) -> str:
         """Where the data files of a bucket lie."""
-        return self._store.paths.bucket_directory(self._path_of(partition_values), bucket)
+        return bucket_directory(self._directory_of(partition_values), bucket)
 
-    def _path_of(self, partition_values: Sequence[object]) -> str:
+    def _directory_of(self, partition_values: Sequence[object]) -> str:
         names = self._schema.partition_keys
-        return partition_path(self._partition_types, names, partition_values, self._schema.table_options)
+        path = partition_path(self._partition_types, names, partition_values, self._schema.table_options)
+        return self._store.paths.partition_directory(path)
 
-    def _directory_of(self, partition: bytes) -> _Partition:
-        values = deserialize_row(self._partition_types, partition)
-        return _Partition(values, self._path_of(values))
+    def _places(self, partitions: Collection[bytes]) -> dict[bytes, _Partition]:
+        rows = list(partitions)
+        values = BinaryRows(self._partition_types, rows).values()
+        return {row: _Partition(each, self._directory_of(each)) for row, each in zip(rows, values, strict=True)}
 
-    def _bucket_in(self, place: _Partition, key: BucketKey, total_buckets: int) -> Bucket:
+    def _bucket_in(
+        self,
+        place: _Partition,
+        key: BucketKey,
+        total_buckets: int,
+        files: tuple[DataFileMeta, ...] = (),
+        index_files: tuple[IndexFileMeta, ...] = (),
+    ) -> Bucket:
         partition, bucket = key
         return Bucket(
             partition=partition,
             partition_values=place.values,
             bucket=bucket,
             total_buckets=total_buckets,
-            directory=self._store.paths.bucket_directory(place.path, bucket),
+            directory=bucket_directory(place.directory, bucket),
+            files=files,
+            index_files=index_files,
+            vectors=self._vectors(index_files) if index_files else {},
         )
 
     def _index_files(self, snapshot: Snapshot | None) -> dict[BucketKey, tuple[IndexFileMeta, ...]]:
@@ -174,9 +190,8 @@ class LiveFiles:
         place: _Partition,
         index_files: tuple[IndexFileMeta, ...],
     ) -> Bucket:
-        empty = self._bucket_in(place, key, entries[-1].total_buckets)
-        files = tuple(entry.file for entry in entries)
-        return replace(empty, files=files, index_files=index_files, vectors=self._vectors(index_files))
+        files = tuple([entry.file for entry in entries])
+        return self._bucket_in(place, key, entries[-1].total_buckets, files, index_files)
 
     def _vectors(self, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
         vectors: dict[str, DeletionVector] = {}

@@ -63,9 +63,10 @@ class HeldManifest:
 
 
 def _made(columns: EntryColumns, path: str) -> list[ManifestEntry]:
-    entries = columns.entries()
-    _check_file_names(entries, path)
-    return entries
+    names = columns.file_names()
+    for name in names.filter(names.str.contains(r"^\.*$|[^\w.-]")):  # all but those that are plainly right
+        check_stored_name(name, path=path)
+    return columns.entries()
 
 
 def _filtered(entries: list[ManifestEntry], keep: EntryFilter) -> list[ManifestEntry]:

@@ -134,13 +134,13 @@ class TablePaths:
         """The file of a table statistic."""
         return f"{self.statistics}/{name}"
 
-    def bucket_directory(self, partition_path: str, bucket: int) -> str:
-        """The directory of a bucket.
+    def partition_directory(self, partition_path: str) -> str:
+        """The directory of a partition; ``partition_path`` as ``partition_path()`` gives it, "" if unpartitioned."""
+        return f"{self.root}/{partition_path}" if partition_path else self.root
 
-        ``partition_path`` as ``partition_path()`` gives it, "" if unpartitioned.
-        """
-        bucket_name = "bucket-postpone" if bucket == POSTPONE_BUCKET else f"bucket-{bucket}"
-        return "/".join(part for part in (self.root, partition_path, bucket_name) if part)
+    def bucket_directory(self, partition_path: str, bucket: int) -> str:
+        """The directory of a bucket; ``partition_path`` as above."""
+        return bucket_directory(self.partition_directory(partition_path), bucket)
 
     def data_file(self, partition_path: str, bucket: int, name: str) -> str:
         """The file of a data or changelog file."""
@@ -162,6 +162,11 @@ class FileNames:
     def next(self) -> str:
         """The next name. Safe between threads."""
         return f"{self._prefix}{next(self._counter)}{self._suffix}"
+
+
+def bucket_directory(partition_directory: str, bucket: int) -> str:
+    """The directory of a bucket of a partition."""
+    return f"{partition_directory}/{'bucket-postpone' if bucket == POSTPONE_BUCKET else f'bucket-{bucket}'}"
 
 
 def ids_in(names: Sequence[str], prefix: str) -> list[int]:
