@@ -43,22 +43,39 @@ def create_tag(
     A schema's options say how long a tag lives that is not told, and whether it gets a success file. Raises
     AlreadyExists, SnapshotNotFound or SnapshotExpired, InvalidInput for a name that cannot be a file name.
     """
+    options = LifecycleOptions() if schema is None else LifecycleOptions.parse(schema.options)
+    tag = _tag_of(store, name, snapshot_id, options, time_retained_ms, now)
+    store.tags.create(name, tag.snapshot, create_time=tag.create_time, time_retained_ms=tag.time_retained_ms)
+    # Expiry removes the snapshot before it looks for tags: a snapshot that is still there saw this tag in
+    # time.
+    if not store.snapshots.exists(tag.snapshot.id):
+        store.tags.delete(name)
+        raise _expired_meanwhile(store, tag)
+    if options.tag_success_file:
+        write_mark(store, store.paths.tag_success_file(name))
+    return tag
+
+
+def _tag_of(
+    store: TableStore,
+    name: str,
+    snapshot_id: int | None,
+    options: LifecycleOptions,
+    time_retained_ms: int | None,
+    now: datetime | None = None,
+) -> Tag:
+    """A tag that is not written yet. Raises SnapshotNotFound or SnapshotExpired."""
     store.snapshots.forget()
     snapshot = store.snapshots.latest() if snapshot_id is None else store.snapshots.get(snapshot_id)
     if snapshot is None:
         raise SnapshotNotFound(f"{store.paths.branch_root}: there is no snapshot to tag yet")
-    options = LifecycleOptions() if schema is None else LifecycleOptions.parse(schema.options)
     time_retained_ms = options.tag_time_retained_ms if time_retained_ms is None else time_retained_ms
     create_time = None if time_retained_ms is None else (now or _local_now())
-    tag = store.tags.create(name, snapshot, create_time=create_time, time_retained_ms=time_retained_ms)
-    # Expiry removes the snapshot before it looks for tags: a snapshot that is still there saw this tag in
-    # time.
-    if not store.snapshots.exists(snapshot.id):
-        store.tags.delete(name)
-        raise SnapshotExpired(f"{store.paths.branch_root}: snapshot {snapshot.id} was expired while it was tagged")
-    if options.tag_success_file:
-        write_mark(store, store.paths.tag_success_file(name))
-    return tag
+    return Tag(name=name, snapshot=snapshot, create_time=create_time, time_retained_ms=time_retained_ms)
+
+
+def _expired_meanwhile(store: TableStore, tag: Tag) -> SnapshotExpired:
+    return SnapshotExpired(f"{store.paths.branch_root}: snapshot {tag.snapshot.id} was expired while it was tagged")
 
 
 def replace_tag(
@@ -69,16 +86,22 @@ def replace_tag(
     *,
     time_retained_ms: int | None = None,
 ) -> Tag:
-    """Let a tag name another snapshot (default: the latest), or live longer.
+    """Let a tag name another snapshot (default: the latest), or live longer: in every moment there is one or the other.
 
     Raises TagNotFound and what ``create_tag`` raises.
     """
     if not store.tags.exists(name):
         raise TagNotFound(f"{store.paths.tags}: there is no tag {name!r} to replace; create it")
-    if snapshot_id is not None and not store.snapshots.exists(snapshot_id):
-        store.snapshots.get(snapshot_id)
-    delete_tag(store, schema, name)
-    return create_tag(store, name, snapshot_id, schema=schema, time_retained_ms=time_retained_ms)
+    options, old = LifecycleOptions.parse(schema.options), store.tags.tag(name)
+    tag = _tag_of(store, name, snapshot_id, options, time_retained_ms)
+    store.tags.write(tag)
+    if not store.snapshots.exists(tag.snapshot.id):
+        store.tags.write(old)
+        raise _expired_meanwhile(store, tag)
+    if options.tag_success_file:
+        write_mark(store, store.paths.tag_success_file(name))
+    _remove_what_it_kept(store, schema, old)
+    return tag
 
 
 def rename_tag(store: TableStore, name: str, new_name: str) -> Tag:
@@ -97,6 +120,11 @@ def delete_tag(store: TableStore, schema: TableSchema, name: str) -> None:
     tag = store.tags.tag(name)
     store.tags.delete(name)
     store.io.delete(store.paths.tag_success_file(name))
+    _remove_what_it_kept(store, schema, tag)
+
+
+def _remove_what_it_kept(store: TableStore, schema: TableSchema, tag: Tag) -> None:
+    """Remove the files that nothing but a tag kept which is gone."""
     if store.snapshots.exists(tag.snapshot.id):
         return
     manifests = store.manifests(schema)

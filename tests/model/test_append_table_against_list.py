@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from typing import Any
 
@@ -11,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from storage_engine import Catalog, Table
+from storage_engine import Table
 from tests.effort import examples
+from tests.model.warehouse import empty_warehouse
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "name": "STRING", "n": "INT"}
 FRAME_SCHEMA = {"day": pl.String, "id": pl.Int64, "name": pl.String, "n": pl.Int32}
@@ -34,8 +34,7 @@ class AppendMachine(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        catalog = Catalog(f"memory://{uuid.uuid4()}")
-        catalog.create_database("db")
+        catalog = empty_warehouse()
         options = {"compaction.min.file-num": "3", **self.options}
         catalog.create_table("db.t", COLUMNS, partitioned_by=["day"], options=options)
         self.table: Table = catalog.table("db.t")

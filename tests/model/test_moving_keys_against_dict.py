@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import polars as pl
@@ -10,8 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from storage_engine import Catalog, Table
+from storage_engine import Table
 from tests.effort import examples
+from tests.model.warehouse import empty_warehouse
 
 COLUMNS = {"day": "STRING", "id": "BIGINT", "n": "INT"}
 SCHEMA = {"day": pl.String, "id": pl.Int64, "n": pl.Int32, "_row_kind": pl.String}
@@ -36,8 +36,7 @@ class MovingMachine(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        self.catalog = Catalog(f"memory://{uuid.uuid4()}")
-        self.catalog.create_database("db")
+        self.catalog = empty_warehouse()
         options = {"bucket": "-1", "dynamic-bucket.target-row-num": "3", **self.options}
         self.catalog.create_table("db.t", COLUMNS, primary_key=["id"], partitioned_by=["day"], options=options)
         self.table: Table = self.catalog.table("db.t")

@@ -9,6 +9,7 @@ import pytest
 
 from storage_engine.errors import AlreadyExists, BranchNotFound, TagNotFound
 from storage_engine.maintenance import branches, expire, orphans, rollback, tags
+from storage_engine.spec.schema_change import SetOption
 from storage_engine.store.table_store import TableStore
 from tests.fakes.faulty_file_io import Fault, FaultyFileIO, Killed
 from tests.storage_engine.maintenance.metadata_table import SCHEMA, MetadataTable
@@ -49,12 +50,20 @@ def remove_orphans(store: TableStore) -> None:
     orphans.remove_orphan_files(store, older_than_millis=FAR_FUTURE, now_millis=FAR_FUTURE)
 
 
+def alter(store: TableStore) -> None:
+    store.alter([SetOption(key="snapshot.num-retained.min", value="3")], table="t")
+
+
 Operation = Callable[[TableStore], object]
 OPERATIONS: dict[str, tuple[Operation, Operation]] = {
     "expire": (nothing, expire_all),
     "create a tag": (nothing, lambda store: tags.create_tag(store, "new", 4)),
     "delete a tag": (nothing, lambda store: tags.delete_tag(store, SCHEMA, "early")),
     "delete the tag of an expired snapshot": (expire_all, lambda store: tags.delete_tag(store, SCHEMA, "late")),
+    "replace a tag": (nothing, lambda store: tags.replace_tag(store, SCHEMA, "late", 5)),
+    "replace the tag of an expired snapshot": (expire_all, lambda store: tags.replace_tag(store, SCHEMA, "late")),
+    "change the schema": (nothing, alter),
+    "change the schema of a branch": (nothing, lambda store: alter(store.of_branch("repair"))),
     "create a branch": (nothing, lambda store: branches.create_branch(store, "other", tag="late")),
     "delete a branch": (nothing, delete_branch),
     "fast forward": (nothing, lambda store: branches.fast_forward(store, "repair")),
@@ -107,5 +116,12 @@ def completed(prepare: Operation, operate: Operation) -> tuple[dict[str, dict[st
 
 
 def shape(table: MetadataTable) -> dict[str, dict[str, int]]:
-    """How many live files each snapshot and tag of each branch has: names differ between two histories."""
-    return {branch: {name: len(files) for name, files in found.items()} for branch, found in table.contents().items()}
+    """How many live files each snapshot and tag of each branch has, and its newest schema: names differ between two
+    histories."""
+    return {
+        store.paths.branch: {
+            **{name: len(files) for name, files in table.contents()[store.paths.branch].items()},
+            "schema": store.schemas.ids()[-1],
+        }
+        for store in table.branches()
+    }
