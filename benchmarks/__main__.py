@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each engine (default 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows to take (default 1)")
-    parser.add_argument("--no-java", action="store_true", help="leave Paimon's Java core out")
+    parser.add_argument("--no-java", action="store_true", help="leave the peers in Java out")
     parser.add_argument("--folder", default=None, help="where tables are written, and removed again")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew these scenarios' figures in this page")
     arguments = parser.parse_args()
@@ -56,7 +56,9 @@ def main() -> None:
         java = None if arguments.no_java or not _WITH_JAVA.intersection(chosen) else JavaPeer.start()
         if java is not None:
             stack.enter_context(java)
-        bench = Bench(rounds=arguments.rounds, scale=arguments.scale, folder=folder, java=java)
+        bench = Bench(
+            rounds=arguments.rounds, scale=arguments.scale, folder=folder, java=java, java_wanted=not arguments.no_java
+        )
         for name in chosen:
             started = time.monotonic()
             for section in SCENARIOS[name](bench):

@@ -35,6 +35,7 @@ class Figure:
     unit: str = "s"
     least_ratio: float | None = None
     most: float | None = None
+    most_of: str | None = None
     peak_mb: float | None = None
 
     @property
@@ -73,6 +74,7 @@ _HEADER = ("work", "engine", "median", "least – most", "rounds", "peak MiB", "
 
 def _rows(figures: Sequence[Figure]) -> Iterable[tuple[str, ...]]:
     ours = {figure.work: figure.median for figure in figures if figure.engine == OURS}
+    medians = {(figure.work, figure.engine): figure.median for figure in figures}
     for figure in figures:
         ratio = figure.median / ours[figure.work] if figure.work in ours and figure.engine != OURS else None
         yield (
@@ -83,16 +85,19 @@ def _rows(figures: Sequence[Figure]) -> Iterable[tuple[str, ...]]:
             str(len(figure.values)),
             "" if figure.peak_mb is None else f"{figure.peak_mb:.0f}",
             "" if ratio is None else f"{ratio:.2f} ×",
-            _goal(figure, ratio),
+            _goal(figure, ratio, medians),
         )
 
 
-def _goal(figure: Figure, ratio: float | None) -> str:
+def _goal(figure: Figure, ratio: float | None, medians: Mapping[tuple[str, str], float]) -> str:
     if figure.least_ratio is not None and ratio is not None:
         return f"≥ {figure.least_ratio:g} × {_mark(ratio >= figure.least_ratio)}"
-    if figure.most is not None:
+    if figure.most is None:
+        return ""
+    if figure.most_of is None:
         return f"≤ {figure.most:g} {figure.unit} {_mark(figure.median <= figure.most)}"
-    return ""
+    bound = figure.most * medians[figure.work, figure.most_of]
+    return f"≤ {figure.most:g} × {figure.most_of} {_mark(figure.median <= bound)}"
 
 
 def _mark(met: bool) -> str:

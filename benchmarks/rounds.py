@@ -24,12 +24,13 @@ PYTHONS = {"ours": sys.executable, "pypaimon-rust": sys.executable, "pypaimon": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """How much is measured. ``folder``: where everything is written, and removed again."""
+    """How much is measured. ``folder``: where everything is written, and removed again. ``java_wanted``: peers in Java, too."""
 
     rounds: int
     scale: float
     folder: Path
     java: JavaPeer | None
+    java_wanted: bool = True
 
     def rows(self, count: int) -> int:
         """A number of rows at this scale."""

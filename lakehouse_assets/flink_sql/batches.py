@@ -39,6 +39,10 @@ def batch_of(insert: DeclaredInsert, relations: Relations) -> BatchInsert:
         raise plan.place.refusal(
             f"{insert.target} adds rows up: what is inserted again counts twice; write INSERT OVERWRITE, or repair the stream"
         )
+    if plan.relation.join is not None and plan.relation.join.how == "full":
+        raise plan.place.refusal(
+            "a FULL JOIN is no batch statement: rows without a left side are in no partition of it"
+        )
     column, value = _partition(plan)
     is_bound = [_bounds_value(condition.expr, value) for condition in plan.relation.conditions]
     bounds = [each.expr for each, found in zip(plan.relation.conditions, is_bound, strict=True) if found]

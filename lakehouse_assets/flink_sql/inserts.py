@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 import polars as pl
 
 from lakehouse_assets.flink_sql.aggregates import keeps_exact, table_function
+from lakehouse_assets.flink_sql.joins import tells_pair
 from lakehouse_assets.flink_sql.plans import Plan
 from lakehouse_assets.flink_sql.present import NOW
 from lakehouse_assets.flink_sql.transforms import Additions, Contributions, EachRow
 from lakehouse_assets.flink_sql.values import Value
-from lakehouse_assets.stream.declaration import Lookup, Repair, Stream, Transform
+from lakehouse_assets.stream.declaration import Join, Lookup, Repair, Stream, Transform
 from storage_engine.options import MergeEngine
+from storage_engine.spec.schema import TableSchema
 
 Reads = Literal["latest", "changelog"]
+RETRIED: Final = (
+    "have rows counted again when it changes, by the hint /*+ LOOKUP('table'='…', 'retry-predicate'='lookup_miss') */ for each"
+    " lookup; or "
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +36,20 @@ class Kept:
 def stream_of(plan: Plan) -> Stream:
     """The stream of an INSERT. Raises NotIncremental with the reason."""
     _check_deduplication(plan)
-    if plan.engine is MergeEngine.AGGREGATION:
-        kept = _counted(plan)
+    lookups = _used_lookups(plan)
+    if plan.relation.join is not None and plan.joined is not None:
+        kept = _joined(plan, plan.relation.join, plan.joined)
+    elif plan.engine is MergeEngine.AGGREGATION:
+        kept = _counted(plan, recounts=bool(lookups) and all(lookup.reemit for lookup in lookups))
     elif not plan.retracts:
         kept = Kept(transform=_additions(plan), reads="changelog")
     else:
         kept = _stored(plan)
-    lookups = _used_lookups(plan)
-    if kept.reads == "changelog" and any(lookup.reemit for lookup in lookups):
+    if (
+        plan.engine is not MergeEngine.AGGREGATION
+        and kept.reads == "changelog"
+        and any(each.reemit for each in lookups)
+    ):
         raise plan.place.refusal(
             f"rows that missed a dimension row cannot be sent again into {plan.insert.target}: its key is not the one of"
             f" {plan.relation.source}, so the old row would not be known; join into a table with the source's key first"
@@ -48,6 +60,7 @@ def stream_of(plan: Plan) -> Stream:
         transform=kept.transform,
         reads=kept.reads,
         lookups=lookups,
+        join=plan.relation.join,
         repair=_repair(plan),
         computed={name: tuple(sorted(value.reads - {NOW})) for name, value in plan.values.items()},
         description=_description(plan),
@@ -75,8 +88,9 @@ def _check_deduplication(plan: Plan) -> None:
         )
 
 
-def _counted(plan: Plan) -> Kept:
-    if plan.retracts:
+def _counted(plan: Plan, *, recounts: bool) -> Kept:
+    """``recounts``: what a row adds is taken back and added anew when its dimension rows change."""
+    if plan.retracts or recounts:
         for name in plan.target.column_names:
             if name not in plan.given or name in plan.target.primary_keys or keeps_exact(plan.target, name):
                 continue
@@ -87,17 +101,44 @@ def _counted(plan: Plan) -> Kept:
                     f" 'fields.{name}.ignore-retract' = 'true' if old values may stay, or read a table without primary key"
                 )
         conditions = {f"condition {number} of WHERE": each for number, each in enumerate(plan.relation.conditions, 1)}
-        _require_steady(plan, {**plan.values, **conditions})
+        _require_steady(plan, {**plan.values, **conditions}, looked_up=recounts)
     return Kept(transform=Contributions(query=plan.query), reads="changelog")
 
 
-def _require_steady(plan: Plan, values: Mapping[str, Value]) -> None:
+def _joined(plan: Plan, join: Join, right: TableSchema) -> Kept:
+    """Both sides drive the stream, and what a pair of rows gives must be told by the target's key, or added up."""
+    for schema, name in ((plan.source, plan.relation.source), (right, join.table)):
+        if not schema.primary_keys:
+            raise plan.place.refusal(f"a join needs to know which rows of {name} an old row was: give it a primary key")
+    if plan.engine is MergeEngine.AGGREGATION:
+        return _counted(plan, recounts=True)
+    if plan.engine is not MergeEngine.DEDUPLICATE or not plan.target.primary_keys:
+        raise plan.place.refusal(
+            f"{plan.insert.target}: pairs of rows come and go, so the joined rows are kept by a primary key with merge engine"
+            " deduplicate, or added up with aggregation"
+        )
+    named = frozenset(value.column for value in plan.key.values() if value.column is not None)
+    if not tells_pair(join, plan.source, right, named):
+        sides = [f"{plan.relation.source}.{key}" for key in plan.source.primary_keys]
+        sides += [f"{join.table}.{key}" for key in right.primary_keys]
+        raise plan.place.refusal(
+            f"several pairs of rows may have one key in {plan.insert.target} ({', '.join(plan.key)}): let its primary key hold"
+            f" the keys of both sides as they stand ({', '.join(sides)}), or those that tell the others"
+        )
+    conditions = {f"condition {number} of WHERE": each for number, each in enumerate(plan.relation.conditions, 1)}
+    _require_steady(plan, {**plan.values, **conditions}, looked_up=True)
+    return Kept(transform=Contributions(query=plan.query), reads="latest")
+
+
+def _require_steady(plan: Plan, values: Mapping[str, Value], *, looked_up: bool = False) -> None:
+    """``looked_up``: what was looked up may be used, the present time may not."""
     for name, value in values.items():
-        if not value.steady:
+        of_now = NOW in value.expr.meta.root_names()
+        if of_now or not (value.steady or looked_up):
             raise plan.place.refusal(
-                f"{name} depends on a lookup or on the present time: when the row is taken back, it may not be what it was, and"
-                f" the sums go wrong; join into a table with the key of {plan.relation.source} first ('changelog-producer' ="
-                " 'lookup'), and read that one"
+                f"{name} depends on {'the present time' if of_now else 'a lookup'}: when the row is taken back, it may not be"
+                f" what it was, and the sums go wrong; {'' if of_now else RETRIED}join into a table with the key of"
+                f" {plan.relation.source} first ('changelog-producer' = 'lookup'), and read that one"
             )
 
 
@@ -152,6 +193,8 @@ def _used_lookups(plan: Plan) -> tuple[Lookup, ...]:
 
 def _repair(plan: Plan) -> Repair | None:
     """By the partition column if there is one, else by the first key that the source tells."""
+    if plan.relation.join is not None and plan.relation.join.how == "full":
+        return None
     candidates = dict.fromkeys((*plan.target.partition_keys, *plan.target.primary_keys))
     for name in candidates:
         value: Value | None = plan.values.get(name)

@@ -13,7 +13,7 @@ from lakehouse_assets.flink_sql.expressions import Expressions
 from lakehouse_assets.flink_sql.hints import LookupHint
 from lakehouse_assets.flink_sql.script import DeclaredTable
 from lakehouse_assets.flink_sql.values import Frame, Names, Value
-from lakehouse_assets.stream.declaration import Lookup
+from lakehouse_assets.stream.declaration import Join, Lookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Newest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """Rows of ``source``, widened by ``lookups``, of which ``conditions`` hold.
+    """Rows of ``source``, widened by ``lookups`` or joined with a second table, of which ``conditions`` hold.
 
     ``schema``: the columns of the frame; ``columns``: what it offers by name. ``newest``: columns that number the rows
     of a key; ``deduplicated``: the one of them that was asked to be 1.
@@ -36,6 +36,7 @@ class Relation:
     schema: Mapping[str, pl.DataType]
     columns: Mapping[str, Value]
     lookups: tuple[Lookup, ...] = ()
+    join: Join | None = None
     conditions: tuple[Value, ...] = ()
     newest: Mapping[str, Newest] = field(default_factory=dict)
     deduplicated: Newest | None = None
@@ -55,6 +56,12 @@ class LookupJoin:
 
     def run(self, hint: LookupHint) -> tuple[Relation, Names]:
         """The widened relation, and what it offers. Raises SqlError and NotIncremental."""
+        if self.relation.join is not None:
+            raise self.place.refusal(
+                "a lookup behind a join of two tables: give the join a table of its own ('changelog-producer' = 'lookup'), and"
+                " look up in a next INSERT",
+                self.join,
+            )
         is_left = self._is_left()
         self._check_moment()
         right_on, left_on, rest = self._keys()

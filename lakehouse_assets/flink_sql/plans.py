@@ -29,13 +29,14 @@ _TRUE: Final = pl.lit(value=True)
 class Plan:
     """A query that fills a target: the value of each of its columns, and what is known of both tables.
 
-    ``given``: the columns that the statement fills; the others are null.
+    ``given``: the columns that the statement fills; the others are null. ``joined``: the second table of a regular join.
     """
 
     insert: DeclaredInsert
     relation: Relation
     target: TableSchema
     source: TableSchema
+    joined: TableSchema | None
     values: Mapping[str, Value]
     given: frozenset[str]
     grouped: bool
@@ -92,11 +93,13 @@ def plan_of(insert: DeclaredInsert, relations: Relations) -> Plan:
     values = constants(insert, target)
     for column, (_, node, known) in zip(names, listed, strict=True):
         values[column] = _value(selected, node, known, column, target)
+    join = selected.relation.join
     return Plan(
         insert=insert,
         relation=selected.relation,
         target=target,
         source=relations.tables[selected.relation.source].schema,
+        joined=None if join is None else relations.tables[join.table].schema,
         values={name: values[name] for name in target.column_names if name in values},
         given=frozenset((*names, *insert.partition)),
         grouped=grouped,

@@ -137,7 +137,7 @@ def _in_order(streams: Sequence[Stream]) -> list[Stream]:
 def _with_producers(
     declared: Mapping[str, DeclaredTable], streams: Sequence[Stream]
 ) -> tuple[dict[str, TableSchema], tuple[str, ...]]:
-    sources = {stream.source for stream in streams} | {
+    sources = {source for stream in streams for source in stream.driving} | {
         lookup.table for stream in streams for lookup in stream.lookups if lookup.reemit
     }
     added = tuple(name for name in declared if name in sources and _lacks_producer(declared[name].schema))

@@ -13,6 +13,7 @@ from lakehouse_assets.flink_sql.dialect import parsed_query
 from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.expressions import Expressions
 from lakehouse_assets.flink_sql.hints import LookupHint, hint_of, lookup_hints
+from lakehouse_assets.flink_sql.joins import RegularJoin, Side
 from lakehouse_assets.flink_sql.lookups import LookupJoin, Newest, Relation, conjuncts
 from lakehouse_assets.flink_sql.present import NOW, NOW_TYPE
 from lakehouse_assets.flink_sql.script import DeclaredQuery, DeclaredTable, Script
@@ -126,10 +127,13 @@ class Relations:
         place, item = query.place, join.this
         version = item.args.get("version") if isinstance(item, exp.Table) else None
         if version is None:
-            raise place.refusal(_JOIN, join)
+            second, offered = self._from_item(item, query, hints, 0)
+            first = Side(alias=next(iter(names.by_table)), relation=relation, names=names)
+            joined = Side(alias=item.alias or item.name, relation=second, names=offered)
+            return RegularJoin(first=first, second=joined, node=join, place=place).run()
         name = _table_name(item, query.database)
         alias = item.alias or item.name
-        joined = LookupJoin(
+        lookup = LookupJoin(
             relation=relation,
             names=names,
             join=join,
@@ -138,13 +142,9 @@ class Relations:
             alias=alias,
             place=place,
         )
-        return joined.run(hint_of(hints, alias, name))
+        return lookup.run(hint_of(hints, alias, name))
 
 
-_JOIN: Final = (
-    "a regular join keeps both sides for ever, and old rows would have to be joined again; write a lookup join: LEFT JOIN"
-    " dimension FOR SYSTEM_TIME AS OF t.proc_time AS d ON t.key = d.key"
-)
 _SET_OPERATION: Final = "UNION, INTERSECT and EXCEPT: a stream has one source; write an INSERT for each"
 
 

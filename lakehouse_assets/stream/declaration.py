@@ -30,8 +30,9 @@ class Lookup:
     ``columns``: column of the dimension → its name in the stream. ``found``: name of a Boolean column that tells
     whether there was a match. ``deleted``: Boolean column of the dimension that marks rows as gone. ``reemit``: when
     one of these changes in the dimension, rows that were joined with it before, or found nothing, go through the
-    stream again. ``hold``: a row that finds nothing is held back, and goes through when its dimension row arrives (it stays
-    in the source meanwhile, and is deleted from the target if it had a match before); needs ``reemit``. ``workers``: of
+    stream again (a stream that counts takes back what they added, and adds what they are now). ``hold``: a row that finds
+    nothing is held back, and goes through when its dimension row arrives (it stays in the source meanwhile, and is taken back
+    from the target if it had a match before); needs ``reemit``. ``workers``: of
     ``strategy="bucket-shuffle"``: so many processes share the dimension's buckets, each holding its own; 1: this one goes
     through them in turn.
     """
@@ -64,7 +65,7 @@ class Join:
 
     ``left_on`` of the source equal ``right_on`` of the table (nulls match nothing). ``columns``: column of the table → its
     name in the stream. ``found``: name of a Boolean column that tells whether there was a row of the table. With "full", a
-    row of the table without one of the source comes too: its key, and nulls.
+    row of the table without one of the source comes too: its key, and nulls; ``left_found`` names a column that tells it.
     """
 
     table: str
@@ -73,6 +74,7 @@ class Join:
     columns: Mapping[str, str]
     how: Literal["inner", "left", "full"] = "left"
     found: str | None = None
+    left_found: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

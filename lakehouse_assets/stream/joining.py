@@ -14,22 +14,12 @@ import polars as pl
 
 from lakehouse_assets.stream.declaration import Join, Stream
 from lakehouse_assets.stream.errors import InvalidStream
-from lakehouse_assets.stream.source import (
-    DELETE,
-    INSERT,
-    RETRACTIONS,
-    ROW_KIND,
-    UPDATE_AFTER,
-    UPDATE_BEFORE,
-    Pending,
-    has_changelog,
-    read_changes,
-    read_state,
-)
+from lakehouse_assets.stream.source import Pending, has_changelog, read_changes, read_state
+from lakehouse_assets.stream.states import difference, inserted, transformed_state
 from storage_engine import LookupTable, Table
 from storage_engine.lookup import LookupStats
 
-_RIGHT, _COUNT = "\x1fright", "\x1fcount"
+_LEFT, _RIGHT = "\x1fleft", "\x1fright"
 
 
 @dataclass(slots=True)
@@ -111,19 +101,20 @@ class Joining:
         if start:
             rows = self._transformed(self._joined(self.left.whole(left.until), self.right.whole(right.until)))
             self.rows_read = rows.height
-            return rows.select(pl.lit(INSERT).alias(ROW_KIND), pl.all())
+            return inserted(rows)
         changed = [read_changes(side.table, found) for side, found in ((self.left, left), (self.right, right))]
         self.rows_read = sum(changes.height for changes in changed)
         renamed = dict(zip(self.right.on, self.left.on, strict=True))
         keys = pl.concat([self.left.keys(changed[0]), self.right.keys(changed[1]).rename(renamed)]).unique()
         before = self._state(keys, changed, left.after, right.after)
-        return self._difference(before, self._state(keys, changed, left.until, right.until))
+        after = self._state(keys, changed, left.until, right.until)
+        return difference(before, after, key=self.target_key, retracts=self.stream.reads == "changelog")
 
     def widened(self, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
         """Rows of the left side joined with the right side as of a snapshot, for repair."""
         keys = rows.select(self.left.on).drop_nulls().unique()
         right = self.right.rows(keys.rename(dict(zip(self.left.on, self.right.on, strict=True))), snapshot)
-        return self._joined(rows.select(self.left.columns), right).select(pl.lit(INSERT).alias(ROW_KIND), pl.all())
+        return inserted(self._joined(rows.select(self.left.columns), right))
 
     def stats(self) -> dict[str, LookupStats]:
         """What the caches of both sides hold."""
@@ -143,48 +134,23 @@ class Joining:
             *(pl.col(name).alias(alias) for name, alias in join.columns.items()),
             pl.lit(value=True).alias(_RIGHT),
         )
-        joined = left.join(
+        joined = left.with_columns(pl.lit(value=True).alias(_LEFT)).join(
             taken,
             left_on=self.left.on,
             right_on=[f"{_RIGHT}{name}" for name in self.right.on],
             how=join.how,
             coalesce=True,
         )
-        found = [] if join.found is None else [pl.col(_RIGHT).fill_null(value=False).alias(join.found)]
+        told = ((join.found, _RIGHT), (join.left_found, _LEFT))
+        found = [pl.col(side).fill_null(value=False).alias(name) for name, side in told if name is not None]
         return joined.select(*left.columns, *join.columns.values(), *found)
 
     def _transformed(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The target's rows, without those that the transformation takes away."""
-        written = self.stream.transform(rows.select(pl.lit(INSERT).alias(ROW_KIND), pl.all()))
-        if ROW_KIND not in written.columns:
-            return written
-        return written.filter(~pl.col(ROW_KIND).is_in(RETRACTIONS)).drop(ROW_KIND)
-
-    def _difference(self, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-        """The changes that turn one state into the other."""
-        came, gone = without(after, before), without(before, after)
-        if self.stream.reads == "changelog":
-            return pl.concat([_of_kind(gone, UPDATE_BEFORE), _of_kind(came, UPDATE_AFTER)])
-        gone = gone.join(came, on=list(self.target_key), how="anti", nulls_equal=True)
-        return pl.concat([_of_kind(gone, DELETE), _of_kind(came, UPDATE_AFTER)])
-
-
-def without(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """Rows less others, each as often as it stands there more often."""
-    columns = rows.columns
-    counted = pl.concat(
-        [rows.with_columns(pl.lit(1).alias(_COUNT)), others.select(columns).with_columns(pl.lit(-1).alias(_COUNT))]
-    )
-    left = counted.group_by(columns, maintain_order=True).agg(pl.col(_COUNT).sum()).filter(pl.col(_COUNT) > 0)
-    return left.select(pl.all().exclude(_COUNT).repeat_by(_COUNT)).explode(columns) if left.height else rows.clear()
+        return transformed_state(self.stream, inserted(rows))
 
 
 def _no_key(on: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(pl.col(name).is_null() for name in on)
-
-
-def _of_kind(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
-    return rows.select(pl.lit(kind).alias(ROW_KIND), pl.all())
 
 
 def _check(stream: Stream, join: Join, left: Table, right: Table) -> None:
@@ -201,7 +167,8 @@ def _check(stream: Stream, join: Join, left: Table, right: Table) -> None:
                 f"{stream.name}: join: {table.name} does not tell which rows it had before a change: give it a primary"
                 " key, and a changelog producer unless its key holds the join columns"
             )
-    names = [*left.schema.column_names, *join.columns.values(), *(() if join.found is None else (join.found,))]
+    told = (name for name in (join.found, join.left_found) if name is not None)
+    names = [*left.schema.column_names, *join.columns.values(), *told]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise InvalidStream(f"{stream.name}: join: columns given twice: {sorted(repeated)}; rename them in 'columns'")

@@ -15,15 +15,17 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.stream.declaration import Bounds, Stream
+from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
 from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
 from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.offsets import Consumed, properties
+from lakehouse_assets.stream.recounting import Recounting, recounts
 from lakehouse_assets.stream.source import (
     ROW_KIND,
     Pending,
     compaction_brings_changelog,
     complete_snapshot,
+    has_changelog,
     is_complete,
     pending,
     read_changes,
@@ -97,6 +99,7 @@ class StreamRunner:
         check_stream(stream, self.target, self.tables)
         join = stream.join
         self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
+        self._recounting = Recounting(stream, self.tables, self.widening) if recounts(stream) else None
 
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
         """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
@@ -226,6 +229,9 @@ class StreamRunner:
         if self._joining is not None:
             written = self._joining.changes(plan.pending, start=plan.start)
             return written, self._joining.rows_read, 0
+        if self._recounting is not None:
+            written = self._recounting.changes(plan.pending, start=plan.start)
+            return written, self._recounting.rows_read, self._recounting.rows_reemitted
         read, reemitted = self._rows(plan)
         return self.transformed(self._merged(read, reemitted), plan.snapshots), read.height, reemitted.height
 
@@ -285,16 +291,25 @@ def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> 
         if lookup.strategy == "bucket-shuffle":
             check_shuffle(tables[lookup.table], [lookup.right_on])
     engine = target.schema.table_options.merge_engine
-    reemits = any(lookup.reemit for lookup in stream.lookups)
-    if stream.reads == "changelog" and reemits:
+    if recounts(stream) and (engine is not MergeEngine.AGGREGATION or not all(each.reemit for each in stream.lookups)):
         raise InvalidStream(
-            f"{stream.name}: rows cannot be sent again into a target that counts changes; look up in a stream of its own"
-            " that reads 'latest', or set reemit=False"
+            f"{stream.name}: rows are taken back and counted again only in a table of merge engine aggregation, and if all"
+            " lookups send them again: read 'latest' into a table that keeps the newest row, or set reemit=False"
+        )
+    silent = [each.table for each in stream.lookups if recounts(stream) and not _tells_keys(tables[each.table], each)]
+    if silent:
+        raise InvalidStream(
+            f"{stream.name}: {silent[0]} does not tell what it had before a change: give it a changelog producer"
         )
     if any(lookup.hold and not lookup.reemit for lookup in stream.lookups):
         raise InvalidStream(f"{stream.name}: a lookup that holds rows back sends them again later: set reemit=True")
     if stream.reads == "latest" and engine is MergeEngine.AGGREGATION:
         raise InvalidStream(f"{stream.name}: {stream.target} aggregates, so it must read the source's changelog")
+
+
+def _tells_keys(dimension: Table, lookup: Lookup) -> bool:
+    """Whether the changes of a dimension name the keys that its rows had."""
+    return has_changelog(dimension) or {lookup.right_on} == set(dimension.schema.primary_keys)
 
 
 def kind_counts(rows: pl.DataFrame) -> dict[str, int]:

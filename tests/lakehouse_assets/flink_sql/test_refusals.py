@@ -26,7 +26,6 @@ REFUSED = {
     "distinct count": ("INSERT INTO sums SELECT a, COUNT(DISTINCT d), MAX(n) FROM log GROUP BY a", "keyed by them"),
     "expression of sums": ("INSERT INTO sums SELECT a, SUM(n) / 2, MAX(n) FROM log GROUP BY a", "no single aggregate"),
     "having": ("INSERT INTO sums SELECT a, SUM(n), MAX(n) FROM log GROUP BY a\nHAVING SUM(n) > 1", "HAVING"),
-    "regular join": ("INSERT INTO copy SELECT o.d, o.id, dim.name FROM o JOIN dim ON o.p = dim.id", "FOR SYSTEM_TIME"),
     "event time join": (
         "INSERT INTO copy SELECT o.d, o.id, x.name FROM o LEFT JOIN dim FOR SYSTEM_TIME AS OF o.t AS x ON o.p = x.id",
         "processing time",
