@@ -2,9 +2,9 @@
 
 Every line is one event ``{"op", "before", "after", "ts_ms", "source": {"ts_ms"}}``; the row is ``after``, or
 ``before`` of a delete. Nothing is guessed: a line counts only if it is JSON, has exactly the table's columns,
-and each value has the JSON type and the range of its column. Polars' own JSON reader would fail for a whole
-file, drop unknown members, and round decimals, so lines are taken apart by regular expressions that know
-JSON's grammar, and texts are checked before they are cast.
+and each value has the JSON type and the range of its column. What is certainly right is decoded in one go
+(``debezium_columns``). The few lines that are left are taken apart by regular expressions that know JSON's
+grammar, and texts are checked before they are cast: each line is judged by itself, and told why it is refused.
 
 | column | JSON value |
 |---|---|
@@ -33,11 +33,10 @@ from lakehouse_assets.sources.change_source import (
     REJECTED_SCHEMA,
     SourceTable,
 )
+from lakehouse_assets.sources.debezium_columns import AT, TIME_MS_MAX, certain_rows
 from lakehouse_assets.sources.errors import SourceUnsupported
 
 LINE, RAW, REASON = "line", "raw", "reason"
-TIME_MS_MAX: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
 SHOWN_CHARACTERS: Final = 50
 
 SPACE: Final = r"[ \t\r]*"
@@ -139,12 +138,22 @@ def parse(lines: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.Dat
     lines are of ``REJECTED_SCHEMA``. Blank lines are no events. Both keep the order of the lines. Raises
     SourceUnsupported for a column type that has no JSON form.
     """
-    wellformed = lines.filter(pl.col(RAW).str.contains(r"\S")).with_columns(
-        pl.col(RAW).str.contains(_EVENT).alias("_json")
-    )
+    for name in table.columns:
+        _rule_of(table, name)
+    certain, left = certain_rows(lines.filter(pl.col(RAW).str.contains(r"\S")), RAW, table)
+    good, bad = _judged_one_by_one(left, table)
+    if certain.is_empty() or good.is_empty():
+        return (good if certain.is_empty() else certain).drop(AT), bad
+    return pl.concat([certain, good]).sort(AT).drop(AT), bad
+
+
+def _judged_one_by_one(lines: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(good rows with the ``AT`` of their lines, refused lines with the reason)."""
+    wellformed = lines.with_columns(pl.col(RAW).str.contains(_EVENT).alias("_json"))
     events = _envelopes(wellformed.filter("_json"))
     texts, wrong = _judged(events, table)
     good = texts.select(
+        AT,
         *(_read(texts, table, name).alias(name) for name in table.columns if name != EVENT_TIME),
         pl.col(OP),
         (pl.col(OP) == DELETE_OP).alias(DELETED),
