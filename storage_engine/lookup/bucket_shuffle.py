@@ -79,7 +79,6 @@ class BucketShuffle:
     ) -> None:
         """Raises InvalidInput if the key does not give the bucket."""
         check_shuffle(table, on)
-        self.snapshot: int | None = None
         self._table = table
         self._columns = list(columns)
         self._own: FullCache | None = None
@@ -104,7 +103,6 @@ class BucketShuffle:
 
     def find(self, keys: pl.DataFrame, snapshot: int) -> tuple[pl.DataFrame, int]:
         """The rows of some keys at a snapshot, all columns; and how many of the keys needed no read."""
-        self.snapshot = snapshot
         if self._own is not None:
             return self._own.find(keys, snapshot)
         empty = pl.DataFrame(schema={name: self._table.schema.polars_schema[name] for name in self._columns})

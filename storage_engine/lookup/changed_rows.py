@@ -27,6 +27,22 @@ class ChangedRows:
     rows: pl.DataFrame
 
 
+def as_it_is(table: Table, snapshot: int) -> Snapshot:
+    """A snapshot as it is now: a rollback may have given its number to another one. Raises what ``SnapshotStore.get`` does."""
+    table.latest_snapshot()  # finds out about rollbacks
+    return table.store.snapshots.get(snapshot)
+
+
+def can_follow(table: Table, known: Snapshot | None, snapshot: Snapshot) -> bool:
+    """Whether a snapshot is a later state of what is known."""
+    if known is None or known.id >= snapshot.id:
+        return False
+    try:
+        return table.store.snapshots.get(known.id) == known
+    except SnapshotNotFound:
+        return False
+
+
 def changed_rows(table: Table, after: int, until: int, columns: Sequence[str]) -> ChangedRows | None:
     """The rows that differ, ``columns`` of them (the primary key among them); None: read the table as a whole.
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import polars as pl
 
 from storage_engine.kernel.bucket import fixed_bucket
-from storage_engine.lookup.changed_rows import ChangedRows, changed_rows
+from storage_engine.lookup.changed_rows import ChangedRows, as_it_is, can_follow, changed_rows
 from storage_engine.lookup.indexed_rows import IndexedRows
 from storage_engine.lookup.strategy import IN_MEMORY, CacheBounds
+from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.local_rows import LocalRows
 from storage_engine.table import Table
 
@@ -36,7 +37,7 @@ class FullCache:
         buckets: Collection[int] | None = None,
     ) -> None:
         """``columns``: those that are wanted, ``on`` among them; ``buckets``: hold these alone."""
-        self.snapshot: int | None = None
+        self._known: Snapshot | None = None
         self._table = table
         self._on, self._wanted = list(on), list(columns)
         self._columns = list(dict.fromkeys([*columns, *table.schema.primary_keys]))
@@ -69,7 +70,7 @@ class FullCache:
 
     def find(self, keys: pl.DataFrame, snapshot: int) -> tuple[pl.DataFrame, int]:
         """The rows of some keys at a snapshot, all columns wanted; and how many of the keys needed no read."""
-        known = self.snapshot
+        known = self._known
         self.refresh(snapshot)
         low = self._base.positions(keys)
         rows = pl.concat([self._base.frame[low[self._alive[low]]], self._top.frame[self._top.positions(keys)]])
@@ -77,16 +78,17 @@ class FullCache:
 
     def refresh(self, snapshot: int) -> None:
         """Become the dimension's state at a snapshot."""
-        if snapshot == self.snapshot:
+        known, target = self._known, as_it_is(self._table, snapshot)
+        if known == target:
             return
         changed = None
-        if self.snapshot is not None and snapshot > self.snapshot:
-            changed = changed_rows(self._table, self.snapshot, snapshot, self._columns)
+        if known is not None and can_follow(self._table, known, target):
+            changed = changed_rows(self._table, known.id, snapshot, self._columns)
         if changed is None:
             self._load(snapshot)
         else:
             self._apply(changed)
-        self.snapshot = snapshot
+        self._known = target
 
     def _load(self, snapshot: int) -> None:
         lazy = self._table.scan(snapshot=snapshot, buckets=self._buckets).select(self._columns)

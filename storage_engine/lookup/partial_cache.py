@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from storage_engine.lookup.changed_rows import changed_keys
+from storage_engine.lookup.changed_rows import as_it_is, can_follow, changed_keys
 from storage_engine.lookup.indexed_rows import IndexedRows
 from storage_engine.lookup.strategy import CacheBounds
+from storage_engine.spec.snapshot import Snapshot
 from storage_engine.table import Table
 
 _PARTS_MAX = 8
@@ -89,7 +90,7 @@ class PartialCache:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """``columns``: those that are wanted, ``on`` among them."""
-        self.snapshot: int | None = None
+        self._known: Snapshot | None = None
         self._table = table
         self._on, self._columns = list(on), list(columns)
         self._bounds = bounds
@@ -138,12 +139,11 @@ class PartialCache:
 
     def refresh(self, snapshot: int) -> None:
         """Forget what has changed up to a snapshot; all of it where nothing tells what has."""
-        known, self.snapshot = self.snapshot, snapshot
-        if known in (None, snapshot):
+        known, self._known = self._known, as_it_is(self._table, snapshot)
+        if known is None or known == self._known:
             return
-        changed = (
-            changed_keys(self._table, known, snapshot, self._on) if known is not None and snapshot > known else None
-        )
+        follows = can_follow(self._table, known, self._known)
+        changed = changed_keys(self._table, known.id, snapshot, self._on) if follows else None
         if changed is None:
             self._young, self._old = _Generation(self._on), _Generation(self._on)
             return

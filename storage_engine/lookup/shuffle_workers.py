@@ -74,7 +74,6 @@ class ShuffleWorkers:
         check_shuffle(table, on)
         if table.store.io.is_of_this_process:
             raise InvalidInput(f"table {table.name} is in the memory of this process, where no worker can read it")
-        self.snapshot: int | None = None
         self._table = table
         own = replace(bounds, memory_bytes=bounds.memory_bytes // workers)
         shares = [Share(worker=worker, workers=workers) for worker in range(workers)]
@@ -114,7 +113,6 @@ class ShuffleWorkers:
 
         Raises StorageUnavailable if a worker dies again and again, and what reading the dimension raises.
         """
-        self.snapshot = snapshot
         if keys.is_empty():
             return self._empty, 0
         worker = fixed_bucket(keys, self._table.schema) % len(self._workers)

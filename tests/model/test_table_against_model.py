@@ -1,7 +1,7 @@
 """Tables of every merge engine, changelog producer and with deletion vectors under random work, against a plain model.
 
 Batch reads equal the model, the changelog replays to them, earlier snapshots, tags and branches stay as they were, and
-no file is missing or left over. ``LAKEHOUSE_SEARCH`` multiplies the examples, which are then random.
+no file is missing or left over. ``LAKEHOUSE_SEARCH`` multiplies the examples, which are then random and longer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.effort import examples
+from tests.effort import SEARCH, examples
 from tests.model.machine import machine_of
 from tests.model.table_model import Variant
 
@@ -87,7 +87,10 @@ VARIANTS = {
     "first-row, lookup": Variant(options={**FIRST, **LOOKUP}, retracts="none"),
 }
 SETTINGS = settings(
-    max_examples=examples(3), stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(3),
+    stateful_step_count=30 if SEARCH else 10,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -136,6 +136,22 @@ def test_workers_of_a_bucket_shuffle_hold_their_buckets_and_together_join_all() 
         put(table, [(key, "b", "new") for key in range(30, 45)])
 
 
+@pytest.mark.parametrize("strategy", ["full-cache", "partial-cache"])
+@pytest.mark.parametrize("more", [0, 1], ids=["the same number", "a later one"])
+def test_a_snapshot_whose_number_was_rolled_back_and_given_again(strategy: Any, more: int) -> None:
+    table = dimension()
+    put(table, [(1, "a", "x")])
+    put(table, [(1, "b", "x"), (2, "b", "x")])
+    stream = pl.DataFrame({"n": [1, 2], "key": [1, 2]})
+    lookup = LookupTable(table, on=["id"], strategy=strategy)
+    assert found(lookup, stream) == expected(table, stream, "id")
+    other = Table("db.dim", table.store, table.schema)
+    other.rollback_to(1)
+    for number in range(1 + more):
+        put(other, [(3 + number, "c", "y")])
+    assert found(lookup, stream) == expected(table, stream, "id")
+
+
 def test_a_share_needs_a_bucket_shuffle_and_a_worker_that_exists() -> None:
     table = dimension()
     with pytest.raises(InvalidInput, match="needs strategy 'bucket-shuffle'"):
