@@ -114,7 +114,7 @@ def _flinks(clock: Clock, flink: FlinkSession, rows: int) -> None:
     for name, count in (("few", COLD_KEYS), ("batch", BATCH_ROWS), ("batches", BATCH_ROWS * (FLINK_BATCHES + 1))):
         flink.sql(
             f"CREATE TEMPORARY TABLE {name} (product_id BIGINT, proc_time AS PROCTIME()) WITH ('connector' = 'datagen',"
-            f" 'number-of-rows' = '{count}', 'fields.product_id.min' = '0',"
+            f" 'number-of-rows' = '{count}', 'rows-per-second' = '1000000000', 'fields.product_id.min' = '0',"
             f" 'fields.product_id.max' = '{rows + rows // 50 - 1}')"
         )
 

@@ -132,9 +132,15 @@ class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
             ],
         )
         lakehouse = LakehouseResource(
-            warehouse=self.warehouse, options=self.options, secret_options=self.secret_options, ddl=read.ddl
+            warehouse=self.warehouse, options=self.options, secret_options=self.secret_options, ddl=project.ddl
         )
-        return project.definitions(lakehouse, None if self.landing is None else LandingResource(folder=self.landing))
+        if self.landing is not None and read.changes is not None:
+            raise InvalidInput(
+                f"component {self.name}: tables with a connector and 'landing' are two sources: name one"
+            )
+        return project.definitions(
+            lakehouse, read.changes if self.landing is None else LandingResource(folder=self.landing)
+        )
 
     def read(self, folder: Path) -> SqlProject:
         """The project's SQL: what YAML says and the files of the folder. Raises InvalidInput for a folder without files."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from typing import Final
+
 from storage_engine.kernel.table_definition import normalized_options
 from storage_engine.spec.schema import TableSchema, create_schema
 from storage_engine.sql.parser import parse_statements
 from storage_engine.sql.statements import CreateTable
+
+QUARANTINE_DDL: Final = (resources.files(__package__) / "quarantine.sql").read_text(encoding="utf-8")
+"""The statements that make the table of refused lines, which whoever ingests needs."""
 
 
 def defined_tables(ddl: str) -> dict[str, TableSchema]:

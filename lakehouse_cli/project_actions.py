@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
 from lakehouse_assets.flink_sql.project import SqlProject, load_project
+from lakehouse_assets.ingest import Ingester
 from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.runner import StreamRunner
+from lakehouse_assets.stream.runner import BatchResult, StreamRunner
 from storage_engine import Catalog
 
 _DECLARED: Final = pl.Schema(
@@ -20,9 +22,10 @@ _MOVED: Final = pl.Schema(
 
 
 def declared(folder: str, database: str) -> pl.DataFrame:
-    """One row a stream or batch statement. Raises SqlError and NotIncremental."""
+    """One row an ingestion, stream or batch statement. Raises SqlError and NotIncremental."""
     project = load_project(folder, database=database)
-    rows = [
+    ingested = [("ingestion", each.target, each.source_table, "", "", "") for each in project.ingestions]
+    rows = ingested + [
         (
             kind,
             stream.target,
@@ -37,18 +40,31 @@ def declared(folder: str, database: str) -> pl.DataFrame:
 
 
 def moved(folder: str, database: str, warehouse: str) -> pl.DataFrame:
-    """Run every stream of a project to its end; one row a stream."""
+    """Ingest what is there, and run every stream of a project to its end; one row a stream and an ingested table."""
     project = load_project(folder, database=database)
     catalog = Catalog(warehouse)
     catalog.execute(project.ddl)
-    rows = []
+    rows = _ingested(catalog, project)
     for stream in project.streams:
         runner = StreamRunner(catalog, stream)
-        results = [result for result in iter(runner.run_batch, None) if result is not None]
-        read = sum(result.rows_read for result in results)
-        written = sum(sum(result.rows_written.values()) for result in results)
-        rows.append((stream.target, len(results), read, written))
+        rows.append(_summed(stream.target, [result for result in iter(runner.run_batch, None) if result is not None]))
     return pl.DataFrame(rows, schema=_MOVED, orient="row")
+
+
+def _ingested(catalog: Catalog, project: SqlProject) -> list[tuple[str, int, int, int]]:
+    if project.changes is None:
+        return []
+    ingester = Ingester(catalog, project.changes.source(), project.ingestions)
+    results = [result for batch in iter(ingester.run_batch, []) for result in batch]
+    return [
+        _summed(each.target, [result for result in results if result.target == each.target])
+        for each in project.ingestions
+    ]
+
+
+def _summed(target: str, results: Sequence[BatchResult]) -> tuple[str, int, int, int]:
+    read = sum(result.rows_read for result in results)
+    return target, len(results), read, sum(sum(result.rows_written.values()) for result in results)
 
 
 def _all(project: SqlProject) -> list[tuple[str, Stream]]:

@@ -10,14 +10,16 @@ import dagster as dg
 
 from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check
+from lakehouse_assets.ddl import QUARANTINE_DDL
 from lakehouse_assets.flink_sql.batches import batch_of, is_batch
 from lakehouse_assets.flink_sql.errors import NotIncremental
 from lakehouse_assets.flink_sql.inserts import stream_of
 from lakehouse_assets.flink_sql.plans import plan_of
 from lakehouse_assets.flink_sql.relation import Relations, projected
 from lakehouse_assets.flink_sql.script import DeclaredInsert, DeclaredTable, Script
-from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.ingest import QUARANTINE, Ingestion
 from lakehouse_assets.project import Project
+from lakehouse_assets.resources import ChangesResource
 from lakehouse_assets.stream.declaration import Stream
 from storage_engine.errors import InvalidInput
 from storage_engine.options import ChangelogProducer
@@ -29,20 +31,30 @@ PRODUCER = "changelog-producer"
 
 @dataclass(frozen=True, kw_only=True)
 class SqlProject:
-    """What a team's SQL declares. ``tables``: with the options that streams need (see ``read_project``)."""
+    """What a team's SQL declares. ``tables``: with the options that streams need (see ``read_project``).
+
+    ``ingestions``: of tables with a connector, and ``changes``: the source that they name (None: there are none).
+    """
 
     name: str
     tables: Mapping[str, TableSchema]
     streams: tuple[Stream, ...]
     batches: tuple[BatchInsert, ...] = ()
+    ingestions: tuple[Ingestion, ...] = ()
+    changes: ChangesResource | None = None
     added: tuple[str, ...] = field(default=())
     """Tables that got ``'changelog-producer' = 'lookup'``, since a stream reads them and they named none."""
 
     @property
     def ddl(self) -> str:
         """Statements that make the databases and tables that are missing."""
+        return self._ddl(self.ingestions)
+
+    def _ddl(self, ingestions: Sequence[Ingestion]) -> str:
         databases = dict.fromkeys(name.partition(".")[0] for name in self.tables)
         created = [f"CREATE DATABASE IF NOT EXISTS `{name}`;" for name in databases]
+        if ingestions and QUARANTINE not in self.tables:
+            created.append(QUARANTINE_DDL)
         for name, schema in self.tables.items():
             text = create_table_text(name, schema)
             created.append(text.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1) + ";")
@@ -59,8 +71,8 @@ class SqlProject:
         """As assets, with what SQL does not say: partitions of the assets, ingestions, streams written in Python."""
         return Project(
             name=self.name,
-            ddl=self.ddl,
-            ingestions=ingestions,
+            ddl=self._ddl([*self.ingestions, *ingestions]),
+            ingestions=(*self.ingestions, *ingestions),
             streams=(*self.streams, *streams),
             batches=self.batches,
             partitions=partitions or {},
@@ -96,19 +108,47 @@ def read_project(texts: Mapping[str, str], *, name: str, database: str = "defaul
     relations = Relations(script=script, tables=script.tables)
     moving = [insert for insert in script.inserts if not is_batch(insert, relations)]
     streams = [(insert, stream_of(plan_of(insert, relations))) for insert in moving]
-    _check_targets(streams)
+    _check_targets(streams, {name: table for name, table in script.tables.items() if table.connected is not None})
     for query in script.queries:
         projected(relations.selected(query))
     ordered = tuple(_in_order([stream for _, stream in streams]))
     tables, added = _with_producers(script.tables, ordered)
     batches = tuple(batch_of(insert, relations) for insert in script.inserts if insert not in moving)
-    return SqlProject(name=name, tables=tables, streams=ordered, batches=batches, added=added)
+    ingestions, changes = _ingested(script.tables)
+    return SqlProject(
+        name=name,
+        tables=tables,
+        streams=ordered,
+        batches=batches,
+        ingestions=ingestions,
+        changes=changes,
+        added=added,
+    )
 
 
-def _check_targets(streams: Sequence[tuple[DeclaredInsert, Stream]]) -> None:
-    """One INSERT moves a table."""
+def _ingested(tables: Mapping[str, DeclaredTable]) -> tuple[tuple[Ingestion, ...], ChangesResource | None]:
+    """The ingestions of tables with a connector, and the one source that they name. Raises SqlError if there are two."""
+    found = {name: (table, table.connected) for name, table in tables.items() if table.connected is not None}
+    first: ChangesResource | None = None
+    for name, (table, source) in found.items():
+        first = first or source.changes
+        if type(source.changes) is not type(first) or source.changes.model_dump() != first.model_dump():
+            raise table.place.error(
+                f"{name} is of another server, folder or format than {next(iter(found))}: a project ingests from one source;"
+                " give these tables a project of their own on the same warehouse"
+            )
+    ingestions = tuple(source.ingestion(name, table.schema) for name, (table, source) in found.items())
+    return ingestions, first
+
+
+def _check_targets(streams: Sequence[tuple[DeclaredInsert, Stream]], ingested: Mapping[str, DeclaredTable]) -> None:
+    """One INSERT moves a table, and none one that mirrors a source."""
     first: dict[str, DeclaredInsert] = {}
     for insert, stream in streams:
+        if stream.target in ingested:
+            raise insert.place.refusal(
+                f"{stream.target} mirrors a source, and is filled from there: serve tables by sinks"
+            )
         if stream.target in first:
             raise NotIncremental(
                 f"{insert.place}: {stream.target} is filled by {first[stream.target].place} already; one stream fills a table:"

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lakehouse_assets.flink_sql.connectors import Connected, connected
 from lakehouse_assets.flink_sql.errors import Place
-from storage_engine.errors import InvalidInput, SqlError
+from storage_engine.errors import InvalidInput, SqlError, Unsupported
 from storage_engine.kernel.table_definition import check_table_definition, normalized_options
 from storage_engine.spec.schema import TableSchema, create_schema
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
@@ -35,11 +36,15 @@ _DDL: Final = (CreateTable, CreateView, Insert, CreateDatabase, UseDatabase, Que
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredTable:
-    """A table: its definition, and columns that queries compute (``proc_time AS PROCTIME()``) by name."""
+    """A table: its definition, and columns that queries compute (``proc_time AS PROCTIME()``) by name.
+
+    ``connected``: the source that it mirrors.
+    """
 
     schema: TableSchema
     place: Place
     computed: Mapping[str, str] = field(default_factory=dict)
+    connected: Connected | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,7 @@ class Script:
             if isinstance(statement, _DDL):
                 _ADD[type(statement)](self, statement, place, hints, computed)
                 return
-        except InvalidInput as cause:
+        except (InvalidInput, Unsupported) as cause:
             message = str(cause) if str(cause).startswith("line ") else f"line {line}, column {column}: {cause}"
             raise SqlError(message if message.startswith(file) else f"{file}, {message}") from cause
         raise place.error(f"{words} is nothing that a project declares: tables, views and inserts are")
@@ -130,16 +135,19 @@ class Script:
         name = self.full_name(statement.name)
         if name in self.tables:
             raise SqlError(f"table {name} is declared twice, first in {self.tables[name].place}")
+        source = connected(statement.options)
         schema = create_schema(
             statement.columns,
             primary_keys=statement.primary_keys,
             partition_keys=statement.partition_keys,
-            options=normalized_options(statement.options),
+            options=normalized_options(statement.options if source is None else source.options),
             comment=statement.comment,
             time_millis=0,
         )
         check_table_definition(schema)
-        self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed)
+        if source is not None:
+            source.ingestion(name, schema)
+        self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed, connected=source)
 
     def add_view(self, statement: CreateView, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
         """CREATE [TEMPORARY] VIEW."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final
 
-from lakehouse_assets.ddl import defined_tables
+from lakehouse_assets.ddl import QUARANTINE_DDL, defined_tables
 from lakehouse_assets.sprint.app import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_assets.sprint.dwd import MEMBER_MONTH, MEMBER_ORDER
 from lakehouse_assets.stream.declaration import Stream
@@ -23,7 +23,7 @@ def layer_ddl(layer: str) -> str:
     return (resources.files(__package__) / "ddl" / f"{layer}.sql").read_text(encoding="utf-8")
 
 
-DDL: Final = "\n".join(layer_ddl(layer) for layer in LAYERS)
+DDL: Final = "\n".join([QUARANTINE_DDL, *(layer_ddl(layer) for layer in LAYERS)])
 """The statements that make all databases and tables."""
 
 
