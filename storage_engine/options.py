@@ -54,6 +54,8 @@ class TableOptions:
     file_compression: str = "zstd"
     zstd_level: int = 1
     thin_mode: bool = False
+    data_file_directory: str = ""
+    index_files_beside_data: bool = False
     data_file_prefix: str = "data-"
     changelog_file_prefix: str = "changelog-"
     target_file_size: int | None = None
@@ -71,6 +73,7 @@ class TableOptions:
     lookup_wait: bool = True
     force_lookup: bool = False
     full_compaction_delta_commits: int | None = None
+    manifest_format: str = "avro"
     manifest_compression: str = "zstd"
     manifest_target_file_size: int = 8 << 20
     manifest_merge_min_count: int = 30
@@ -125,7 +128,7 @@ class TableOptions:
                     values[name] = parser(options[key])
                 except ValueError as cause:
                     errors.append(f"option {key!r} is {options[key]!r}: {cause}")
-        errors += _contradictions(values) + _foreign_layouts(options)
+        errors += _contradictions(values)
         if errors:
             raise InvalidOption("; ".join(errors))
         return TableOptions(**values, raw=dict(options))
@@ -144,22 +147,6 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if values.get("snapshot_num_retained_max", retained_min) < retained_min:
         found.append("option 'snapshot.num-retained.max' is smaller than 'snapshot.num-retained.min'")
     return found
-
-
-_FOREIGN_LAYOUTS = {
-    "data-file.path-directory": ("", "data files in a directory of their own are not found here"),
-    "index-file-in-data-file-dir": ("false", "index files beside the data files are not found here"),
-    "manifest.format": ("avro", "manifests of another format than avro are not read here"),
-}
-
-
-def _foreign_layouts(options: Mapping[str, str]) -> list[str]:
-    """Options that put files where, or as what, this engine does not look for them: reading on would miss rows."""
-    return [
-        f"option {key!r} is {options[key]!r}: {reason}"
-        for key, (usual, reason) in _FOREIGN_LAYOUTS.items()
-        if options.get(key, usual).strip().lower() != usual
-    ]
 
 
 def parse_bool(text: str) -> bool:
@@ -292,6 +279,30 @@ def _directory_name_part(text: str) -> str:
     return text
 
 
+def _directory_below(text: str) -> str:
+    """A directory below the table's, which is none that holds something else."""
+    parts = [part for part in text.strip().split("/") if part]
+    if text.strip().startswith("/") or not parts or any(part in (".", "..") or "\\" in part for part in parts):
+        raise ValueError("expected a directory below the table's, such as data")
+    if parts[0] in _TABLE_DIRECTORIES or "=" in parts[0] or parts[-1].startswith("bucket-"):
+        raise ValueError("this directory of a table holds something else; name it such as data")
+    return "/".join(parts)
+
+
+_TABLE_DIRECTORIES = frozenset(
+    [
+        "schema",
+        "snapshot",
+        "manifest",
+        "index",
+        "statistics",
+        "tag",
+        "branch",
+        "consumer",
+        "changelog",
+        "tag-success-file",
+    ]
+)
 COMPRESSIONS = (
     "zstd",
     "snappy",
@@ -328,6 +339,8 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "file.compression": ("file_compression", _one_of(*COMPRESSIONS)),
     "file.compression.zstd-level": ("zstd_level", _integer(1)),
     "data-file.thin-mode": ("thin_mode", parse_bool),
+    "data-file.path-directory": ("data_file_directory", _directory_below),
+    "index-file-in-data-file-dir": ("index_files_beside_data", parse_bool),
     "data-file.prefix": ("data_file_prefix", _file_name_part),
     "changelog-file.prefix": ("changelog_file_prefix", _file_name_part),
     "target-file-size": ("target_file_size", _positive_size),
@@ -348,6 +361,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "force-lookup": ("force_lookup", parse_bool),
     "async-file-write": ("async_file_write", parse_bool),
     "full-compaction.delta-commits": ("full_compaction_delta_commits", _integer(1)),
+    "manifest.format": ("manifest_format", _one_of("avro", "orc", "parquet")),
     "manifest.compression": (
         "manifest_compression",
         _one_of(*COMPRESSIONS, "zstandard"),

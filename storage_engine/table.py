@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -36,9 +37,8 @@ from storage_engine.store.data_files import DataFiles
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
-from storage_engine.table_writes import Frame, TableWrites
+from storage_engine.table_writes import Frame, TableWrites, committer_of
 from storage_engine.write.offsets import Offsets
-from storage_engine.write.requests import Committer
 
 
 class Table(TableWrites):
@@ -55,32 +55,50 @@ class Table(TableWrites):
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def delete(self, predicate: pl.Expr) -> Snapshot | None:
-        """Delete the rows that a predicate selects; None if there are none.
+    def delete(
+        self,
+        predicate: pl.Expr,
+        *,
+        commit_user: str | None = None,
+        commit_identifier: int | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> Snapshot | None:
+        """Delete the rows that a predicate selects, as one atomic commit; None if there are none.
 
-        Raises Unsupported for a table whose merge engine or options cannot delete.
+        With ``commit_user`` and ``commit_identifier``, an identifier that this user has committed already changes nothing and
+        gives None, so that a retry is safe; where no row is selected, the identifier alone is committed. ``properties``
+        are kept in the snapshot. Raises Unsupported for a table whose merge engine or options cannot delete, and what
+        ``write`` raises.
         """
-        schema = self.schema
-        if not schema.primary_keys:
-            changes = AppendChanges(self.store, schema, table=self.name)
-            return self._looked_after(changes.delete(predicate, Committer()), schema)
-        key_changes.check_deletable(schema, table=self.name)
-        rows = key_changes.deleted_rows(self.scan(), predicate)
-        return None if rows.is_empty() else self.write(rows)
+        schema, committer = self.schema, committer_of(commit_user, commit_identifier, properties)
+        if schema.primary_keys:
+            key_changes.check_deletable(schema, table=self.name)
+            return self._rewritten(schema, committer, lambda: key_changes.deleted_rows(self.scan(), predicate))
+        changes = AppendChanges(self.store, schema, table=self.name)
+        return self._changed(schema, committer, lambda: changes.delete(predicate, committer))
 
-    def update(self, predicate: pl.Expr, assignments: Mapping[str, pl.Expr]) -> Snapshot | None:
-        """Set columns of the rows that a predicate selects; None if there are none.
+    def update(
+        self,
+        predicate: pl.Expr,
+        assignments: Mapping[str, pl.Expr],
+        *,
+        commit_user: str | None = None,
+        commit_identifier: int | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> Snapshot | None:
+        """Set columns of the rows that a predicate selects, as one atomic commit; None if there are none.
 
-        ``assignments`` gives an expression over the old row for each column to be set. Raises InvalidInput (a key column, or
+        ``assignments`` gives an expression over the old row for each column to be set; the committer is given as for
+        ``delete``, so that ``n = n + 1`` is done once however often it is tried. Raises InvalidInput (a key column, or
         an unknown one), InvalidRows (a value that does not fit) and Unsupported (merge engines that cannot update).
         """
-        schema = self.schema
+        schema, committer = self.schema, committer_of(commit_user, commit_identifier, properties)
         key_changes.check_updatable(schema, assignments, table=self.name)
-        if not schema.primary_keys:
-            changes = AppendChanges(self.store, schema, table=self.name)
-            return self._looked_after(changes.update(predicate, assignments, Committer()), schema)
-        rows = key_changes.updated_rows(self.scan(), predicate, assignments, schema, table=self.name)
-        return None if rows.is_empty() else self.write(rows)
+        if schema.primary_keys:
+            updated = partial(key_changes.updated_rows, predicate=predicate, assignments=assignments, schema=schema)
+            return self._rewritten(schema, committer, lambda: updated(self.scan(), table=self.name))
+        changes = AppendChanges(self.store, schema, table=self.name)
+        return self._changed(schema, committer, lambda: changes.update(predicate, assignments, committer))
 
     def compact(
         self,

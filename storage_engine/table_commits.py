@@ -46,7 +46,7 @@ class TableCommits(TableUpkeep):
         expired = expired_partitions(self.store, schema, lifecycle, self.latest_snapshot(), now=now)
         if expired:
             targets = frozenset(self._partition_bytes(spec, schema) for spec in expired)
-            self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
+            self._table_write(schema).overwrite(no_rows(schema, self.name), targets, Committer())
         return expired
 
     def drop_partitions(self, specs: Iterable[Mapping[str, object]]) -> Snapshot | None:
@@ -61,7 +61,7 @@ class TableCommits(TableUpkeep):
         if not chosen:
             return None
         targets = frozenset(self._partition_bytes(spec, schema) for spec in chosen)
-        dropped = self._table_write(schema).overwrite(_no_rows(schema, self.name), targets, Committer())
+        dropped = self._table_write(schema).overwrite(no_rows(schema, self.name), targets, Committer())
         return self._looked_after(dropped, schema)
 
     def truncate(self) -> Snapshot | None:
@@ -69,7 +69,7 @@ class TableCommits(TableUpkeep):
         schema = self.schema
         if self.latest_snapshot() is None:
             return None
-        emptied = self._table_write(schema).overwrite(_no_rows(schema, self.name), None, Committer())
+        emptied = self._table_write(schema).overwrite(no_rows(schema, self.name), None, Committer())
         return self._looked_after(emptied, schema)
 
     def purge(self) -> None:
@@ -130,5 +130,6 @@ class TableCommits(TableUpkeep):
         return serialize_row(schema.types_of(keys), [spec[key] for key in keys])
 
 
-def _no_rows(schema: TableSchema, table: str) -> pl.DataFrame:
+def no_rows(schema: TableSchema, table: str) -> pl.DataFrame:
+    """A conformed frame without rows."""
     return conform(pl.DataFrame(schema=schema.polars_schema), schema, table=table)

@@ -5,7 +5,7 @@ Spec: "Write path" and the batch write builder of Apache Paimon: ``new_write``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from storage_engine.spec.manifest import CommitMessage
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.memory_budget import MemoryBudget
-from storage_engine.table_commits import TableCommits
+from storage_engine.table_commits import TableCommits, no_rows
 from storage_engine.write.batch_write import BatchWrite, bucket_of
 from storage_engine.write.compaction_task import CompactionTask
 from storage_engine.write.requests import Committer
@@ -54,7 +54,7 @@ class TableWrites(TableCommits):
 
         Raises InvalidRows (nothing written), OffsetConflict, CommitConflict, CommitStateUnknown, CommitUnfinished.
         """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets, watermark)
+        committer = committer_of(commit_user, commit_identifier, properties, expected_offsets, watermark)
         schema = self.schema
         writer = self._table_write(schema)
         if isinstance(frame, pl.LazyFrame | pa.RecordBatchReader):
@@ -78,7 +78,7 @@ class TableWrites(TableCommits):
         ``partitions`` are full partition specs, such as ``[{"v_date": "2024-01-01"}]``; a row outside them is refused.
         Streaming readers skip an overwrite, as in Paimon. Raises what ``write`` raises.
         """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets)
+        committer = committer_of(commit_user, commit_identifier, properties, expected_offsets)
         schema = self.schema
         writer = self._table_write(schema)
         specs = None if partitions is None else list(partitions)
@@ -126,7 +126,7 @@ class TableWrites(TableCommits):
 
         Raises CommitConflict (nothing visible) if messages were committed already, or compacted files are gone meanwhile.
         """
-        committer = _committer(commit_user, commit_identifier, properties, expected_offsets, watermark)
+        committer = committer_of(commit_user, commit_identifier, properties, expected_offsets, watermark)
         schema = self.schema
         snapshot = self._table_write(schema).commit_messages(list(messages), committer, base=self.latest_snapshot())
         return self._looked_after(snapshot, schema)
@@ -144,6 +144,25 @@ class TableWrites(TableCommits):
         return self._table_write(self.schema).run_compaction(task)
 
     # -- helpers of writing --------------------------------------------------------------------------------------------
+
+    def _rewritten(
+        self, schema: TableSchema, committer: Committer, rows: Callable[[], pl.DataFrame]
+    ) -> Snapshot | None:
+        """Write rows that are made from those of the table, unless this is committed already."""
+        writer = self._table_write(schema)
+        if writer.is_done(committer):
+            return None
+        return self._looked_after(writer.upsert(conform(rows(), schema, table=self.name), committer), schema)
+
+    def _changed(
+        self, schema: TableSchema, committer: Committer, change: Callable[[], Snapshot | None]
+    ) -> Snapshot | None:
+        """Change rows of a table without a primary key, unless this is committed already; an identifier is kept in any case."""
+        writer = self._table_write(schema)
+        if writer.is_done(committer):
+            return None
+        changed = change() or writer.upsert(no_rows(schema, self.name), committer)
+        return self._looked_after(changed, schema)
 
     def _batches(self, frame: pl.LazyFrame | pa.RecordBatchReader, schema: TableSchema) -> Iterator[pl.DataFrame]:
         return conform_batches(frame, schema, table=self.name, batch_rows=MemoryBudget.of(schema).batch_rows)
@@ -164,13 +183,14 @@ class TableWrites(TableCommits):
         return named
 
 
-def _committer(
+def committer_of(
     user: str | None,
     identifier: int | None,
     properties: Mapping[str, str] | None,
-    expected: Mapping[str, int | None] | None,
+    expected: Mapping[str, int | None] | None = None,
     watermark: int | datetime | None = None,
 ) -> Committer:
+    """Who commits, from what the caller of a public method has given. Raises InvalidInput."""
     if identifier is not None and (user is None or identifier < 0):
         raise InvalidInput("a commit_identifier needs a commit_user, and is not negative")
     return Committer(

@@ -1,4 +1,4 @@
-"""Manifests, manifest lists and index manifests: Avro bytes to the values of ``spec.manifest`` and back.
+"""Manifests, manifest lists and index manifests: bytes, usually Avro, to the values of ``spec.manifest`` and back.
 
 Spec: "Manifest" of Apache Paimon; entries and lists are of version 2, index manifests of version 1. Readers
 resolve fields by name: fields that are unknown here are skipped, nullable ones may be absent.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from storage_engine.codec.avro import AvroSchema, read_container, write_container
+from storage_engine.codec.manifest_arrow import format_of, read_records, write_records
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import (
     DataFileMeta,
@@ -23,6 +24,7 @@ from storage_engine.spec.manifest import (
     SimpleStats,
 )
 
+AVRO = "avro"
 MANIFEST_VERSION = 2
 MANIFEST_LIST_VERSION = 2
 INDEX_MANIFEST_VERSION = 1
@@ -127,9 +129,9 @@ INDEX_MANIFEST_SCHEMA = _top(
 )
 
 
-def encode_manifest(entries: Iterable[ManifestEntry], compression: str) -> bytes:
-    """A manifest file. ``compression`` as in option ``manifest.compression``."""
-    return write_container(MANIFEST_SCHEMA, map(_entry_record, entries), compression=compression)
+def encode_manifest(entries: Iterable[ManifestEntry], compression: str, file_format: str = AVRO) -> bytes:
+    """A manifest file. ``compression`` and ``file_format`` as in options ``manifest.compression`` and ``manifest.format``."""
+    return _encode(MANIFEST_SCHEMA, map(_entry_record, entries), compression, file_format)
 
 
 def decode_manifest(data: bytes, *, path: str) -> list[ManifestEntry]:
@@ -137,9 +139,9 @@ def decode_manifest(data: bytes, *, path: str) -> list[ManifestEntry]:
     return _decode(data, path, MANIFEST_SCHEMA, MANIFEST_VERSION, _entry_of)
 
 
-def encode_manifest_list(metas: Iterable[ManifestFileMeta], compression: str) -> bytes:
+def encode_manifest_list(metas: Iterable[ManifestFileMeta], compression: str, file_format: str = AVRO) -> bytes:
     """A manifest list file."""
-    return write_container(MANIFEST_LIST_SCHEMA, map(_meta_record, metas), compression=compression)
+    return _encode(MANIFEST_LIST_SCHEMA, map(_meta_record, metas), compression, file_format)
 
 
 def decode_manifest_list(data: bytes, *, path: str) -> list[ManifestFileMeta]:
@@ -147,9 +149,9 @@ def decode_manifest_list(data: bytes, *, path: str) -> list[ManifestFileMeta]:
     return _decode(data, path, MANIFEST_LIST_SCHEMA, MANIFEST_LIST_VERSION, _meta_of)
 
 
-def encode_index_manifest(entries: Iterable[IndexManifestEntry], compression: str) -> bytes:
+def encode_index_manifest(entries: Iterable[IndexManifestEntry], compression: str, file_format: str = AVRO) -> bytes:
     """An index manifest file."""
-    return write_container(INDEX_MANIFEST_SCHEMA, map(_index_record, entries), compression=compression)
+    return _encode(INDEX_MANIFEST_SCHEMA, map(_index_record, entries), compression, file_format)
 
 
 def decode_index_manifest(data: bytes, *, path: str) -> list[IndexManifestEntry]:
@@ -157,13 +159,23 @@ def decode_index_manifest(data: bytes, *, path: str) -> list[IndexManifestEntry]
     return _decode(data, path, INDEX_MANIFEST_SCHEMA, INDEX_MANIFEST_VERSION, _index_of)
 
 
+def _encode(schema: AvroSchema, records: Iterable[_Record], compression: str, file_format: str) -> bytes:
+    if file_format == AVRO:
+        return write_container(schema, records, compression=compression)
+    return write_records(schema, records, file_format=file_format, compression=compression)
+
+
+def _records(data: bytes, path: str, schema: AvroSchema) -> Iterable[_Record]:
+    return read_container(data, path=path, like=schema) if format_of(data) is None else read_records(data, path=path)
+
+
 def _decode(
     data: bytes, path: str, schema: AvroSchema, version: int, convert: Callable[[_Record], _Value]
 ) -> list[_Value]:
     values = []
-    for record in read_container(data, path=path, like=schema):
-        if record["_VERSION"] != version:
-            raise CorruptFile(f"{path}: an entry is of version {record['_VERSION']}, only {version} is known")
+    for record in _records(data, path, schema):
+        if record.get("_VERSION") != version:
+            raise CorruptFile(f"{path}: an entry is of version {record.get('_VERSION')}, only {version} is known")
         try:
             values.append(convert(record))
         except (ValueError, TypeError, KeyError) as cause:

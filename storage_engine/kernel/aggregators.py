@@ -101,7 +101,7 @@ NOT_DONE = frozenset({"rbm64"})  # Java's own 64-bit form, a radix tree, which n
 _BYTES = frozenset({TypeRoot.VARBINARY})
 AGGREGATORS: dict[str, Aggregator] = {
     "sum": Aggregator(reduce=total, retracts=True, roots=_NUMERIC),
-    "product": Aggregator(reduce=product, roots=INTEGER_ROOTS | FLOAT_ROOTS),
+    "product": Aggregator(reduce=product, roots=_NUMERIC),
     "max": Aggregator(reduce=largest, roots=_COMPARABLE),
     "min": Aggregator(reduce=smallest, roots=_COMPARABLE),
     LAST_VALUE: Aggregator(pick=_last_value, retracts=True),

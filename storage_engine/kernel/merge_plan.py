@@ -22,7 +22,7 @@ from storage_engine.kernel.aggregators import (
 from storage_engine.kernel.column_rule import ColumnRule
 from storage_engine.options import ChangelogProducer, MergeEngine, parse_bool
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
-from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, DataField, TypeRoot
+from storage_engine.spec.types import FLOAT_ROOTS, NESTED_ROOTS, DataField
 
 _IGNORE_DELETE_KEYS = (
     "ignore-delete",
@@ -296,7 +296,7 @@ def _function_name(schema: TableSchema, name: str) -> str | None:
 
 def _rule(schema: TableSchema, field: DataField, function: str) -> ColumnRule:
     options, prefix = schema.options, f"fields.{field.name}."
-    if function in NOT_DONE or (function == "product" and field.type.root is TypeRoot.DECIMAL):
+    if function in NOT_DONE:
         raise Unsupported(
             f"column {field.name!r} of type {field.type.sql}: aggregate function {function!r} is not done here"
         )

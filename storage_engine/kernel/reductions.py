@@ -6,6 +6,7 @@ running total gives every key's sum by one subtraction.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,43 @@ def total(records: pl.DataFrame, column: Column, ends: pl.Series) -> pl.Series:
 
 
 def product(records: pl.DataFrame, column: Column, ends: pl.Series) -> pl.Series:
-    """``product`` of adds; null where no value counts. Integers wrap around, as in Java."""
+    """``product`` of adds; null where no value counts. Integers wrap around, as in Java; decimals are rounded."""
     values = records.select(column.added).to_series()
+    if column.rule.type.root is TypeRoot.DECIMAL:
+        return _rounded_products(values, ends, column.rule.type)
     if column.rule.type.root in INTEGER_ROOTS:
         values = values.cast(pl.Int64)
     products = _by_key(np.multiply, values.fill_null(1).to_numpy(), ends, values.name)
     return _fitted(_null_if_none(products, values, ends), column.rule.type)
+
+
+def _rounded_products(values: pl.Series, ends: pl.Series, data_type: DataType) -> pl.Series:
+    """Products of decimals as Paimon makes them, one after the other: each is rounded half up to the scale.
+
+    One beyond the precision is null, so that the next value begins anew. All keys are multiplied at once, by their first
+    values, then by their second ones, and so on; whole numbers of any length hold what 128 bits do not.
+    """
+    scale, precision = data_type.scale or 0, data_type.precision or 10
+    lengths = np.diff(ends.to_numpy(), prepend=-1)
+    present = values.is_not_null().to_numpy()
+    keys = np.repeat(np.arange(len(ends)), lengths)[present]
+    factors = np.array(values.drop_nulls().to_physical().to_list(), dtype=object)
+    ranks = np.arange(len(keys)) - np.searchsorted(keys, keys)
+    by_rank = np.argsort(ranks, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(ranks))])
+    one, limit = 10**scale, 10**precision
+    products, has_one = np.zeros(len(ends), dtype=object), np.zeros(len(ends), dtype=bool)
+    for start, end in pairwise(bounds.tolist()):
+        rows = by_rank[start:end]
+        at, factor = keys[rows], factors[rows]
+        multiplied = products[at] * factor
+        rounded = np.sign(multiplied) * ((np.abs(multiplied) + one // 2) // one)
+        products[at] = np.where(has_one[at], rounded, factor)
+        has_one[at] = np.abs(products[at]) < limit
+    products[~has_one] = 0
+    whole = pl.Series(values.name, products.tolist(), dtype=pl.Int128).set(pl.Series(~has_one), None)
+    stored = whole.cast(pl.Decimal(38, 0)).to_arrow().cast(pa.decimal128(38, 0)).view(pa.decimal128(precision, scale))
+    return pl.Series(values.name, pl.from_arrow(stored), dtype=data_type.to_polars())
 
 
 def largest(records: pl.DataFrame, column: Column, ends: pl.Series) -> pl.Series:

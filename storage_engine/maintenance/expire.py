@@ -231,7 +231,7 @@ class _Expiry:
             elif snapshot.changelog_manifest_list is not None:
                 kept |= {meta.file_name for meta in changelog_files(self._manifests, snapshot)[0]}
                 kept.add(snapshot.changelog_manifest_list)
-        delete_metadata(self._store, self._manifests, expired, kept)
+        delete_metadata(self._store, self._schema, self._manifests, expired, kept)
 
 
 def nearest_below(tags: Sequence[Tag], snapshot_id: int) -> Tag | None:

@@ -44,7 +44,8 @@ def remove_orphan_files(
     if moment > now:
         raise InvalidInput(f"older_than_millis is {moment}, which lies in the future")
     listed = store.io.list_files(store.paths.root, recursive=True)
-    candidates = [info for info in listed if info.modified_millis < moment and _may_go(store.paths.root, info)]
+    data = _data_directory(store)
+    candidates = [info for info in listed if info.modified_millis < moment and _may_go(store.paths.root, data, info)]
     if not candidates:
         return []
     needed = _all_needed(store)
@@ -55,8 +56,15 @@ def remove_orphan_files(
     return sorted(orphans)
 
 
-def _may_go(root: str, info: FileInfo) -> bool:
-    """Whether a file lies where data, manifests or temporary files of a table lie, and nowhere else."""
+def _data_directory(store: TableStore) -> list[str]:
+    """The directories between the table's and those of its partitions and buckets, usually none."""
+    schema = store.schemas.latest()
+    directory = "" if schema is None else schema.table_options.data_file_directory
+    return directory.split("/") if directory else []
+
+
+def _may_go(root: str, data: list[str], info: FileInfo) -> bool:
+    """Whether a file lies where data (below ``data``), manifests or temporary files of a table lie, and nowhere else."""
     *directories, name = info.path.removeprefix(root).strip("/").split("/")
     if directories[:1] == ["branch"]:
         directories = directories[2:]
@@ -65,7 +73,9 @@ def _may_go(root: str, info: FileInfo) -> bool:
         return bool(_TEMPORARY.fullmatch(name))
     if len(directories) == 1 and directories[0] in _SHARED_DIRECTORIES:
         return True
-    *partitions, bucket = directories or [""]
+    if directories[: len(data)] != data:
+        return False
+    *partitions, bucket = directories[len(data) :] or [""]
     return bool(_BUCKET.fullmatch(bucket)) and all("=" in partition for partition in partitions)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.errors import FileMissing, SnapshotExpired, SnapshotNotFound
 from storage_engine.spec.manifest import FileKind, ManifestEntry, ManifestFileMeta, live_entries
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.manifests import ManifestStore
-from storage_engine.store.paths import MAIN_BRANCH, partition_path
+from storage_engine.store.paths import MAIN_BRANCH
+from storage_engine.store.table_layout import TableLayout
 from storage_engine.store.table_store import TableStore
 
 
@@ -77,6 +77,20 @@ def index_names(manifests: ManifestStore, snapshot: Snapshot) -> set[str]:
     if snapshot.index_manifest is None:
         return set()
     return {entry.index_file.file_name for entry in manifests.read_index(snapshot.index_manifest)}
+
+
+def index_paths(
+    store: TableStore, schema: TableSchema, manifests: ManifestStore, snapshot: Snapshot, needed: set[str]
+) -> set[str]:
+    """Paths of a snapshot's index files that are not named in ``needed``, nor put outside of the table."""
+    if snapshot.index_manifest is None:
+        return set()
+    layout = TableLayout(store.paths, schema)
+    return {
+        layout.index_file(entry.partition, entry.bucket, entry.index_file)
+        for entry in manifests.read_index(snapshot.index_manifest)
+        if entry.index_file.file_name not in needed and entry.index_file.external_path is None
+    }
 
 
 def statistics_names(snapshot: Snapshot) -> set[str]:
@@ -183,12 +197,8 @@ def data_file_paths(store: TableStore, schema: TableSchema, entry: ManifestEntry
     """The paths of an entry's file and extra files. None for a file that was put outside of the table."""
     if entry.file.external_path is not None:
         return []
-    types = schema.types_of(schema.partition_keys)
-    values = deserialize_row(types, entry.partition)
-    directory = partition_path(types, schema.partition_keys, values, schema.table_options)
-    return [
-        store.paths.data_file(directory, entry.bucket, name) for name in (entry.file.file_name, *entry.file.extra_files)
-    ]
+    directory = TableLayout(store.paths, schema).bucket_directory(entry.partition, entry.bucket)
+    return [f"{directory}/{name}" for name in (entry.file.file_name, *entry.file.extra_files)]
 
 
 def delete_data(
@@ -206,7 +216,7 @@ def delete_data(
 
 
 def delete_metadata(
-    store: TableStore, manifests: ManifestStore, snapshots: Iterable[Snapshot], needed: set[str]
+    store: TableStore, schema: TableSchema, manifests: ManifestStore, snapshots: Iterable[Snapshot], needed: set[str]
 ) -> None:
     """Remove manifests, lists, index files and statistics of snapshots, but for those named in ``needed``."""
     paths = store.paths
@@ -216,7 +226,7 @@ def delete_metadata(
         with suppress(FileMissing):
             doomed |= {paths.manifest_file(name) for name in manifest_names(manifests, snapshot) - needed}
         with suppress(FileMissing):
-            doomed |= {paths.index_file(name) for name in index_names(manifests, snapshot) - needed}
+            doomed |= index_paths(store, schema, manifests, snapshot, needed)
         doomed |= {paths.statistics_file(name) for name in statistics_names(snapshot) - needed}
     for path in sorted(doomed):
         store.io.delete(path)

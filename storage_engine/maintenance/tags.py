@@ -138,7 +138,7 @@ def _remove_what_it_kept(store: TableStore, schema: TableSchema, tag: Tag) -> No
         if entry.file.file_name not in kept:
             for path in data_file_paths(store, schema, entry):
                 store.io.delete(path)
-    delete_metadata(store, manifests, [tag.snapshot], kept)
+    delete_metadata(store, schema, manifests, [tag.snapshot], kept)
 
 
 def expire_tags(

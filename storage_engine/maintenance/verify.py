@@ -87,7 +87,7 @@ def _index_checks(store: TableStore, live: LiveFiles, snapshot: Snapshot | None)
     if snapshot is None or snapshot.index_manifest is None:
         return
     for entry in live.manifests.read_index(snapshot.index_manifest):
-        path = entry.index_file.external_path or store.paths.index_file(entry.index_file.file_name)
+        path = live.layout.index_file(entry.partition, entry.bucket, entry.index_file)
         yield path, _index_reading(store, entry, path)
 
 

@@ -105,11 +105,15 @@ class AppendChanges:
                 return None
             request = self._request(named, work, latest)
             try:
-                return self._commit.commit(request)
+                changed = self._commit.commit(request)
             except CommitConflict:
                 self._discard(request)
                 if attempt == _ATTEMPTS - 1:
                     raise
+            else:
+                if changed is None:
+                    self._discard(request)
+                return changed
         raise AssertionError("the last attempt returns or raises")
 
     def _touched(self, latest: Snapshot | None, predicate: pl.Expr, *, updates: bool) -> Iterator[_Touched]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from storage_engine.codec.binary_columns import BinaryRows
-from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
 from storage_engine.errors import CorruptFile
@@ -27,7 +26,8 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.manifests import ManifestStore
-from storage_engine.store.paths import POSTPONE_BUCKET, bucket_directory, partition_path
+from storage_engine.store.paths import POSTPONE_BUCKET, bucket_directory
+from storage_engine.store.table_layout import TableLayout
 from storage_engine.store.table_store import TableStore
 
 BucketKey = tuple[bytes, int]
@@ -76,9 +76,8 @@ class LiveFiles:
 
     def __init__(self, store: TableStore, schema: TableSchema) -> None:
         self._store = store
-        self._schema = schema
+        self.layout = TableLayout(store.paths, schema)
         self.manifests: ManifestStore = store.manifests(schema)
-        self._partition_types = schema.types_of(schema.partition_keys)
 
     @property
     def io(self) -> FileIO:
@@ -138,21 +137,16 @@ class LiveFiles:
 
     def partition_values(self, partition: bytes) -> tuple[object, ...]:
         """A serialized partition as Python values."""
-        return deserialize_row(self._partition_types, partition)
+        return self.layout.partition_values(partition)
 
     def directory(self, partition_values: Sequence[object], bucket: int) -> str:
         """Where the data files of a bucket lie."""
-        return bucket_directory(self._directory_of(partition_values), bucket)
-
-    def _directory_of(self, partition_values: Sequence[object]) -> str:
-        names = self._schema.partition_keys
-        path = partition_path(self._partition_types, names, partition_values, self._schema.table_options)
-        return self._store.paths.partition_directory(path)
+        return bucket_directory(self.layout.partition_directory(partition_values), bucket)
 
     def _places(self, partitions: Collection[bytes]) -> dict[bytes, _Partition]:
-        rows = list(partitions)
-        values = BinaryRows(self._partition_types, rows).values()
-        return {row: _Partition(each, self._directory_of(each)) for row, each in zip(rows, values, strict=True)}
+        rows, directory_of = list(partitions), self.layout.partition_directory
+        values = BinaryRows(self.layout.partition_types, rows).values()
+        return {row: _Partition(each, directory_of(each)) for row, each in zip(rows, values, strict=True)}
 
     def _bucket_in(
         self,
@@ -171,7 +165,7 @@ class LiveFiles:
             directory=bucket_directory(place.directory, bucket),
             files=files,
             index_files=index_files,
-            vectors=self._vectors(index_files) if index_files else {},
+            vectors=self._vectors(key, index_files) if index_files else {},
         )
 
     def _index_files(self, snapshot: Snapshot | None) -> dict[BucketKey, tuple[IndexFileMeta, ...]]:
@@ -193,11 +187,11 @@ class LiveFiles:
         files = tuple([entry.file for entry in entries])
         return self._bucket_in(place, key, entries[-1].total_buckets, files, index_files)
 
-    def _vectors(self, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
+    def _vectors(self, key: BucketKey, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
         vectors: dict[str, DeletionVector] = {}
         for index_file in index_files:
             if index_file.index_type == DELETION_VECTORS_INDEX and index_file.deletion_vector_ranges:
-                path = self._store.paths.index_file(index_file.file_name)
+                path = self.layout.index_file(*key, index_file)
                 vectors |= read_deletion_vectors(
                     self._store.io.read_bytes(path), index_file.deletion_vector_ranges, path=path
                 )

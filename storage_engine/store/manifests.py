@@ -54,6 +54,7 @@ class ManifestStore:
         self._io = io
         self._paths = paths
         self._options = options
+        self._encoding = options.manifest_compression, options.manifest_format
         self._partition_types = tuple(partition_types)
         self._cache = cache or ManifestCache()
         self._manifest_names = FileNames("manifest-")
@@ -78,7 +79,7 @@ class ManifestStore:
         """Write a list, which may be empty; returns its name and size in bytes."""
         listed = tuple(metas)
         path = self._paths.manifest_file(name := self._list_names.next())
-        data = encode_manifest_list(listed, self._options.manifest_compression)
+        data = encode_manifest_list(listed, *self._encoding)
         self._io.write_new(path, data)
         self._cache.put_list(path, listed)
         return name, len(data)
@@ -104,14 +105,13 @@ class ManifestStore:
         """Write entries, in order, as manifests of about the target size; none for no entries."""
         if not entries:
             return []
-        data = encode_manifest(entries, self._options.manifest_compression)
+        data = encode_manifest(entries, *self._encoding)
         target = self._options.manifest_target_file_size
         if len(data) <= target or len(entries) == 1:
             return [self._write_one(entries, data)]
         size = max(1, len(entries) * target // len(data))
         parts = [entries[start : start + size] for start in range(0, len(entries), size)]
-        compression = self._options.manifest_compression
-        return [self._write_one(part, encode_manifest(part, compression)) for part in parts]
+        return [self._write_one(part, encode_manifest(part, *self._encoding)) for part in parts]
 
     def read_index(self, name: str) -> list[IndexManifestEntry]:
         """The index files that an index manifest names. Raises FileMissing or CorruptFile."""
@@ -126,7 +126,7 @@ class ManifestStore:
     def write_index(self, entries: Iterable[IndexManifestEntry]) -> str:
         """Write an index manifest; returns its name."""
         name = self._index_names.next()
-        data = encode_index_manifest(entries, self._options.manifest_compression)
+        data = encode_index_manifest(entries, *self._encoding)
         self._io.write_new(self._paths.manifest_file(name), data)
         return name
 

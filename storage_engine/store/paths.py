@@ -135,16 +135,12 @@ class TablePaths:
         return f"{self.statistics}/{name}"
 
     def partition_directory(self, partition_path: str) -> str:
-        """The directory of a partition; ``partition_path`` as ``partition_path()`` gives it, "" if unpartitioned."""
+        """The directory of a partition; ``partition_path`` is its path below the table's, "" if that is the table's."""
         return f"{self.root}/{partition_path}" if partition_path else self.root
 
     def bucket_directory(self, partition_path: str, bucket: int) -> str:
         """The directory of a bucket; ``partition_path`` as above."""
         return bucket_directory(self.partition_directory(partition_path), bucket)
-
-    def data_file(self, partition_path: str, bucket: int, name: str) -> str:
-        """The file of a data or changelog file."""
-        return f"{self.bucket_directory(partition_path, bucket)}/{name}"
 
     def of_branch(self, branch: str) -> TablePaths:
         """The paths of another branch of the same table."""

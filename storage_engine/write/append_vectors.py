@@ -44,7 +44,7 @@ class AppendVectors:
             return VectorChange()
         kept = {name: bucket.vectors[name] for file in removed for name in vector_names(file) if name not in touched}
         parts = self._rolled({**kept, **vectors})
-        added = tuple(self._index_files.write_deletion_vectors(part) for part in parts)
+        added = tuple(self._index_files.write_deletion_vectors(bucket.key, part) for part in parts)
         return VectorChange(added=added, removed=tuple(removed))
 
     def _rolled(self, vectors: Mapping[str, DeletionVector]) -> Iterator[dict[str, DeletionVector]]:

@@ -174,7 +174,8 @@ class Compactor:
     def _message(self, task: Task) -> CommitMessage | None:
         if not task.before and not task.changelog:
             return None
-        vectors = (self._index_files.write_deletion_vectors(task.vectors),) if task.vectors_changed else ()
+        written = self._index_files.write_deletion_vectors
+        vectors = (written(task.bucket.key, task.vectors),) if task.vectors_changed else ()
         return CommitMessage(
             partition=task.bucket.partition,
             bucket=task.bucket.bucket,

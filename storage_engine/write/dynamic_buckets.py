@@ -90,11 +90,11 @@ class DynamicBuckets:
             for entry in self._manifests.read_index(base.index_manifest):
                 is_replaced = (entry.partition, entry.bucket) in extended
                 if entry.index_file.index_type == HASH_INDEX and entry.partition in numbers and not is_replaced:
-                    hashes = self._hashes(entry.index_file)
+                    hashes = self._hashes((entry.partition, entry.bucket), entry.index_file)
                     parts.append(_frame(numbers[entry.partition], hashes, np.full(len(hashes), entry.bucket)))
         for (partition, bucket), index_file in extended.items():
             if partition in numbers:
-                hashes = self._hashes(index_file)
+                hashes = self._hashes((partition, bucket), index_file)
                 parts.append(_frame(numbers[partition], hashes, np.full(len(hashes), bucket)))
         known = pl.concat(parts)
         if known.select(_PARTITION, _HASH).is_duplicated().any():
@@ -103,9 +103,9 @@ class DynamicBuckets:
             )
         return known
 
-    def _hashes(self, index_file: IndexFileMeta) -> Hashes:
+    def _hashes(self, bucket: BucketKey, index_file: IndexFileMeta) -> Hashes:
         """The content of an index file, which has no checksum of its own."""
-        path = self._store.paths.index_file(index_file.file_name)
+        path = self._index_files.path_of(bucket, index_file)
         hashes = decode_hash_index(self._store.io.read_bytes(path), path=path)
         if len(hashes) != index_file.row_count:
             raise CorruptFile(f"{path}: holds {len(hashes)} hashes where its manifest says {index_file.row_count}")
@@ -144,7 +144,7 @@ class DynamicBuckets:
         whole = everything.join(grown, on=[_PARTITION, _BUCKET], how="semi")
         for (partition, bucket), rows in whole.partition_by([_PARTITION, _BUCKET], as_dict=True).items():
             key = (partitions[int(str(partition))], int(str(bucket)))
-            found[key] = self._index_files.write_hashes(rows[_HASH].to_numpy())
+            found[key] = self._index_files.write_hashes(key, rows[_HASH].to_numpy())
         return found
 
 

@@ -69,8 +69,7 @@ class TableWrite(TableCompaction):
         interrupted writer left undone. An empty frame with an identifier commits the identifier alone. Raises
         OffsetConflict and CommitUnfinished.
         """
-        if self._is_committed(committer, self._store.snapshots.latest()):
-            self.settle()
+        if self.is_done(committer):
             return None
         if frame.is_empty() and committer.identifier is None and not self._commits_nothing:
             return None
@@ -82,13 +81,19 @@ class TableWrite(TableCompaction):
         frames = {name: rows for part in written for name, rows in part.frames.items()}
         return self._after.run(snapshot, named, [part.message for part in written], frames)
 
+    def is_done(self, committer: Committer) -> bool:
+        """Whether a user's identifier is committed; the compaction that its writer left undone is finished then."""
+        done = self._is_committed(committer, self._store.snapshots.latest())
+        if done:
+            self.settle()
+        return done
+
     def upsert_batches(self, frames: Iterable[pl.DataFrame], committer: Committer) -> Snapshot | None:
         """``upsert`` of rows that come frame by frame, at least one: still one commit, in bounded memory.
 
         Nothing is committed, and no file stays, if a frame cannot be had.
         """
-        if self._is_committed(committer, self._store.snapshots.latest()):
-            self.settle()
+        if self.is_done(committer):
             return None
         if self._locations is not None or self._postponed is not None:
             return self.upsert(pl.concat(frames), committer)

@@ -90,7 +90,7 @@ class WriteBuffer:
             before = found.get(key)
             if before is not None:
                 for replaced in before.new_index_files if mine.new_index_files else ():
-                    self._index_files.remove(replaced)
+                    self._index_files.remove(key, replaced)
                 mine = replace(
                     mine,
                     new_files=(*before.new_files, *mine.new_files),
@@ -110,7 +110,7 @@ class WriteBuffer:
             for file in (*part.message.new_files, *part.message.changelog_files):
                 self._files.remove(file, part.bucket.directory)
             for index_file in part.message.new_index_files:
-                self._index_files.remove(index_file)
+                self._index_files.remove(part.bucket.key, index_file)
 
 
 def at_the_top(

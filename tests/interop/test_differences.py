@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from storage_engine.errors import InvalidOption, InvalidSchema, Unsupported
+from storage_engine.errors import InvalidSchema, Unsupported
 from tests.interop.both import Both, Shared
 from tests.interop.flink.canonical import canon, canon_changes
 
@@ -48,7 +48,6 @@ def test_the_first_row_of_a_key_is_an_insert(both: Both) -> None:
 
 REFUSED_TYPES = {
     "rbm64": "BYTES",
-    "product": "DECIMAL(10, 2)",
 }
 
 
@@ -96,26 +95,6 @@ def test_keys_of_floats(both: Both) -> None:
     for writer in ("paimon", "ours"):
         shared.write(frame, by=writer)
         assert shared.rows() == canon(frame)
-
-
-LAYOUTS = {
-    "data-file.path-directory": "data",
-    "index-file-in-data-file-dir": "true",
-    "manifest.format": "parquet",
-}
-
-
-@pytest.mark.difference("A table with `'{option}' = '{value}'` is not opened (`InvalidOption`).")
-@pytest.mark.parametrize(("option", "value"), LAYOUTS.items())
-def test_layouts_that_are_not_read(both: Both, option: str, value: str) -> None:
-    both.flink.sql(
-        f"CREATE TABLE db.t (id INT PRIMARY KEY NOT ENFORCED, n INT) WITH ('bucket' = '1', '{option}' = '{value}')"
-    )
-    both.flink.sql("INSERT INTO db.t VALUES (1, 2)")
-    with pytest.raises(InvalidOption, match=f"option '{option}'"):
-        both.ours.table("db.t").scan().collect()
-    with pytest.raises(InvalidOption, match=f"option '{option}'"):
-        both.ours.table("db.t").write(ROW)
 
 
 @pytest.mark.difference("Row tracking: such tables are read, but not written (`Unsupported`).")

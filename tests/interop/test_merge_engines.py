@@ -25,6 +25,11 @@ MONEY = Column(
     dtype=pl.Decimal(20, 4),
     values=[None, *(Decimal(cents).scaleb(-4) for cents in range(-90000, 90000, 12345))],
 )
+FACTOR = Column(
+    sql="DECIMAL(9, 2)",
+    dtype=pl.Decimal(9, 2),
+    values=[None, *map(Decimal, ("0.05", "-1.15", "2.00", "33.33", "-99999.99", "1234567.89"))],
+)
 LIST = Column(sql="ARRAY<STRING>", dtype=pl.List(pl.String()), values=[None, [], ["a"], ["b", "a"], [None]])
 MAP = Column(
     sql="MAP<STRING, INT>",
@@ -112,6 +117,7 @@ CASES = {
         options=aggregates(
             amount="sum",
             best="product!",
+            factor="product!",
             name="listagg!",
             seq="first_value!",
             name2="first_non_null_value!",
@@ -120,7 +126,7 @@ CASES = {
             list="collect",
             map="merge_map",
         ),
-        columns=COLUMNS | {"name2": TEXT, "flag": FLAG, "flag2": FLAG, "list": LIST, "map": MAP},
+        columns=COLUMNS | {"factor": FACTOR, "name2": TEXT, "flag": FLAG, "flag2": FLAG, "list": LIST, "map": MAP},
         kinds=UPSERTS,
         same_changes=False,
     ),

@@ -135,3 +135,19 @@ def test_a_flipped_byte_never_changes_what_is_read(position: int, flip: int) -> 
     data[position % len(data)] ^= flip
     with suppress(CorruptFile):
         assert decode_manifest(bytes(data), path="x") == ENTRIES
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "orc"])
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_other_formats_hold_the_same(case: Any, file_format: str) -> None:
+    name, records, _, decode, encode = case
+    out = io.BytesIO()
+    fastavro.writer(out, SCHEMAS[name], records, codec="snappy")
+    values = decode(out.getvalue(), path="the manifest")
+    for compression in ("zstd", "snappy", "none"):
+        written = encode(values, compression, file_format)
+        assert decode(written, path="x") == values
+    assert decode(encode([], "zstd", file_format), path="x") == []
+    for damaged in (written[:-9], written[: len(written) // 2], written[:4] + bytes(40)):
+        with pytest.raises(CorruptFile, match="the manifest: not a readable manifest"):
+            decode(damaged, path="the manifest")

@@ -12,7 +12,6 @@ import pytest
 from storage_engine import Catalog, Table
 from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.errors import FileMissing, InvalidOption, InvalidSchema, Unsupported
-from storage_engine.options import TableOptions
 from storage_engine.store.live_files import LiveFiles
 
 FAR = [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_000), None]
@@ -231,13 +230,3 @@ def test_a_data_file_that_is_gone_is_named(tmp_path) -> None:
     table.store.io.delete(path)
     with pytest.raises(FileMissing, match=f"{path}: there is no such file"):
         table.scan().collect()
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("data-file.path-directory", "data"), ("index-file-in-data-file-dir", "true"), ("manifest.format", "orc")],
-)
-def test_a_layout_that_is_not_known_here_is_refused(option: str, value: str) -> None:
-    with pytest.raises(InvalidOption, match=f"option '{option}' is '{value}'"):
-        TableOptions.parse({option: value})
-    assert TableOptions.parse({"manifest.format": "avro", "index-file-in-data-file-dir": "FALSE"}).bucket == -1

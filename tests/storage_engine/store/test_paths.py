@@ -94,7 +94,7 @@ def test_files_of_main_and_of_a_branch() -> None:
     assert branch.manifest_file("m") == main.manifest_file("m") == "/w/db.db/t/manifest/m"
     assert branch.index_file("i") == main.index_file("i") == "/w/db.db/t/index/i"
     assert branch.statistics_file("s") == "/w/db.db/t/statistics/s"
-    assert branch.data_file("p=1", 0, "data-1") == "/w/db.db/t/p=1/bucket-0/data-1"
+    assert branch.bucket_directory("p=1", 0) == "/w/db.db/t/p=1/bucket-0"
     assert main.bucket_directory("", -2) == "/w/db.db/t/bucket-postpone"
     assert main.of_branch("repair") == branch
 
