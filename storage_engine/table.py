@@ -18,6 +18,7 @@ from storage_engine.errors import (
     SnapshotNotFound,
     Unsupported,
 )
+from storage_engine.maintenance import analysis
 from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.explain import ScanReport, explained_scan
@@ -152,6 +153,19 @@ class Table(TableWrites):
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""
         return self._table_write(self.schema).settle()
+
+    def analyze(self, columns: Sequence[str] | None = ()) -> Snapshot | None:
+        """Compute statistics of the rows, and of some columns (None: all that can have some), and commit them.
+
+        Planners of other engines use them, and ``t$statistics`` shows them, until the schema changes. None for a table that
+        was never written. Raises InvalidInput for a column that is not known, or of a nested type.
+        """
+        schema, snapshot = self.schema, self.latest_snapshot()
+        fields = analysis.analyzed_fields(schema, columns, table=self.name)
+        if snapshot is None:
+            return None
+        name = analysis.write_statistics(self.store, schema, snapshot, self.scan(snapshot=snapshot.id), fields)
+        return self._table_write(schema).commit_statistics(name)
 
     def last_committed(self, commit_user: str) -> int | None:
         """The highest identifier committed by a user, however long ago."""

@@ -46,10 +46,17 @@ def decode_records(
 
     Raises CorruptFile, without the file's name, for bytes that are no such records.
     """
+    return pl.concat(decode_portions(document, blocks, columns, dtypes))
+
+
+def decode_portions(
+    document: Mapping[str, Any], blocks: Iterable[Block], columns: Sequence[str], dtypes: Mapping[str, pl.DataType]
+) -> Iterator[pl.DataFrame]:
+    """The same in portions, of which the first one is empty. Raises CorruptFile while it is iterated."""
     fields = _fields(document)
     present = [name for name in columns if name in fields]
-    parts = _side_by_side(lambda portion: _decoded(document, portion, fields, present, dtypes), _portions(blocks))
-    return pl.concat([pl.DataFrame(schema={name: dtypes[name] for name in present}), *parts])
+    yield pl.DataFrame(schema={name: dtypes[name] for name in present})
+    yield from _side_by_side(lambda portion: _decoded(document, portion, fields, present, dtypes), _portions(blocks))
 
 
 def _side_by_side(

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
 from pyarrow import orc
 
 from storage_engine.codec.avro import AvroSchema
@@ -29,7 +31,7 @@ _SIMPLE: Mapping[str, pa.DataType] = {
 _BYTE_SIZED = frozenset({"_KIND", "_FILE_SOURCE"})  # TINYINT, which Avro does not have
 _COMPRESSION = {"null": "none", "uncompressed": "none", "zstandard": "zstd", "deflate": "gzip", "zlib": "gzip"}
 _ORC_COMPRESSION = {"none": "uncompressed", "gzip": "zlib"}
-_DAMAGES: tuple[type[Exception], ...] = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+_DAMAGES: tuple[type[Exception], ...] = (pa.ArrowException, PolarsError, OSError, ValueError, KeyError, TypeError)
 
 
 def format_of(data: bytes) -> str | None:
@@ -60,7 +62,7 @@ def read_records(data: bytes, *, path: str) -> list[dict[str, Any]]:
         table = read(pa.BufferReader(data))
         for stamped in (_in_millis, _as_numbers):
             table = table.cast(pa.schema([field.with_type(stamped(field.type)) for field in table.schema]))
-        records: list[dict[str, Any]] = table.to_pylist()
+        records = list(pl.DataFrame(table).iter_rows(named=True))
     except _DAMAGES as cause:
         raise CorruptFile(f"{path}: not a readable manifest: {cause}") from cause
     return records

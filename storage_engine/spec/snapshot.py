@@ -26,6 +26,10 @@ class CommitKind(StrEnum):
     ANALYZE = "ANALYZE"  # statistics alone
 
 
+KEEPING_ROWS = frozenset({CommitKind.COMPACT, CommitKind.ANALYZE})
+"""The kinds of commits after which a reader sees the same rows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One committed state of a table.

@@ -18,6 +18,7 @@ from storage_engine.sql.query import collected, explained, query_frame
 from storage_engine.sql.show import create_table_text, description_frame
 from storage_engine.sql.statements import (
     AlterTable,
+    AnalyzeTable,
     Call,
     CreateDatabase,
     CreateTable,
@@ -205,6 +206,10 @@ def _drop_view(warehouse: Warehouse, statement: DropView) -> None:
         )
 
 
+def _analyze(warehouse: Warehouse, statement: AnalyzeTable) -> None:
+    warehouse.table(statement.name).analyze(statement.columns)
+
+
 def _explain(warehouse: Warehouse, statement: Explain) -> pl.DataFrame:
     return pl.DataFrame({"result": explained(warehouse, statement.query)})
 
@@ -231,6 +236,7 @@ _RUN: Mapping[type[Statement], Callable[[Warehouse, Any], pl.DataFrame | None]] 
     Update: update,
     MergeInto: merge_into,
     TruncateTable: truncate,
+    AnalyzeTable: _analyze,
     CreateTableLike: _create_table_like,
     CreateTableAs: _create_table_as,
     Explain: _explain,

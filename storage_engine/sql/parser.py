@@ -16,6 +16,7 @@ from storage_engine.sql.cursor import Cursor
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
 from storage_engine.sql.statements import (
     SYSTEM_DATABASE,
+    AnalyzeTable,
     Argument,
     Call,
     CreateDatabase,
@@ -237,6 +238,24 @@ def _truncate(cursor: Cursor) -> Statement:
     return TruncateTable(name=cursor.table_name())
 
 
+def _analyze(cursor: Cursor) -> Statement:
+    cursor.expect("TABLE")
+    name = cursor.table_name()
+    if cursor.peek().is_word("PARTITION"):
+        cursor.fail("COMPUTE (statistics are those of the whole table, as in Paimon)")
+    cursor.expect("COMPUTE", "STATISTICS")
+    if not cursor.accept("FOR"):
+        return AnalyzeTable(name=name)
+    if cursor.accept("ALL"):
+        cursor.expect("COLUMNS")
+        return AnalyzeTable(name=name, columns=None)
+    cursor.expect("COLUMNS")
+    columns = [cursor.identifier("column")]
+    while cursor.accept_symbol(","):
+        columns.append(cursor.identifier("column"))
+    return AnalyzeTable(name=name, columns=tuple(columns))
+
+
 def _explain(cursor: Cursor) -> Statement:
     cursor.accept("PLAN", "FOR")
     return Explain(query=cursor.query())
@@ -262,5 +281,6 @@ _STATEMENTS: Mapping[str, Parser] = {
     "UPDATE": parse_update,
     "MERGE": parse_merge,
     "TRUNCATE": _truncate,
+    "ANALYZE": _analyze,
     "EXPLAIN": _explain,
 }

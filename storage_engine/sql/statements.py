@@ -263,6 +263,14 @@ class TruncateTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeTable:
+    """``ANALYZE TABLE name COMPUTE STATISTICS [FOR COLUMNS a, b | FOR ALL COLUMNS]``; ``columns`` None is all."""
+
+    name: str
+    columns: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateTableLike:
     """``CREATE TABLE [IF NOT EXISTS] name [WITH (…)] LIKE source``: columns, keys and options without rows."""
 
@@ -309,6 +317,7 @@ Statement: TypeAlias = (
     | Update
     | MergeInto
     | TruncateTable
+    | AnalyzeTable
     | CreateTableLike
     | CreateTableAs
     | Explain

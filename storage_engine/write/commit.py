@@ -24,7 +24,7 @@ from storage_engine.spec.manifest import (
     ManifestFileMeta,
 )
 from storage_engine.spec.schema import TableSchema
-from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, CommitKind, Snapshot
+from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, KEEPING_ROWS, CommitKind, Snapshot
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.table_store import TableStore
@@ -53,6 +53,8 @@ class CommitRequest:
     properties: Mapping[str, str] = field(default_factory=dict)
     expected_offsets: Mapping[str, int | None] = field(default_factory=dict)
     check_conflicts: bool = False
+    statistics: str | None = None
+    """A new file of statistics; none keeps the one before, as long as the schema is the same."""
     watermark: int | None = None
     """Epoch milliseconds of event time; a snapshot's is never below that of the one before."""
     index_base: str | None = ANY_INDEX
@@ -168,13 +170,16 @@ class FileStoreCommit:
             delta_record_count=delta_records,
             changelog_record_count=sum(entry.file.row_count for entry in request.changelog),
             watermark=_watermark(request, latest),
-            statistics=None if latest is None else latest.statistics,
+            statistics=request.statistics or self._kept_statistics(latest),
             properties=carried_properties(offsets, request.user, request.identifier, request.properties),
         )
         if self._store.snapshots.try_create(snapshot) or self._is_ours(snapshot):
             return snapshot
         self._remove_lists([base_name, delta_name, changelog_name], base, before)
         return None
+
+    def _kept_statistics(self, latest: Snapshot | None) -> str | None:
+        return None if latest is None or latest.schema_id != self._latest_schema_id() else latest.statistics
 
     def _latest_schema_id(self) -> int:
         latest = self._store.schemas.latest()
@@ -200,7 +205,7 @@ class FileStoreCommit:
 
     def _check_only_compacted(self, base: int, latest: Snapshot) -> None:
         since = range(base + 1, latest.id + 1)
-        if any(self._store.snapshots.get(id_).commit_kind is not CommitKind.COMPACT for id_ in since):
+        if any(self._store.snapshots.get(id_).commit_kind not in KEEPING_ROWS for id_ in since):
             raise CommitConflict(
                 f"table {self._table}: another writer may have moved the same keys meanwhile; write again"
             )

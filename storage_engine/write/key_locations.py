@@ -17,7 +17,7 @@ from storage_engine.errors import InvalidRows, Unsupported
 from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.options import MergeEngine
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
-from storage_engine.spec.snapshot import CommitKind, Snapshot
+from storage_engine.spec.snapshot import KEEPING_ROWS, Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
 from storage_engine.store.merge_frames import GROUP, LEVEL, FilePart, lowest_level_only, read_parts
@@ -108,7 +108,7 @@ class KeyLocations:
         if at is None or at.id >= latest or at.id not in self._snapshots.ids() or self._snapshots.get(at.id) != at:
             return None  # or it was rolled back, and its number is another snapshot's
         snapshots = [self._snapshots.get(id_) for id_ in range(at.id + 1, latest + 1)]
-        changing = [snapshot for snapshot in snapshots if snapshot.commit_kind is not CommitKind.COMPACT]
+        changing = [snapshot for snapshot in snapshots if snapshot.commit_kind not in KEEPING_ROWS]
         return frozenset(
             (entry.partition, entry.bucket)
             for snapshot in changing

@@ -68,6 +68,11 @@ class TableCompaction:
         placed = None if self._postponed is None else self._placed(self._postponed, named)
         return self._compacted_trees(named, keys, full=full, frames=frames, awaited=awaited) or placed
 
+    def commit_statistics(self, name: str) -> Snapshot | None:
+        """Commit a file of statistics, and no rows."""
+        request = Committer().named().request(CommitKind.ANALYZE, delta=())
+        return self._commit.commit(replace(request, statistics=name))
+
     def _placed(self, postponed: PostponedBuckets, committer: Committer) -> Snapshot | None:
         """Give postponed rows their buckets; None if there are none, or another compaction has done it."""
         latest = self._store.snapshots.latest()

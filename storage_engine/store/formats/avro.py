@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from storage_engine.codec.avro import Block, read_blocks, write_blocks
-from storage_engine.codec.avro_decode import decode_records
+from storage_engine.codec.avro_decode import decode_portions
 from storage_engine.codec.avro_encode import avro_schema, encode_records
 from storage_engine.errors import CorruptFile
 from storage_engine.store.file_io import FileIO
@@ -41,12 +41,18 @@ class AvroFormat:
         dtypes: Mapping[str, pl.DataType] = NO_DTYPES,
     ) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out. ``dtypes`` must name all of them."""
+        frame = pl.concat(self.pieces(io, path, columns, dtypes))
+        return frame if predicate is None else frame.filter(predicate)
+
+    def pieces(
+        self, io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]
+    ) -> Iterator[pl.DataFrame]:
+        """What ``read`` gives, some blocks at a time; of the rest the compressed bytes are held."""
         document, blocks = read_blocks(io.read_bytes(path), path=path, max_bytes=_MAX_FILE_BYTES)
         try:
-            frame = decode_records(document, blocks, columns, dtypes)
+            yield from decode_portions(document, blocks, columns, dtypes)
         except CorruptFile as cause:
             raise cause if str(cause).startswith(path) else CorruptFile(f"{path}: {cause}") from cause
-        return frame if predicate is None else frame.filter(predicate)
 
 
 def _blocks(frame: pl.DataFrame, schema: pa.Schema) -> Iterator[Block]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
@@ -48,22 +49,43 @@ class OrcFormat:
         dtypes: Mapping[str, pl.DataType] = NO_DTYPES,
     ) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
-        try:
+        with _damages_named(path):
             frame = _read(io, path, columns, dtypes)
-        except DAMAGES as cause:
-            raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
-        except OSError as cause:
-            if not says_damaged(cause):
-                raise
-            raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
         return frame if predicate is None else frame.filter(predicate)
+
+    def pieces(
+        self, io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]
+    ) -> Iterator[pl.DataFrame]:
+        """What ``read`` gives, stripe by stripe."""
+        with _damages_named(path), io.open_input(path) as source:
+            file = orc.ORCFile(source)
+            present = [name for name in columns if name in file.schema.names]
+            for number in range(file.nstripes):
+                stripe = pa.Table.from_batches([file.read_stripe(number, columns=present)])
+                yield _declared(stripe.select(present), dtypes)
+
+
+@contextmanager
+def _damages_named(path: str) -> Iterator[None]:
+    """What the library says of damaged bytes, as the engine says it. Raises CorruptFile."""
+    try:
+        yield
+    except DAMAGES as cause:
+        raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
+    except OSError as cause:
+        if not says_damaged(cause):
+            raise
+        raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
 
 
 def _read(io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     with io.open_input(path) as source:
         file = orc.ORCFile(source)
         present = [name for name in columns if name in file.schema.names]
-        table = file.read(columns=present).select(present)
+        return _declared(file.read(columns=present).select(present), dtypes)
+
+
+def _declared(table: pa.Table, dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     declared = [
         field.with_type(_with_time(field.type, dtypes[field.name])) if field.name in dtypes else field
         for field in table.schema

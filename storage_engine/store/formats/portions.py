@@ -1,7 +1,7 @@
 """Files that are too large to be held, read in portions.
 
 What memory a row takes is looked at when the file is opened, since a file's size says little of it. Parquet is read page by
-page; a file of a format that cannot be is held whole, one file at a time.
+page, ORC stripe by stripe, Avro block by block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.kernel.predicate import ruled_out, stats_frame
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.formats import format_of
+from storage_engine.store.formats import pieces
 from storage_engine.store.formats.arrow_bridge import from_arrow
 from storage_engine.store.formats.base import DAMAGES, says_damaged
 from storage_engine.store.formats.parquet import holds_int96, lazily
@@ -42,8 +42,7 @@ def read_portions(
     FileMissing.
     """
     if not path.endswith(".parquet"):
-        frame = format_of(path).read(io, path, columns, dtypes=dtypes)
-        yield from frame.iter_slices(_rows_of(portion_bytes, int(frame.estimated_size()), frame.height))
+        yield from _gathered(pieces(io, path, columns, dtypes), portion_bytes)
         return
     try:
         yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
@@ -53,6 +52,21 @@ def read_portions(
         if not says_damaged(cause):
             raise
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+
+
+def _gathered(frames: Iterator[pl.DataFrame], portion_bytes: int) -> Iterator[pl.DataFrame]:
+    """Frames one after the other, put together or cut to portions of about so many bytes."""
+    held: list[pl.DataFrame] = []
+    size = 0
+    for frame in frames:
+        held.append(frame)
+        size += int(frame.estimated_size())
+        if size >= portion_bytes:
+            whole = pl.concat(held)
+            yield from whole.iter_slices(_rows_of(portion_bytes, size, whole.height))
+            held, size = [], 0
+    if held:
+        yield pl.concat(held)
 
 
 def count_rows(path: str, predicate: pl.Expr, dtypes: Mapping[str, pl.DataType]) -> int:
