@@ -13,7 +13,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import commits, compaction, growth, layout, lookup, lookup_joins, planning, raw_read, streams, upsert
+from benchmarks import (
+    commits,
+    compaction,
+    growth,
+    layout,
+    lookup,
+    lookup_joins,
+    planning,
+    raw_read,
+    streams,
+    throughput,
+    upsert,
+)
 from benchmarks.figures import Section, environment, show, write_page
 from benchmarks.java_peer import JavaPeer
 from benchmarks.rounds import Bench
@@ -26,7 +38,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "lookup": lookup.run,
     "lookup-joins": lookup_joins.run,
     "stream-latency": streams.latency,
-    "stream-throughput": streams.throughput,
+    "throughput": throughput.run,
     "compaction": compaction.run,
     "planning": planning.run,
     "layout": layout.run,
@@ -43,6 +55,10 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each engine (default 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows to take (default 1)")
+    parser.add_argument("--seconds", type=float, default=30, help="how long throughput is sustained (default 30)")
+    parser.add_argument(
+        "--rate", type=int, default=0, help="events a second that come in (default: as fast as they are taken)"
+    )
     parser.add_argument("--no-java", action="store_true", help="leave the peers in Java out")
     parser.add_argument("--folder", default=None, help="where tables are written, and removed again")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew these scenarios' figures in this page")
@@ -57,7 +73,13 @@ def main() -> None:
         if java is not None:
             stack.enter_context(java)
         bench = Bench(
-            rounds=arguments.rounds, scale=arguments.scale, folder=folder, java=java, java_wanted=not arguments.no_java
+            rounds=arguments.rounds,
+            scale=arguments.scale,
+            folder=folder,
+            java=java,
+            java_wanted=not arguments.no_java,
+            seconds=arguments.seconds,
+            rate=arguments.rate,
         )
         for name in chosen:
             started = time.monotonic()

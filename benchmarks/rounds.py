@@ -24,13 +24,18 @@ PYTHONS = {"ours": sys.executable, "pypaimon-rust": sys.executable, "pypaimon": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """How much is measured. ``folder``: where everything is written, and removed again. ``java_wanted``: peers in Java, too."""
+    """How much is measured. ``folder``: where everything is written, and removed again. ``java_wanted``: peers in Java, too.
+
+    ``seconds``: how long a throughput is sustained; ``rate``: events a second that come in, 0: as many as are taken.
+    """
 
     rounds: int
     scale: float
     folder: Path
     java: JavaPeer | None
     java_wanted: bool = True
+    seconds: float = 30
+    rate: int = 0
 
     def rows(self, count: int) -> int:
         """A number of rows at this scale."""

@@ -127,7 +127,7 @@ class _Decoder:
 
     def decoded(self, texts: pl.Series) -> pl.DataFrame | None:
         """The envelopes of some lines, or None if one of them is not what is asked for."""
-        content = texts.str.join("\n").item().encode()
+        content = texts.str.join("\n").cast(pl.Binary).item()
         try:
             found = arrow_json.read_json(
                 pa.BufferReader(content),
