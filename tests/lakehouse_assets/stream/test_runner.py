@@ -493,7 +493,7 @@ def test_a_full_disk_stops_a_stream_that_goes_on_by_itself(tmp_path: Path, monke
     stream = Stream(source="db.a", target="db.b", transform=lambda rows: rows, bounds=Bounds(max_snapshots=2))
     loop = Loop(
         [StreamMover(StreamRunner(catalog, stream))],
-        Limits(linger_s=1.0),
+        Limits(linger_s=5.0),
         tolerant=True,
         on_error=lambda mover, error: said.append(f"{type(error).__name__} {error}"),
     )
