@@ -34,7 +34,7 @@ from storage_engine.spec.types import DataField, DataType, TypeRoot
 from storage_engine.store.file_contents import FileContents
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
-from storage_engine.store.formats.portions import count_rows, read_portions
+from storage_engine.store.formats.portions import count_rows, read_matching, read_portions
 from storage_engine.store.formats.sinks import FrameSink, open_sink
 from storage_engine.store.schemas import SchemaStore
 
@@ -152,11 +152,24 @@ class DataFiles:
 
     def count(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> int | None:
         """How many rows of a file satisfy a predicate over columns of the current schema; None if that cannot be told cheaply."""
-        path = self._io.local_path(self.path_of(file, directory))
-        if path is None or file.schema_id != self._schema.id or not path.endswith(".parquet"):
+        paths = self.plain_paths([(file, directory)], ".parquet")
+        return count_rows(paths[0], predicate, _dtypes(self._schema)) if paths else None
+
+    def matching(
+        self, file: DataFileMeta, directory: str, columns: Sequence[str], predicate: pl.Expr, position: str
+    ) -> pl.DataFrame | None:
+        """Columns of the rows that satisfy a predicate, each with its place in the file (Int64) as ``position``.
+
+        None where other rows could not be left out while reading: the file must be read whole. Raises CorruptFile.
+        """
+        paths = self.plain_paths([(file, directory)], ".parquet")
+        if not paths:
             return None
-        self._check_size(file, path)
-        return count_rows(path, predicate, _dtypes(self._schema))
+        stored = self._stored_columns(file, columns)
+        frame = read_matching(paths[0], stored.names, predicate, _dtypes(self._schema), position)
+        self._check_columns(frame, paths[0], stored.names, self._schema)
+        places = frame.get_column(position).cast(pl.Int64)
+        return self._seen(frame, paths[0], self._schema, stored.wanted).select(columns).with_columns(places)
 
     def _stored_columns(self, file: DataFileMeta, columns: Sequence[str]) -> _StoredColumns:
         """Which columns of a file hold what is wanted, by the schema that it was written with."""

@@ -62,6 +62,34 @@ def read_parts(
         return pl.concat(list(pool.map(read, enumerate(parts))))
 
 
+def find_rows(
+    files: DataFiles, parts: Sequence[FilePart], columns: Sequence[str], wanted: Mapping[int, pl.Expr]
+) -> pl.DataFrame:
+    """What ``read_parts`` gives with ``positions``, but of each group no more than the rows that satisfy ``wanted``.
+
+    A group that it does not name is read whole. Of a file that is local Parquet, only what may be wanted is read.
+    """
+
+    def read(item: tuple[int, FilePart]) -> pl.DataFrame:
+        number, part = item
+        expression = wanted.get(part.group)
+        found = None
+        if expression is not None:
+            found = files.matching(part.meta, part.directory, columns, expression, POSITION)
+        if found is None:
+            rows = read_parts(files, [part], columns, positions=True)
+            return rows.with_columns(pl.lit(number, pl.Int32).alias(FILE))
+        places = found.get_column(POSITION)
+        found = found.drop(POSITION).hstack(_tags(part, number, 0, found.height, positions=True))
+        found = found.with_columns(places)
+        return found.filter(_visible(part, part.meta.row_count).gather(places)) if part.vector else found
+
+    if len(parts) == 1:
+        return read((0, parts[0]))
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
+        return pl.concat(list(pool.map(read, enumerate(parts))))
+
+
 def open_run(
     files: DataFiles,
     parts: Sequence[tuple[int, FilePart]],

@@ -11,9 +11,22 @@ from storage_engine.codec.binary_row import deserialize_row
 from storage_engine.kernel.keys import key_order
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
-from storage_engine.store.merge_frames import FILE, FILE_NAME, GROUP, POSITION, FilePart, lowest_level_only, read_parts
+from storage_engine.store.merge_frames import (
+    FILE,
+    FILE_NAME,
+    GROUP,
+    POSITION,
+    FilePart,
+    find_rows,
+    lowest_level_only,
+    read_parts,
+)
 
 _LARGE_FILE_ROWS = 200_000
+_FEW = 0.1
+"""Share of a file's rows up to which it is cheaper to look for keys than to decode all."""
+_EXACT = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.String, pl.Date)
+"""Key columns that are compared while reading; those of other types only afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +51,13 @@ class PointLookup:
     def find(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> Found:
         """The record of each of ``keys`` (distinct, with ``_GROUP``) in the files of its group; absent where none has it."""
         candidates = self._candidates(keys, parts)
-        held = [part for part in candidates if part.meta.row_count <= _LARGE_FILE_ROWS or self._holds_any(part, keys)]
+        held = [part for part in candidates if self._is_looked_into(part) or self._holds_any(part, keys)]
         if not held:
             places = pl.DataFrame(schema={GROUP: pl.Int32, FILE_NAME: pl.String, POSITION: pl.Int64})
             return Found(rows=self._empty, places=places)
         on = [GROUP, *self._keys]
-        rows = read_parts(self._files, held, self._columns, positions=True).join(keys, on=on, how="semi")
+        rows = find_rows(self._files, held, self._columns, self._wanted(keys, held))
+        rows = rows.join(keys, on=on, how="semi")
         rows = lowest_level_only(rows, on)
         names = pl.Series(FILE_NAME, [part.meta.file_name for part in held])
         places = rows.select(GROUP, POSITION).with_columns(names.gather(rows[FILE]))
@@ -62,7 +76,30 @@ class PointLookup:
             and key_order(deserialize_row(self._key_types, part.meta.max_key)[:1]) >= ranges[part.group][0]
         ]
 
+    def _is_looked_into(self, part: FilePart) -> bool:
+        """Whether a file is small, or one of which no more need be read than what is looked for."""
+        is_small = part.meta.row_count <= _LARGE_FILE_ROWS
+        return is_small or self._files.plain_paths([(part.meta, part.directory)], ".parquet") is not None
+
     def _holds_any(self, part: FilePart, keys: pl.DataFrame) -> bool:
-        """Whether a large file has any of the keys: reads its key columns alone."""
+        """Whether a file has any of the keys: reads its key columns alone."""
         stored = read_parts(self._files, [part], self._keys)
         return not stored.join(keys, on=[GROUP, *self._keys], how="semi").is_empty()
+
+    def _wanted(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> dict[int, pl.Expr]:
+        """Which rows of a group's files may be looked for; of a group that asks for much of a file, all are read."""
+        names = [name for name in self._keys if keys.schema[name] in _EXACT]
+        smallest: dict[int, int] = {}
+        for part in parts:
+            smallest[part.group] = min(part.meta.row_count, smallest.get(part.group, part.meta.row_count))
+        few = {
+            int(group[0]): rows
+            for group, rows in keys.partition_by(GROUP, as_dict=True).items()
+            if rows.height <= smallest.get(int(group[0]), 0) * _FEW
+        }
+        return {group: _is_among(rows.select(names)) for group, rows in few.items()} if names else {}
+
+
+def _is_among(keys: pl.DataFrame) -> pl.Expr:
+    """Whether each key column has one of its values: no more than the keys where there is one, not much more where several."""
+    return pl.all_horizontal(pl.col(column.name).is_in(column.unique().implode()) for column in keys)

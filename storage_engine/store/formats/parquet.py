@@ -7,6 +7,7 @@ are written, and checked wherever pyarrow reads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -111,17 +112,27 @@ def _scanned(
 
 
 def lazily(
-    source: str | BytesIO, columns: Sequence[str], predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
+    source: str | BytesIO,
+    columns: Sequence[str],
+    predicate: pl.Expr | None,
+    dtypes: Mapping[str, pl.DataType],
+    *,
+    row_index: str | None = None,
 ) -> pl.LazyFrame:
-    """The columns by Polars' reader. INT96 does not tell its unit, and years beyond 2262 are no nanoseconds."""
-    lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False)
+    """The columns by Polars' reader, and with ``row_index`` each row's place in the file.
+
+    INT96 does not tell its unit, and years beyond 2262 are no nanoseconds.
+    """
+    scan = partial(pl.scan_parquet, source, glob=False, hive_partitioning=False, row_index_name=row_index)
+    lazy = scan()
     stored = lazy.collect_schema()
     declared = {name: dtypes[name] for name, dtype in stored.items() if name in dtypes and _is_int96(dtype)}
     if declared:
-        lazy = pl.scan_parquet(source, glob=False, hive_partitioning=False, schema={**stored, **declared})
+        lazy = scan(schema={name: declared.get(name, dtype) for name, dtype in stored.items() if name != row_index})
     if predicate is not None:
         lazy = lazy.filter(predicate)
-    return lazy.select(name for name in columns if name in stored)
+    found = [name for name in columns if name in stored]
+    return lazy.select(found if row_index is None else [*found, row_index])
 
 
 def holds_int96(schema: pq.ParquetSchema) -> bool:

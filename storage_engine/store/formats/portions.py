@@ -80,6 +80,22 @@ def count_rows(path: str, predicate: pl.Expr, dtypes: Mapping[str, pl.DataType])
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
 
+def read_matching(
+    path: str, columns: Sequence[str], predicate: pl.Expr, dtypes: Mapping[str, pl.DataType], row_index: str
+) -> pl.DataFrame:
+    """The rows of a local Parquet file that satisfy a predicate, with each one's place in the file as ``row_index``.
+
+    Row groups are left out by their statistics, and other columns than the predicate's decoded only where it holds.
+    Raises CorruptFile.
+    """
+    try:
+        return lazily(path, columns, predicate, dtypes, row_index=row_index).collect()
+    except FileNotFoundError as cause:
+        raise FileMissing(f"{path}: there is no such file") from cause
+    except DAMAGES as cause:
+        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+
+
 def _rows_of(portion_bytes: int, size: int, rows: int) -> int:
     width = max(1, size // max(1, rows))
     return min(_MOST_ROWS, max(1, portion_bytes // width))
