@@ -245,7 +245,8 @@ class Table(TableWrites):
         "diff". A ``consumer`` that has a position (``set_consumer``) goes on from there, whatever ``after`` says; without
         one and without ``after`` everything is read. Raises SnapshotExpired if part of the range is gone.
         """
-        latest = self.store.snapshots.latest_id() or 0
+        newest = self.latest_snapshot()
+        latest = 0 if newest is None else newest.id
         position = None if consumer is None else self.store.consumers.next_snapshot(consumer)
         if position is not None:
             after = min(position - 1, latest)

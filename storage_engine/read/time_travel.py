@@ -40,15 +40,16 @@ def snapshot_at(store: TableStore, moment: Moment, *, table: str) -> Snapshot | 
     """
     if len(moment.given) > 1:
         raise InvalidInput("give one of snapshot, tag, timestamp and watermark")
-    if moment.snapshot is not None:
-        return store.snapshots.get(moment.snapshot)
     if moment.tag is not None:
         return store.tags.get(moment.tag)
+    latest = store.snapshots.latest()  # finds out about rollbacks: an id may be another snapshot's now
+    if moment.snapshot is not None:
+        return store.snapshots.get(moment.snapshot)
     if moment.timestamp is not None:
         return at_or_before(store, epoch_millis(moment.timestamp), table=table)
     if moment.watermark is not None:
         return _at_watermark(store, epoch_millis(moment.watermark), table=table)
-    return store.snapshots.latest()
+    return latest
 
 
 def at_or_before(store: TableStore, millis: int, *, table: str) -> Snapshot:
