@@ -70,6 +70,11 @@ class TableOptions:
     write_buffer_size: int = 256 << 20
     async_file_write: bool = True
     sort_spill_threshold: int | None = None
+    sort_spill_buffer_size: int = 64 << 20
+    write_buffer_spillable: bool = True
+    sorted_runs_stop_trigger: int | None = None
+    lookup_compact_mode: str = "radical"
+    lookup_compact_max_interval: int | None = None
     lookup_wait: bool = True
     force_lookup: bool = False
     full_compaction_delta_commits: int | None = None
@@ -167,18 +172,10 @@ def flag_of(options: Mapping[str, str], key: str, *, default: bool = False) -> b
         raise InvalidOption(f"option {key!r} is {options[key]!r}: {cause}") from cause
 
 
-_SIZE_UNITS = {
-    "": 1,
-    "b": 1,
-    "bytes": 1,
-    "k": 1 << 10,
-    "kb": 1 << 10,
-    "m": 1 << 20,
-    "mb": 1 << 20,
+_SIZE_UNITS = {"": 1, "b": 1, "bytes": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20}
+_SIZE_UNITS |= {
     "g": 1 << 30,
     "gb": 1 << 30,
-}
-_SIZE_UNITS |= {
     "t": 1 << 40,
     "tb": 1 << 40,
     "kibibytes": 1 << 10,
@@ -357,6 +354,11 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "write-only": ("write_only", parse_bool),
     "write-buffer-size": ("write_buffer_size", _positive_size),
     "sort-spill-threshold": ("sort_spill_threshold", _integer(1)),
+    "sort-spill-buffer-size": ("sort_spill_buffer_size", _positive_size),
+    "write-buffer-spillable": ("write_buffer_spillable", parse_bool),
+    "num-sorted-run.stop-trigger": ("sorted_runs_stop_trigger", _integer(1)),
+    "lookup-compact": ("lookup_compact_mode", _one_of("radical", "gentle")),
+    "lookup-compact.max-interval": ("lookup_compact_max_interval", _integer(1)),
     "lookup-wait": ("lookup_wait", parse_bool),
     "force-lookup": ("force_lookup", parse_bool),
     "async-file-write": ("async_file_write", parse_bool),

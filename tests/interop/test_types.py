@@ -84,6 +84,7 @@ KEYABLE: dict[str, Column] = {
     "ltz6": stamps("us", 6, zone=True),
     "ltz9": stamps("ns", 9, zone=True),
 }
+BAG = pl.List(pl.Struct({"key": pl.String(), "value": pl.Int32()}))
 INTS = pl.List(pl.Int32())
 PAIR = pl.Struct({"key": pl.String(), "value": pl.Decimal(10, 2)})
 NESTED = pl.Struct({"n": pl.Int32(), "deep": pl.Struct({"at": pl.Datetime("ms"), "names": pl.List(pl.String())})})
@@ -91,6 +92,7 @@ VALUES = KEYABLE | {
     "f32": floats("FLOAT", pl.Float32()),
     "f64": floats("DOUBLE", pl.Float64()),
     "ints": Column(sql="ARRAY<INT>", dtype=INTS, values=[[], [1, None, -1], list(range(50))]),
+    "bag": Column(sql="MULTISET<STRING>", dtype=BAG, values=[[], [{"key": "a", "value": 2}, {"key": "é", "value": 1}]]),
     "lists": Column(sql="ARRAY<ARRAY<INT>>", dtype=pl.List(INTS), values=[[], [[1], [], None, [2, 3]]]),
     "map": Column(
         sql="MAP<STRING, DECIMAL(10, 2)>",
