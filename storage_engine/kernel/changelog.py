@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from storage_engine.kernel.merge import drop_retracts, is_retract
+from storage_engine.kernel.merge import drop_retracts
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.spec.schema import VALUE_KIND
 
-_BEFORE, _AFTER, _PLACE = "_BEFORE", "_AFTER", "_PLACE"
-_INSERT, _UPDATE_BEFORE, _UPDATE_AFTER, _DELETE = (pl.lit(kind, pl.Int8) for kind in range(4))
+_BEFORE = "_BEFORE"
+_INSERT, _UPDATE_BEFORE, _UPDATE_AFTER, _DELETE = range(4)
 
 
 def lookup_changelog(
@@ -27,44 +29,50 @@ def lookup_changelog(
     of the side they come from. Equal rows still give a pair, unless the option ``changelog-producer.row-deduplicate`` is on.
     """
     stored = drop_retracts(before)
-    keys = [*group, *plan.keys]
-    pairs = (
-        after.select(*keys, is_retract().alias(VALUE_KIND))
-        .with_row_index(_AFTER)
-        .join(stored.select(keys).with_row_index(_BEFORE), on=keys, how="left", maintain_order="left")
-        .select(_BEFORE, _AFTER, VALUE_KIND)
-    )
+    place = _places(stored, after, [*group, *plan.keys])
+    existed, gone = place >= 0, (after.get_column(VALUE_KIND).to_numpy() & 1) == 1
     if plan.row_deduplicate:
-        pairs = _without_equal(pairs, stored, after, plan)
-    gone, existed = pl.col(VALUE_KIND), pl.col(_BEFORE).is_not_null()
-    minus = pairs.filter(existed)
-    plus = pairs.filter(~gone)
-    minus_rows = stored[minus.get_column(_BEFORE)].with_columns(
-        minus.select(
-            pl.when(gone).then(_DELETE).otherwise(_UPDATE_BEFORE).alias(VALUE_KIND),
-            (pl.col(_AFTER).cast(pl.Int64) * 2).alias(_PLACE),
-        )
+        differs = _differs(place, existed & ~gone, stored, after, plan)
+        existed, gone = existed & differs, gone | ~differs
+    minus, plus = np.flatnonzero(existed), np.flatnonzero(~gone)
+    kinds = np.concatenate(
+        [np.where(gone[minus], _DELETE, _UPDATE_BEFORE), np.where(existed[plus], _UPDATE_AFTER, _INSERT)]
     )
-    plus_rows = after[plus.get_column(_AFTER)].with_columns(
-        plus.select(
-            pl.when(existed).then(_UPDATE_AFTER).otherwise(_INSERT).alias(VALUE_KIND),
-            (pl.col(_AFTER).cast(pl.Int64) * 2 + 1).alias(_PLACE),
-        )
-    )
-    return pl.concat([minus_rows.select(plus_rows.columns), plus_rows]).sort(_PLACE).drop(_PLACE)
+    order = np.argsort(np.concatenate([minus * 2, plus * 2 + 1]))
+    rows = pl.concat([stored[after.columns][place[minus]], after[plus]])[order]
+    return rows.with_columns(pl.Series(VALUE_KIND, kinds[order].astype(np.int8)))
 
 
-def _without_equal(pairs: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame, plan: MergePlan) -> pl.DataFrame:
-    """Leave out pairs whose value columns are all equal."""
+def _places(stored: pl.DataFrame, after: pl.DataFrame, keys: list[str]) -> npt.NDArray[np.int64]:
+    """For each row of ``after`` the row of ``stored`` with the same key, -1 if there is none."""
+    if stored.is_empty():
+        return np.full(after.height, -1, np.int64)
+    numbered = stored[keys].hstack([pl.Series(_BEFORE, np.arange(stored.height, dtype=np.int64))])
+    found = after[keys].join(numbered, on=keys, how="left", maintain_order="left").get_column(_BEFORE)
+    return found.fill_null(-1).to_numpy()
+
+
+def _differs(
+    place: npt.NDArray[np.int64],
+    updated: npt.NDArray[np.bool_],
+    stored: pl.DataFrame,
+    after: pl.DataFrame,
+    plan: MergePlan,
+) -> npt.NDArray[np.bool_]:
+    """For each row of ``after`` whether it is no update, or one that changes a value column."""
     names = [name for name in plan.columns if name not in plan.row_deduplicate_ignore and name not in plan.keys]
-    both = pairs.filter(pl.col(_BEFORE).is_not_null() & ~pl.col(VALUE_KIND))
-    old = before[both.get_column(_BEFORE)].select(pl.col(names).name.prefix(_BEFORE))
-    new = after[both.get_column(_AFTER)].select(pl.col(names).name.prefix(_AFTER))
-    equal = pl.all_horizontal(
-        pl.lit(True), *(pl.col(f"{_BEFORE}{name}").eq_missing(pl.col(f"{_AFTER}{name}")) for name in names)
+    if not names:
+        return ~updated
+    rows = np.flatnonzero(updated)
+    old = stored[names][place[rows]].select(pl.all().name.prefix(_BEFORE))
+    equal = pl.concat([old, after[names][rows]], how="horizontal").select(
+        pl.all_horizontal(pl.lit(True), *(pl.col(f"{_BEFORE}{name}").eq_missing(pl.col(name)) for name in names)).alias(
+            _BEFORE
+        )
     )
-    compared = pl.concat([both.select(_AFTER), old, new], how="horizontal")
-    return pairs.join(compared.filter(equal).select(_AFTER), on=_AFTER, how="anti", maintain_order="left")
+    differs = np.ones(len(place), np.bool_)
+    differs[rows[equal.get_column(_BEFORE).to_numpy()]] = False
+    return differs
 
 
 def full_compaction_changelog(

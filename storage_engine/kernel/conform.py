@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -122,7 +123,7 @@ def _examine(frame: UserFrame, schema: TableSchema, table: str) -> _Examined:
     conformed = pl.DataFrame(columns)
     kinds = _kinds(given, conformed, schema, faults, table)
     faults += _unmergeable(kinds, schema)
-    return _Examined(frame=conformed.with_columns(kinds), faults=tuple(faults))
+    return _Examined(frame=conformed.hstack([kinds]), faults=tuple(faults))
 
 
 def _as_frame(frame: UserFrame, table: str) -> pl.DataFrame:
@@ -199,7 +200,7 @@ def _kinds(
     """``_VALUE_KIND`` of each row, from ``rowkind.field``, ``_row_kind``, or +I."""
     field = schema.table_options.rowkind_field
     if field is None and ROW_KIND not in given.columns:
-        return pl.zeros(given.height, pl.Int8, eager=True).alias(VALUE_KIND)
+        return pl.Series(VALUE_KIND, np.zeros(given.height, np.int8))
     if field is not None and field not in schema.by_name:
         raise InvalidRows(f"table {table}: option 'rowkind.field' names {field!r}, which is not a column")
     names = conformed.get_column(field) if field is not None else given.get_column(ROW_KIND)

@@ -97,7 +97,7 @@ def _packed(frame: pl.DataFrame, key: Sequence[str]) -> Longs | None:
 
 def _numbers(column: pl.Series) -> Longs | None:
     """The values of a column of whole numbers, dates or times, null as the lowest; None for other columns."""
-    physical = column.to_physical()
+    physical = column if column.dtype.is_integer() else column.to_physical()
     if not physical.dtype.is_signed_integer() or physical.dtype == pl.Int128 or column.dtype == pl.Decimal:
         return None
     if physical.null_count():

@@ -164,7 +164,7 @@ class MergePlan:
             return False
         system = [SEQUENCE_NUMBER, VALUE_KIND]
         compared = [*self.keys, *system] if self.is_last_wins else [*self.columns, *system]
-        return rows.select(compared).equals(merged.select(compared))
+        return rows[compared].equals(merged[compared])
 
 
 def _flag(options: Mapping[str, str], key: str) -> bool:

@@ -24,6 +24,8 @@ _MILLIS, _MICROS = 3, 6
 class TypeRoot(Enum):
     """The type families; the value is the keyword in type strings."""
 
+    __hash__ = object.__hash__  # tables are looked up by it for every value of every statistic
+
     BOOLEAN = "BOOLEAN"
     TINYINT = "TINYINT"
     SMALLINT = "SMALLINT"
@@ -103,10 +105,7 @@ class DataType:
             return f"{self.root.value}({self.precision})"
         if self.length is None:
             return str(self.root.value)
-        if self.length == MAX_LENGTH and self.root in (
-            TypeRoot.VARCHAR,
-            TypeRoot.VARBINARY,
-        ):
+        if self.length == MAX_LENGTH and self.root in (TypeRoot.VARCHAR, TypeRoot.VARBINARY):
             return "STRING" if self.root is TypeRoot.VARCHAR else "BYTES"
         return f"{self.root.value}({self.length})"
 

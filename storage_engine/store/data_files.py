@@ -36,6 +36,7 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
 from storage_engine.store.formats.portions import count_rows, read_matching, read_portions
 from storage_engine.store.formats.sinks import FrameSink, open_sink
+from storage_engine.store.held_rows import HeldRows
 from storage_engine.store.schemas import SchemaStore
 
 _SEQUENCE_FIELD = DataField(
@@ -45,6 +46,7 @@ _KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(r
 _SAMPLE_ROWS = 10_000
 _ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
 _LAST_KIND = 3
+_FEW_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class DataFiles:
         self._file_options = FileOptions.of(schema.table_options)
         self._index_options = FileIndexOptions.of(schema.table_options)
         self._physical = physical_fields(schema)
+        self._dtypes = _dtypes(schema)
+        self._held = HeldRows()
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
 
     def write(self, frame: pl.DataFrame, directory: str, role: FileRole) -> list[DataFileMeta]:
@@ -109,8 +113,12 @@ class DataFiles:
         """Columns of the current schema (and system columns) of one file, in file order.
 
         ``predicate`` speaks of the current schema and is applied only where the file has the same schema; otherwise
-        it is left to the caller, who must apply it again in any case. Raises CorruptFile.
+        it is left to the caller, who must apply it again in any case. Rows of a small file that this object has written
+        come from memory. Raises CorruptFile.
         """
+        held = self._held.get(file.file_name)
+        if held is not None:
+            return held[list(columns)]
         path = self.path_of(file, directory)
         if not self._schema.primary_keys and _system_columns(columns):
             wanted = [name for name in columns if name not in _SYSTEM_COLUMNS]
@@ -118,7 +126,7 @@ class DataFiles:
         stored = self._stored_columns(file, columns)
         pushed = predicate if stored.written_by is self._schema else None
         frame = self._stored(file, path, stored.names, stored.written_by, pushed)
-        return self._seen(frame, path, stored.written_by, stored.wanted).select(columns)
+        return self._seen(frame, path, stored, columns)
 
     def read_portions(
         self,
@@ -142,18 +150,18 @@ class DataFiles:
         pushed = predicate if stored.written_by is self._schema else None
         self._check_size(file, path)
         found = 0
-        dtypes = _dtypes(stored.written_by)
+        dtypes = self._dtypes_of(stored.written_by)
         for frame in read_portions(self._io, path, stored.names, portion_bytes, dtypes=dtypes, predicate=pushed):
             self._check_columns(frame, path, stored.names, stored.written_by)
             found += frame.height
-            yield self._seen(frame, path, stored.written_by, stored.wanted).select(columns)
+            yield self._seen(frame, path, stored, columns)
         if pushed is None and found != file.row_count:
             raise CorruptFile(f"{path}: holds {found} rows where its manifest says {file.row_count}")
 
     def count(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> int | None:
         """How many rows of a file satisfy a predicate over columns of the current schema; None if that cannot be told cheaply."""
         paths = self.plain_paths([(file, directory)], ".parquet")
-        return count_rows(paths[0], predicate, _dtypes(self._schema)) if paths else None
+        return count_rows(paths[0], predicate, self._dtypes) if paths else None
 
     def matching(
         self, file: DataFileMeta, directory: str, columns: Sequence[str], predicate: pl.Expr, position: str
@@ -162,14 +170,15 @@ class DataFiles:
 
         None where other rows could not be left out while reading: the file must be read whole. Raises CorruptFile.
         """
-        paths = self.plain_paths([(file, directory)], ".parquet")
+        is_held = self._held.get(file.file_name) is not None
+        paths = None if is_held else self.plain_paths([(file, directory)], ".parquet")
         if not paths:
             return None
         stored = self._stored_columns(file, columns)
-        frame = read_matching(paths[0], stored.names, predicate, _dtypes(self._schema), position)
+        frame = read_matching(paths[0], stored.names, predicate, self._dtypes, position)
         self._check_columns(frame, paths[0], stored.names, self._schema)
         places = frame.get_column(position).cast(pl.Int64)
-        return self._seen(frame, paths[0], self._schema, stored.wanted).select(columns).with_columns(places)
+        return self._seen(frame, paths[0], stored, columns).hstack([places])
 
     def _stored_columns(self, file: DataFileMeta, columns: Sequence[str]) -> _StoredColumns:
         """Which columns of a file hold what is wanted, by the schema that it was written with."""
@@ -183,11 +192,14 @@ class DataFiles:
         stored = [by_id[self._schema.by_name[name].id] for name in wanted if self._schema.by_name[name].id in by_id]
         return _StoredColumns(written_by=old, names=[*system, *(stored or [old.fields[0].name])], wanted=wanted)
 
-    def _seen(self, frame: pl.DataFrame, path: str, written_by: TableSchema, columns: Sequence[str]) -> pl.DataFrame:
+    def _seen(self, frame: pl.DataFrame, path: str, stored: _StoredColumns, columns: Sequence[str]) -> pl.DataFrame:
+        found = frame.schema
+        if stored.written_by is self._schema and all(found[name] == self._dtypes[name] for name in columns):
+            return frame[list(columns)]
         try:
-            return read_as(frame, written_by, self._schema, columns)
+            return read_as(frame, stored.written_by, self._schema, stored.wanted)[list(columns)]
         except PolarsError as cause:
-            raise CorruptFile(f"{path}: does not hold what schema {written_by.id} says: {cause}") from cause
+            raise CorruptFile(f"{path}: does not hold what schema {stored.written_by.id} says: {cause}") from cause
 
     def _stored(
         self,
@@ -203,11 +215,14 @@ class DataFiles:
         """
         self._check_size(file, path)
         pushed = None if self._io.local_path(path) is None else predicate
-        frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=_dtypes(schema))
+        frame = format_of(file.file_name).read(self._io, path, columns, pushed, dtypes=self._dtypes_of(schema))
         if pushed is None and frame.height != file.row_count:
             raise CorruptFile(f"{path}: holds {frame.height} rows where its manifest says {file.row_count}")
         self._check_columns(frame, path, columns, schema)
         return frame
+
+    def _dtypes_of(self, schema: TableSchema) -> Mapping[str, pl.DataType]:
+        return self._dtypes if schema is self._schema else _dtypes(schema)
 
     def _check_size(self, file: DataFileMeta, path: str) -> None:
         if self._io.local_path(path) is not None and (size := self._io.size(path)) != file.file_size:
@@ -247,7 +262,13 @@ class DataFiles:
     def _write_one(self, frame: pl.DataFrame, directory: str, role: FileRole) -> DataFileMeta:
         name = self.new_name(role)
         size = self.format(role).write(self._io, self.target(directory, name, role), self.physical(frame))
+        if not role.changelog and self._reads_back_as_it_is(frame.schema):
+            self._held.put(name, frame)
         return self.meta(self.contents(frame, role), directory, name, size, role)
+
+    def _reads_back_as_it_is(self, stored: pl.Schema) -> bool:
+        names = (*_SYSTEM_COLUMNS, *self._schema.column_names)
+        return bool(self._schema.primary_keys) and all(stored.get(name) == self._dtypes[name] for name in names)
 
     @property
     def target_size(self) -> int:
@@ -259,8 +280,13 @@ class DataFiles:
         self._io.make_directory(directory)
         return open_sink(self._extension(role), self._io, self.target(directory, name, role))
 
+    def threads(self, rows: int, most: int) -> int:
+        """How many threads pay for so many rows in files: on a disk, small files are done before a thread has begun."""
+        return 1 if rows < _FEW_ROWS and self._io.is_local else most
+
     def remove(self, file: DataFileMeta, directory: str) -> None:
         """Remove a file that nothing refers to, and what lies beside it."""
+        self._held.forget(file.file_name)
         path = self.path_of(file, directory)
         for name in (file.file_name, *file.extra_files):
             self._io.delete(f"{path.rpartition('/')[0]}/{name}")
@@ -302,7 +328,8 @@ class DataFiles:
 
     def physical(self, frame: pl.DataFrame) -> pl.DataFrame:
         """A key-value frame with the columns that a file has."""
-        return frame.select([_physical_column(field.name) for field in self._physical])
+        names = [field.name for field in self._physical]
+        return pl.DataFrame([frame.get_column(name.removeprefix(KEY_PREFIX)).alias(name) for name in names])
 
     def meta(self, contents: FileContents, directory: str, name: str, size: int, role: FileRole) -> DataFileMeta:
         """What the manifest says of a file that was just written; its indexes are written beside it if they are large."""
@@ -359,10 +386,6 @@ def _dtypes(schema: TableSchema) -> Mapping[str, pl.DataType]:
     """What the columns of a file with this schema, thin or not, are in Polars."""
     keys = {KEY_PREFIX + name: schema.polars_schema[name] for name in schema.trimmed_primary_keys}
     return {SEQUENCE_NUMBER: pl.Int64(), VALUE_KIND: pl.Int8(), **keys, **schema.polars_schema}
-
-
-def _physical_column(name: str) -> pl.Expr:
-    return pl.col(name.removeprefix(KEY_PREFIX)).alias(name) if name.startswith(KEY_PREFIX) else pl.col(name)
 
 
 def local_wall_clock_millis() -> int:

@@ -23,6 +23,8 @@ from typing import Any
 from storage_engine.errors import CommitStateUnknown, Unsupported
 
 BeforeOperation = Callable[[str, str], None]
+Sync = Callable[[str, int], None]
+"""Takes the path and the descriptor of a file."""
 
 _MEMORY_LOCK = threading.Lock()
 _AT_FDCWD = -100
@@ -31,13 +33,20 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _HTTP_NOT_IMPLEMENTED = 501
 
 
-def create_local(path: str, data: bytes, *, fsync: bool, before: BeforeOperation) -> bool:
-    """Create a file on a local or mounted disk by linking a finished temporary file to its name."""
+def create_local(path: str, data: bytes, *, sync: Sync | None, before: BeforeOperation) -> bool:
+    """Create a file on a local or mounted disk by linking a finished temporary file to its name.
+
+    ``sync`` makes that file durable, and whatever it needs; without it nothing is.
+    """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{uuid.uuid4()}.tmp")
     try:
         before("write temporary", temporary)
-        _write_synced(temporary, data, fsync=fsync)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            if sync is not None:
+                file.flush()
+                sync(temporary, file.fileno())
         before("link", path)
         created = _link(temporary, path)
         before("after link", path)
@@ -45,21 +54,13 @@ def create_local(path: str, data: bytes, *, fsync: bool, before: BeforeOperation
         # A temporary file that stays is an orphan; a created file is not a failure because of it.
         with suppress(OSError):
             os.unlink(temporary)
-    if created and fsync:
+    if created and sync is not None:
         try:
             before("sync directory", directory)
             sync_local_directory(directory)
         except OSError as cause:
             raise CommitStateUnknown(f"{path} was created, but its directory could not be synced: {cause}") from cause
     return created
-
-
-def _write_synced(path: str, data: bytes, *, fsync: bool) -> None:
-    with open(path, "xb") as file:
-        file.write(data)
-        if fsync:
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _link(temporary: str, path: str) -> bool:

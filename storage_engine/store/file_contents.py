@@ -50,14 +50,13 @@ class FileContents:
     ) -> FileContents:
         """Look at a key-value frame; ``modes`` says by column what is kept of the values. REQUIRES: it has rows."""
         keys = schema.trimmed_primary_keys
-        ends = frame.select(keys)
         numbers = frame[SEQUENCE_NUMBER].to_numpy()
         key_fields = [schema.by_name[key] for key in keys]
         value_fields = _value_fields(schema, modes)
         return FileContents(
             rows=frame.height,
-            first_key=ends.row(0) if keys else (),
-            last_key=ends.row(-1) if keys else (),
+            first_key=tuple(frame.get_column(key)[0] for key in keys),
+            last_key=tuple(frame.get_column(key)[-1] for key in keys),
             key_stats=column_stats(frame, key_fields, truncate_length=KEY_TRUNCATE_LENGTH),
             value_columns=tuple(field.name for field in value_fields),
             value_stats=_value_stats(frame, value_fields, modes),

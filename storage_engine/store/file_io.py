@@ -10,10 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
@@ -27,6 +25,7 @@ from storage_engine.store.exclusive_create import (
     sync_local_directory,
 )
 from storage_engine.store.file_listing import FileInfo, file_info, local_files
+from storage_engine.store.unsynced import LARGE_BYTES, Unsynced
 
 _LOCAL_PROTOCOLS = frozenset({"file", "local"})
 _MEMORY_PROTOCOLS = frozenset({"memory"})
@@ -41,8 +40,6 @@ _CLIENT_ERRORS: Mapping[str, tuple[str, ...]] = {
 _CLIENT_OF = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfs", "az": "abfs"}
 _LEAST_SECRET_LENGTH = 4
 _HARMLESS_OPTIONS = frozenset({"endpoint_url", "endpoint", "region_name", "region", "use_ssl"})
-
-_SYNC_THREADS = 8  # syncing waits for the disk, not for a core
 
 
 class _LocalDisk:
@@ -68,9 +65,7 @@ class FileIO:
         self._client_errors = _client_errors(self.protocol)
         self._store_errors: tuple[type[Exception], ...] = (OSError, *self._client_errors)
         self._secrets = _secrets_of(getattr(filesystem, "storage_options", {}))
-        self._unsynced: set[str] = set()
-        self._unsynced_lock = threading.Lock()
-        self._sync_lock = threading.Lock()
+        self._unsynced = Unsynced(self._translated)
 
     @classmethod
     def from_url(
@@ -126,9 +121,9 @@ class FileIO:
 
     @contextmanager
     def open_output(self, path: str) -> Iterator[IO[bytes]]:
-        """A file to write.
+        """A file to write: complete at the end of the block, removed if that fails.
 
-        Complete (and on a local disk synced) at the end of the block, removed if that fails.
+        On a local disk it is durable after ``sync``, or when an exclusive creation shows it.
         """
         with self._translated("write", path):
             if self._is_local:
@@ -142,27 +137,25 @@ class FileIO:
                 with file:
                     yield file
                     if self._is_local and self._fsync:
-                        file.flush()
-                        self.before_operation("sync", path)
-                        os.fsync(file.fileno())
+                        self._keep_unsynced(path, file)
                 complete = True
             finally:
                 if not complete:
                     with suppress(StorageUnavailable):
                         self.delete(path)
 
-    def create_exclusive(self, path: str, data: bytes) -> bool:
+    def create_exclusive(self, path: str, data: bytes, *, needs: Iterable[str] = ()) -> bool:
         """Create a file if nobody did: True if it is ours, False if somebody else's stands there.
 
         ``data`` must differ between any two attempts. Everything written before through this object is
-        durable first. Raises CommitStateUnknown if the store did not tell, Unsupported where it cannot be
-        done atomically.
+        durable first; ``needs`` are the names of files without which this one must not be seen. Raises
+        CommitStateUnknown if the store did not tell, Unsupported where it cannot be done atomically.
         """
         with self._translated("create", path):
             if self._is_local:
                 self.make_directory(os.path.dirname(path))
-                self.sync_directories()
-                return create_local(path, data, fsync=self._fsync, before=self.before_operation)
+                sync = partial(self._sync_with, needs=needs) if self._fsync else None
+                return create_local(path, data, sync=sync, before=self.before_operation)
             if self.protocol in _MEMORY_PROTOCOLS:
                 return create_in_memory(self._fs, path, data)
             if self.protocol in _CONDITIONAL_PUT_PROTOCOLS:
@@ -257,6 +250,7 @@ class FileIO:
         """Remove a file; one that is not there is fine."""
         with self._translated("delete", path), suppress(FileNotFoundError):
             if self._is_local:
+                self._unsynced.forget(path)
                 os.unlink(path)
             else:
                 self._fs.rm_file(path)
@@ -303,6 +297,11 @@ class FileIO:
                 os.mkdir(path)
             self._mark_unsynced(parent)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the files lie on a disk of this machine, or one that is mounted."""
+        return self._is_local
+
     def local_path(self, path: str) -> str | None:
         """The path for programs that read local files by themselves; None if the file is not local."""
         return path if self._is_local else None
@@ -323,38 +322,29 @@ class FileIO:
             with self._translated("sync directory", path):
                 sync_local_directory(path)
 
-    def sync_directories(self) -> None:
-        """Make all names written through this object durable.
+    def sync(self, names: Iterable[str] = ()) -> None:
+        """Make all that was written through this object durable (nothing to do elsewhere, or with ``fsync=False``).
 
-        A writer that another process commits for calls it.
+        A writer that another process commits for calls it. Raises StorageUnavailable if a file of one of ``names`` is
+        not durable.
         """
-        with self._sync_lock:  # who finds nothing left to sync must not overtake who is still syncing it
-            with self._unsynced_lock:
-                directories, self._unsynced = self._unsynced, set()
-            synced = False
-            try:
-                self._sync_all(sorted(directories))
-                synced = True
-            finally:
-                if not synced:
-                    with self._unsynced_lock:
-                        self._unsynced |= directories
+        self._unsynced.sync(names)
 
-    def _sync_all(self, directories: Sequence[str]) -> None:
-        def sync(directory: str) -> None:
-            with suppress(FileMissing):
-                self.sync_directory(directory)
+    def _sync_with(self, temporary: str, descriptor: int, *, needs: Iterable[str]) -> None:
+        self._unsynced.sync(needs, temporary=(temporary, descriptor))
 
-        if len(directories) > 1:
-            with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-                list(pool.map(sync, directories))
-        elif directories:
-            sync(directories[0])
+    def _keep_unsynced(self, path: str, file: IO[bytes]) -> None:
+        """What is small is synced later, many files at once."""
+        file.flush()
+        if file.tell() < LARGE_BYTES:
+            self._unsynced.add(path, file.fileno())
+            return
+        self.before_operation("sync", path)
+        os.fsync(file.fileno())
 
     def _mark_unsynced(self, directory: str) -> None:
         if self._fsync:
-            with self._unsynced_lock:
-                self._unsynced.add(directory)
+            self._unsynced.add_directory(directory)
 
     @contextmanager
     def _translated(self, operation: str, path: str) -> Iterator[None]:

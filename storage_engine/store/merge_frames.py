@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.key_ranges import OpenRun
+from storage_engine.store.threads import side_by_side
 
 LEVEL, GROUP, POSITION, FILE, FILE_NAME = "_LEVEL", "_GROUP", "_POSITION", "_FILE", "file_name"
 _READER_THREADS = 4
@@ -52,14 +52,14 @@ def read_parts(
             pushed = None if part.vector or positions else predicate
             frame = files.read(part.meta, part.directory, columns, pushed)
         else:
-            frame = frame.select(columns)
+            frame = frame[list(columns)]
         frame = frame.hstack(_tags(part, number, 0, frame.height, positions=positions))
         return frame.filter(_visible(part, frame.height)) if part.vector else frame
 
     if len(parts) == 1:
         return read((0, parts[0]))
-    with ThreadPoolExecutor(_READER_THREADS) as pool:
-        return pl.concat(list(pool.map(read, enumerate(parts))))
+    threads = files.threads(sum(part.meta.row_count for part in parts), _READER_THREADS)
+    return pl.concat(side_by_side(read, list(enumerate(parts)), threads=threads))
 
 
 def find_rows(
@@ -86,8 +86,8 @@ def find_rows(
 
     if len(parts) == 1:
         return read((0, parts[0]))
-    with ThreadPoolExecutor(_READER_THREADS) as pool:
-        return pl.concat(list(pool.map(read, enumerate(parts))))
+    threads = files.threads(sum(part.meta.row_count for part in parts), _READER_THREADS)
+    return pl.concat(side_by_side(read, list(enumerate(parts)), threads=threads))
 
 
 def open_run(
@@ -154,6 +154,6 @@ def lowest_level_only(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
     Under the lookup strategies that record is already merged with everything above it.
     """
-    if rows.is_empty() or rows[LEVEL].n_unique() == 1:
+    if rows.is_empty() or rows.get_column(LEVEL).n_unique() == 1:
         return rows
     return rows.sort(LEVEL, maintain_order=True).unique(keys, keep="first", maintain_order=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from storage_engine.errors import FileMissing, SnapshotExpired, SnapshotNotFound, StorageUnavailable
@@ -34,6 +34,7 @@ class SnapshotStore:
         self._io = io
         self._paths = paths
         self._cache: OrderedDict[int, Snapshot] = OrderedDict()
+        self._parsed: tuple[bytes, Snapshot | None] = b"", None  # the newest is looked at again and again
         self._lock = threading.Lock()
 
     def latest_id(self) -> int | None:
@@ -101,21 +102,25 @@ class SnapshotStore:
             except SnapshotNotFound:
                 return
 
-    def try_create(self, snapshot: Snapshot) -> bool:
+    def try_create(self, snapshot: Snapshot, *, needs: Iterable[str] = ()) -> bool:
         """Make a snapshot visible: True if this call did, False if another commit has taken the id.
 
-        The hint follows as far as it can. Raises CommitStateUnknown, Unsupported or StorageUnavailable.
+        ``needs`` are the names of the new files that it shows. The hint follows as far as it can. Raises CommitStateUnknown,
+        Unsupported or StorageUnavailable.
         """
-        if not self.restore(snapshot):
+        if not self.restore(snapshot, needs=needs):
             return False
         with suppress(StorageUnavailable):
             self.write_latest_hint(snapshot.id)
         return True
 
-    def restore(self, snapshot: Snapshot) -> bool:
+    def restore(self, snapshot: Snapshot, *, needs: Iterable[str] = ()) -> bool:
         """Bring back a snapshot's file as it was (from a tag or another branch); False if the id is taken."""
-        created = self._io.create_exclusive(self._paths.snapshot_file(snapshot.id), snapshot.to_json().encode())
+        path = self._paths.snapshot_file(snapshot.id)
+        content = snapshot.to_json().encode()
+        created = self._io.create_exclusive(path, content, needs=needs)
         if created:
+            self._parsed = content, snapshot
             self._remember(snapshot)
         return created
 
@@ -184,7 +189,11 @@ class SnapshotStore:
 
     def _read(self, snapshot_id: int) -> Snapshot:
         path = self._paths.snapshot_file(snapshot_id)
-        snapshot = Snapshot.from_json(self._io.read_bytes(path), path=path, expected_id=snapshot_id)
+        content = self._io.read_bytes(path)
+        known, snapshot = self._parsed
+        if snapshot is None or known != content or snapshot.id != snapshot_id:
+            snapshot = Snapshot.from_json(content, path=path, expected_id=snapshot_id)
+            self._parsed = content, snapshot
         self._remember(snapshot)
         return snapshot
 

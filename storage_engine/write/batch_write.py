@@ -16,6 +16,7 @@ from storage_engine.kernel.conform import UserFrame, conform
 from storage_engine.spec.manifest import CommitMessage
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.table_store import TableStore
+from storage_engine.write.requests import written_names
 from storage_engine.write.table_write import TableWrite
 
 
@@ -62,7 +63,7 @@ class BatchWrite:
     def prepare_commit(self) -> list[CommitMessage]:
         """Write the rest, make all of it durable; gives what ``Table.commit`` needs, one message for each bucket."""
         messages = self._buffer.finish()
-        self._store.io.sync_directories()
+        self._store.io.sync(written_names(messages))
         self._prepared = True
         return messages
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from storage_engine.codec.binary_row import serialize_row
@@ -46,7 +48,7 @@ def route(
         return _grouped(frame, partitions, partition_ids, assigned.buckets, assigned.index_files)
     if schema.table_options.bucket > 1:
         return _grouped(frame, partitions, partition_ids, fixed_bucket(frame, schema), {})
-    return _grouped(frame, partitions, partition_ids, pl.zeros(frame.height, pl.Int32, eager=True), {})
+    return _grouped(frame, partitions, partition_ids, _zeros(frame.height), {})
 
 
 def _grouped(
@@ -58,35 +60,35 @@ def _grouped(
 ) -> RoutedFrame:
     highest = bucket_ids.max()
     buckets = 1 + (highest if isinstance(highest, int) else 0)
-    groups = (partition_ids * buckets + bucket_ids).cast(pl.Int32).alias(GROUP)
+    groups = (partition_ids.to_numpy() * buckets + bucket_ids.to_numpy()).astype(np.int32, copy=False)
     keys = tuple((partition, bucket) for partition in partitions for bucket in range(buckets))
-    return RoutedFrame(frame=frame.with_columns(groups), keys=keys, index_files=index_files)
+    return RoutedFrame(frame=frame.hstack([pl.Series(GROUP, groups)]), keys=keys, index_files=index_files)
 
 
 def _partitions(frame: pl.DataFrame, schema: TableSchema) -> tuple[list[bytes], pl.Series]:
     """Serialized partition rows, and for each row of the frame the index of its own."""
     names = list(schema.partition_keys)
     if not names:
-        return [EMPTY_ROW], pl.zeros(frame.height, pl.Int32, eager=True)
+        return [EMPTY_ROW], _zeros(frame.height)
     distinct = frame.select(names).unique(maintain_order=True)
     types = schema.types_of(names)
     partitions = [serialize_row(types, values) for values in distinct.iter_rows()]
     if len(partitions) == 1:
-        return partitions, pl.zeros(frame.height, pl.Int32, eager=True)
+        return partitions, _zeros(frame.height)
     numbered = distinct.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias(GROUP))
     joined = frame.select(names).join(numbered, on=names, how="left", nulls_equal=True, maintain_order="left")
     return partitions, joined[GROUP]
+
+
+def _zeros(height: int) -> pl.Series:
+    return pl.Series(GROUP, np.zeros(height, np.int32))
 
 
 def by_group(frame: pl.DataFrame) -> dict[int, pl.DataFrame]:
     """The rows of each group of a frame sorted by ``_GROUP``, as slices without that column."""
     if frame.is_empty():
         return {}
-    runs = frame[GROUP].rle().struct.unnest()
-    rows = frame.drop(GROUP)
-    found: dict[int, pl.DataFrame] = {}
-    start = 0
-    for length, group in runs.iter_rows():
-        found[group] = rows.slice(start, length)
-        start += length
-    return found
+    groups = frame.get_column(GROUP).to_numpy()
+    starts = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(groups)]
+    rows = frame[[name for name in frame.columns if name != GROUP]]
+    return {int(groups[start]): rows.slice(start, end - start) for start, end in pairwise(starts)}

@@ -69,6 +69,13 @@ class CommitRequest:
         return committed.identifiers.get(self.user, -1) >= self.identifier
 
     @property
+    def file_names(self) -> tuple[str, ...]:
+        """The data and index files that it names."""
+        files = [entry.file for entry in (*self.delta, *self.changelog)]
+        beside = [name for file in files for name in file.extra_files]
+        return (*(file.file_name for file in files), *beside, *(entry.index_file.file_name for entry in self.index))
+
+    @property
     def partitions(self) -> frozenset[bytes]:
         """The partitions that it touches."""
         return frozenset(entry.partition for entry in self.delta) | {entry.partition for entry in self.index}
@@ -173,7 +180,10 @@ class FileStoreCommit:
             statistics=request.statistics or self._kept_statistics(latest),
             properties=carried_properties(offsets, request.user, request.identifier, request.properties),
         )
-        if self._store.snapshots.try_create(snapshot) or self._is_ours(snapshot):
+        beside = (base_name, delta_name, changelog_name, snapshot.index_manifest, snapshot.statistics)
+        manifests = (meta.file_name for meta in (*base, *delta, *changelog))
+        needs = (*(name for name in beside if name is not None), *manifests, *request.file_names)
+        if self._store.snapshots.try_create(snapshot, needs=needs) or self._is_ours(snapshot):
             return snapshot
         self._remove_lists([base_name, delta_name, changelog_name], base, before)
         return None

@@ -8,7 +8,6 @@ the memory budget is merged in ranges of its keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -24,6 +23,7 @@ from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import Bucket
 from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.merge_frames import GROUP, FilePart, read_parts
+from storage_engine.store.threads import side_by_side
 from storage_engine.write.bucket_router import by_group
 from storage_engine.write.compaction_task import Group, Task
 from storage_engine.write.expired_records import ExpiredRecords
@@ -150,14 +150,14 @@ class Compactor:
 
         def finish(item: tuple[int, Group]) -> None:
             number, group = item
-            mine = merged.get(number, done.merged.clear().drop(GROUP))
+            mine = merged[number] if number in merged else done.merged.clear().drop(GROUP)
             self._replace(group, rows.get(number), mine)
             if number in changes:
                 role = self._files.changelog_role(group.task.unit.output_level)
                 group.task.changelog += self._files.write(changes[number], group.task.bucket.directory, role)
 
-        with ThreadPoolExecutor(_WRITER_THREADS) as pool:
-            list(pool.map(finish, enumerate(groups)))
+        threads = self._files.threads(done.merged.height + done.changes.height, _WRITER_THREADS)
+        side_by_side(finish, list(enumerate(groups)), threads=threads)
 
     def _replace(self, group: Group, rows: pl.DataFrame | None, merged: pl.DataFrame) -> None:
         task, file = group.task, group.files[0]

@@ -7,9 +7,9 @@ by key, and written as sorted runs of level 0.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from storage_engine.errors import Unsupported
@@ -23,6 +23,7 @@ from storage_engine.store.data_files import DataFiles, FileRole
 from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles, check_total_buckets
 from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.merge_frames import GROUP
+from storage_engine.store.threads import side_by_side
 from storage_engine.write.bucket_router import RoutedFrame, by_group, route
 from storage_engine.write.dynamic_buckets import DynamicBuckets
 from storage_engine.write.key_locations import KeyLocations
@@ -115,9 +116,8 @@ class Level0Writer:
         buckets = {} if level else self._touched_buckets(routed, base)
         first = max((bucket.max_sequence_number for bucket in buckets.values()), default=-1) + 1
         first = max(first, after.next_sequence_number)
-        numbered = routed.frame.with_columns(
-            pl.int_range(first, first + routed.frame.height, dtype=pl.Int64, eager=True).alias(SEQUENCE_NUMBER)
-        )
+        numbers = np.arange(first, first + routed.frame.height, dtype=np.int64)
+        numbered = routed.frame.hstack([pl.Series(SEQUENCE_NUMBER, numbers)])
         changes: dict[int, pl.DataFrame] = {}
         if changelog and level == 0 and self._schema.table_options.changelog_producer is ChangelogProducer.INPUT:
             changes = by_group(sort_by_key(numbered, self._plan, group=(GROUP,)))
@@ -132,10 +132,11 @@ class Level0Writer:
             for group, rows in by_group(merged).items()
             for key in (routed.keys[group],)
         ]
-        with ThreadPoolExecutor(_WRITER_THREADS) as pool:
-            written = list(
-                pool.map(lambda item: self._write_bucket(item[0], item[1], role, changes.get(item[2])), work)
-            )
+        written = side_by_side(
+            lambda item: self._write_bucket(item[0], item[1], role, changes.get(item[2])),
+            work,
+            threads=self._files.threads(merged.height, _WRITER_THREADS),
+        )
         return [_with_index(part, routed) for part in written]
 
     def _merged(self, numbered: pl.DataFrame, level: int) -> pl.DataFrame:
@@ -146,7 +147,7 @@ class Level0Writer:
         return drop_retracts(merged) if level else merged
 
     def _touched_buckets(self, routed: RoutedFrame, base: Snapshot | None) -> dict[BucketKey, Bucket]:
-        touched = [routed.keys[group] for group in routed.frame[GROUP].unique()]
+        touched = [routed.keys[group] for group in np.unique(routed.frame.get_column(GROUP).to_numpy())]
         partitions = frozenset(partition for partition, _ in touched)
         found = self._live.buckets(base, keep=EntryFilter.of_partitions(partitions))
         check_total_buckets(found.values(), self._schema.table_options.bucket, table=self._table)

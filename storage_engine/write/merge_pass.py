@@ -69,24 +69,34 @@ class MergePass:
         The record below is the one at the lowest level above 0, in the group itself or else beyond the output level.
         """
         rows = self._expired.without(rows)
-        level0 = rows.filter(pl.col(LEVEL) == 0).drop(LEVEL)
-        inside = lowest_level_only(rows.filter(pl.col(LEVEL) > 0), self._keys).drop(LEVEL)
-        fresh = level0.select(self._keys).unique()
-        missing = fresh.join(inside, on=self._keys, how="anti")
+        level0, inside = self._by_level(rows)
+        fresh = level0[self._keys]
+        missing = fresh if inside.is_empty() else fresh.join(inside, on=self._keys, how="anti")
         found = find(missing)
         if self._options.deletion_vectors:
             mask(groups, found.places)
         if self._options.merge_engine is MergeEngine.FIRST_ROW:
             return self._first_rows(rows, level0.join(found.rows, on=self._keys, how="anti"), inside)
-        beyond = self._expired.without(found.rows)
-        below = pl.concat([inside.select(level0.columns), beyond.select(level0.columns)])
+        beyond = self._expired.without(found.rows)[level0.columns]
+        below = beyond if inside.is_empty() else pl.concat([inside, beyond])
         merged = merge(pl.concat([level0, below]), self.plan, group=(GROUP,), pass_through=False)
         changes = merged.clear()
         if self._producer is ChangelogProducer.LOOKUP:
-            before = below.join(fresh, on=self._keys, how="semi")
-            after = merged.join(fresh, on=self._keys, how="semi", maintain_order="left")
+            before, after = below, merged
+            if not inside.is_empty():  # of these, some keys are not in level 0
+                before = below.join(fresh, on=self._keys, how="semi")
+                after = merged.join(fresh, on=self._keys, how="semi", maintain_order="left")
             changes = lookup_changelog(before, after, self.plan, group=(GROUP,))
         return Merged(rows=rows, merged=merged, changes=changes)
+
+    def _by_level(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows of level 0, and the record of each key above it."""
+        is_above = rows.get_column(LEVEL) > 0
+        plain = rows[[name for name in rows.columns if name != LEVEL]]
+        if not is_above.any():
+            return plain, plain.clear()
+        inside = lowest_level_only(rows.filter(is_above), self._keys)[plain.columns]
+        return plain.filter(~is_above), inside
 
     def _first_rows(self, rows: pl.DataFrame, unseen: pl.DataFrame, inside: pl.DataFrame) -> Merged:
         """What is left of level 0 once the keys that lie beyond are gone: a reader of first-row merges no levels."""

@@ -27,6 +27,7 @@ _FEW = 0.1
 """Share of a file's rows up to which it is cheaper to look for keys than to decode all."""
 _EXACT = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.String, pl.Date)
 """Key columns that are compared while reading; those of other types only afterwards."""
+_NOWHERE = pl.DataFrame(schema={GROUP: pl.Int32, POSITION: pl.Int64, FILE_NAME: pl.String})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +50,18 @@ class PointLookup:
         self._empty = pl.DataFrame(schema={**schema.polars_schema, **system})
 
     def find(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> Found:
-        """The record of each of ``keys`` (distinct, with ``_GROUP``) in the files of its group; absent where none has it."""
+        """The record of each of ``keys`` (with ``_GROUP``) in the files of its group; absent where none has it."""
         candidates = self._candidates(keys, parts)
         held = [part for part in candidates if self._is_looked_into(part) or self._holds_any(part, keys)]
         if not held:
-            places = pl.DataFrame(schema={GROUP: pl.Int32, FILE_NAME: pl.String, POSITION: pl.Int64})
-            return Found(rows=self._empty, places=places)
+            return Found(rows=self._empty, places=_NOWHERE)
         on = [GROUP, *self._keys]
         rows = find_rows(self._files, held, self._columns, self._wanted(keys, held))
         rows = rows.join(keys, on=on, how="semi")
         rows = lowest_level_only(rows, on)
         names = pl.Series(FILE_NAME, [part.meta.file_name for part in held])
-        places = rows.select(GROUP, POSITION).with_columns(names.gather(rows[FILE]))
-        return Found(rows=rows.select(self._empty.columns), places=places)
+        places = rows[[GROUP, POSITION]].hstack([names.gather(rows.get_column(FILE))])
+        return Found(rows=rows[self._empty.columns], places=places)
 
     def _candidates(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> list[FilePart]:
         """Files whose range of the first key column meets that of their group's keys."""

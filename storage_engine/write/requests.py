@@ -76,6 +76,16 @@ def compaction_request(committer: Committer, messages: Sequence[CommitMessage]) 
     return replace(request, changelog=tuple(changelog), index=tuple(index), check_conflicts=True)
 
 
+def written_names(messages: Iterable[CommitMessage]) -> list[str]:
+    """The names of the files that messages bring."""
+    found: list[str] = []
+    for message in messages:
+        files = (*message.new_files, *message.changelog_files, *message.compact_after, *message.compact_changelog_files)
+        found += [name for file in files for name in (file.file_name, *file.extra_files)]
+        found += [file.file_name for file in (*message.new_index_files, *message.compact_new_index_files)]
+    return found
+
+
 def removed_index(
     entries: Iterable[IndexManifestEntry], partitions: Collection[bytes] | None
 ) -> list[IndexManifestEntry]:

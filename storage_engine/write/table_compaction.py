@@ -26,7 +26,7 @@ from storage_engine.write.commit_compaction import CommitCompaction
 from storage_engine.write.compaction_task import CompactionTask
 from storage_engine.write.compactor import Compactor
 from storage_engine.write.postpone import PostponedBuckets
-from storage_engine.write.requests import Committer, compaction_request
+from storage_engine.write.requests import Committer, compaction_request, written_names
 
 _COMPACTION_ATTEMPTS = 20
 _BACKOFF_S = 0.02
@@ -125,7 +125,7 @@ class TableCompaction:
         latest = self._store.snapshots.latest()
         buckets = self._live.buckets(latest, only=[(task.partition, task.bucket)])
         messages = self._compacted(list(buckets.values()), full=task.full, frames=None)
-        self._store.io.sync_directories()
+        self._store.io.sync(written_names(messages))
         return messages
 
     def _compacted(

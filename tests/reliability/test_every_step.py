@@ -5,7 +5,7 @@ The checks prove something only because planted bugs fail them: see the controls
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Unsynced(FaultyFileIO):
 class InPlace(FaultyFileIO):
     """Writes snapshots in place, so that a reader may see a part of one."""
 
-    def create_exclusive(self, path: str, data: bytes) -> bool:
+    def create_exclusive(self, path: str, data: bytes, *, needs: Iterable[str] = ()) -> bool:
         with self.open_output(path) as file:
             file.write(data[: len(data) // 2])
             self.before_operation("link", path)

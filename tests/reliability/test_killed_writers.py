@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ SUM = {"bucket": "2", "merge-engine": "aggregation", "fields.v.aggregate-functio
 class Overwriting(FileIO):
     """Creates what stands there already."""
 
-    def create_exclusive(self, path: str, data: bytes) -> bool:
+    def create_exclusive(self, path: str, data: bytes, *, needs: Iterable[str] = ()) -> bool:
         self.overwrite(path, data)
         return True
 

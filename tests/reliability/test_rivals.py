@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def test_two_writers_both_get_what_they_were_told(subject: str, operation: str, 
 class Overwriting(FaultyFileIO):
     """Creates what stands there already."""
 
-    def create_exclusive(self, path: str, data: bytes) -> bool:
+    def create_exclusive(self, path: str, data: bytes, *, needs: Iterable[str] = ()) -> bool:
         self.before_operation("create", path)
         self.overwrite(path, data)
         return True
@@ -169,7 +169,7 @@ class Overwriting(FaultyFileIO):
 class LooksFirst(FaultyFileIO):
     """Looks whether a file is there, then writes it."""
 
-    def create_exclusive(self, path: str, data: bytes) -> bool:
+    def create_exclusive(self, path: str, data: bytes, *, needs: Iterable[str] = ()) -> bool:
         if self.exists(path):
             return False
         self.before_operation("create", path)

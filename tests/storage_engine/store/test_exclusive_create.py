@@ -24,11 +24,16 @@ def no_hook(operation: str, path: str) -> None:
     """Nothing happens between the steps."""
 
 
+def synced(path: str, descriptor: int) -> None:
+    """The new file alone is made durable."""
+    os.fsync(descriptor)
+
+
 def commit_many(directory: str, me: int, acknowledged: Any) -> None:
     """Create ``COMMITS`` snapshots, each with the next free number, and tell which ones."""
     number, mine = 1, []
     while len(mine) < COMMITS:
-        if create_local(f"{directory}/snapshot-{number}", f"{me} {len(mine)}".encode(), fsync=False, before=no_hook):
+        if create_local(f"{directory}/snapshot-{number}", f"{me} {len(mine)}".encode(), sync=None, before=no_hook):
             mine.append(number)
         number += 1
     acknowledged.put((me, mine))
@@ -67,7 +72,7 @@ def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytes
         raise FileExistsError(errno.EEXIST, "a second try of the network file system found the first one's file")
 
     monkeypatch.setattr(os, "link", link_and_lose_the_answer)
-    assert create_local(str(tmp_path / "x"), b"mine", fsync=True, before=no_hook)
+    assert create_local(str(tmp_path / "x"), b"mine", sync=synced, before=no_hook)
 
 
 def without_links(code: int) -> Callable[[str, str], None]:
@@ -83,8 +88,8 @@ def test_without_hard_links_a_rename_that_never_replaces_serves(
 ) -> None:
     monkeypatch.setattr(os, "link", without_links(code))
     path = str(tmp_path / "x")
-    assert create_local(path, b"first", fsync=True, before=no_hook)
-    assert not create_local(path, b"second", fsync=True, before=no_hook)
+    assert create_local(path, b"first", sync=synced, before=no_hook)
+    assert not create_local(path, b"second", sync=synced, before=no_hook)
     assert (tmp_path / "x").read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["x"]
 
@@ -93,7 +98,7 @@ def test_a_disk_that_has_neither_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "link", without_links(errno.EPERM))
     monkeypatch.setattr(exclusive_create.ctypes, "CDLL", lambda *_, **__: object())
     with pytest.raises(Unsupported, match="hard links"):
-        create_local(str(tmp_path / "x"), b"", fsync=True, before=no_hook)
+        create_local(str(tmp_path / "x"), b"", sync=synced, before=no_hook)
     assert os.listdir(tmp_path) == []
 
 
@@ -113,7 +118,7 @@ def test_a_created_file_that_may_not_be_durable_is_unknown(tmp_path: Path, monke
 
     monkeypatch.setattr(exclusive_create, "sync_local_directory", no_sync)
     with pytest.raises(CommitStateUnknown, match="synced"):
-        create_local(str(tmp_path / "x"), b"", fsync=True, before=no_hook)
+        create_local(str(tmp_path / "x"), b"", sync=synced, before=no_hook)
 
 
 class ClientError(Exception):
