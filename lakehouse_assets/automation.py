@@ -8,15 +8,19 @@ asked for again (ever later), and a commit of any other engine counts as well.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import dagster as dg
 
-from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.ingest import Ingestion, IngestMover
+from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable
 from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.loop import Mover, StreamMover
 from lakehouse_assets.stream_assets import stream_key
+
+T = TypeVar("T")
 
 STREAM_TAG: Final = "lakehouse/stream"
 SLICE_TAG: Final = "lakehouse/slice"
@@ -35,7 +39,10 @@ ACTIVE: Final = (
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 600.0
 RUNS_LOOKED_AT: Final = 10
-INTERVAL_S: Final = 5
+INGEST_POLL_S: Final = 0.5
+"""A look at a source may cost a connection."""
+INTERVAL_S: Final = 1
+"""Dagster's daemon asks every five seconds at most; a longer interval here would now and then miss one of them."""
 
 
 def stream_sensor(
@@ -44,10 +51,12 @@ def stream_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
+    look_out_seconds: float = LOOK_OUT_S,
 ) -> dg.SensorDefinition:
     """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed.
 
-    The run goes on until there were no changes for ``linger_seconds``, or another run is queued.
+    The run goes on until there were no changes for ``linger_seconds``, or another run is queued. A tick that finds
+    nothing looks out for ``look_out_seconds``.
     """
     key = stream_key(stream.target)
 
@@ -61,7 +70,9 @@ def stream_sensor(
     def ahead(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.RunRequest | dg.SkipReason:
         if (busy := hindrance(context.instance, stream.name)) is not None:
             return dg.SkipReason(busy)
-        found = what_waits(lakehouse, stream)
+        mover = StreamMover(lakehouse.runner(stream))
+        look = watched(mover, lambda: what_waits(lakehouse, stream))
+        found = look_out(look, seconds=look_out_seconds, poll_s=max(POLL_S, mover.poll_s))
         if not found:
             return dg.SkipReason(f"{stream.target} has consumed all changes of {', '.join(stream.sources)}")
         return dg.RunRequest(
@@ -80,6 +91,7 @@ def ingest_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
+    look_out_seconds: float = LOOK_OUT_S,
 ) -> dg.SensorDefinition:
     """Asks for a run of the ingestion whenever the source has something that its tables do not have."""
     keys = [stream_key(each.target) for each in ingestions]
@@ -98,7 +110,9 @@ def ingest_sensor(
             return dg.SkipReason(busy)
         ingester = changes.ingester(lakehouse, tuple(ingestions))
         try:
-            waiting = ingester.waiting()
+            mover = IngestMover(ingester)
+            look = watched(mover, ingester.waiting)
+            waiting = look_out(look, seconds=look_out_seconds, poll_s=max(INGEST_POLL_S, mover.poll_s))
         except SourceUnavailable as error:
             return dg.SkipReason(f"{ingester.source.name} is away: {error}")
         if not waiting:
@@ -127,6 +141,21 @@ def what_waits(lakehouse: LakehouseResource, stream: Stream) -> str:
     return ", ".join(slices)
 
 
+def watched(mover: Mover, closely: Callable[[], T]) -> Callable[[], T | None]:
+    """Looks closely at first, and then only when the mover's sources have stirred."""
+    looked = False
+
+    def look() -> T | None:
+        nonlocal looked
+        if looked and not mover.stirred():
+            return None
+        looked = True
+        mover.note_seen()
+        return closely()
+
+    return look
+
+
 def hindrance(instance: dg.DagsterInstance, name: str) -> str | None:
     """Why no run of a stream should be asked for now: one is on it, or the last ones failed a moment ago."""
     records = instance.get_run_records(dg.RunsFilter(tags={STREAM_TAG: name}), limit=RUNS_LOOKED_AT)
@@ -142,7 +171,8 @@ def hindrance(instance: dg.DagsterInstance, name: str) -> str | None:
         return None
     ended = records[0].end_time or records[0].update_timestamp.timestamp()
     wait_s = ended + pause_s(failures) - time.time()
-    return f"{failures} runs failed; trying again in {wait_s:.0f} s" if wait_s > 0 else None
+    # A clock that was set back must not make a pause longer.
+    return f"{failures} runs failed; trying again in {wait_s:.0f} s" if 0 < wait_s <= pause_s(failures) else None
 
 
 def pause_s(failures: int) -> float:

@@ -279,11 +279,15 @@ class IngestMover:
         source = self._ingester.source
         return not isinstance(source, Watchable) or source.look(self._names) != self._seen
 
-    def move(self) -> list[BatchResult]:
-        """The next batch of every table. Raises what ``Ingester.run_batch`` raises."""
+    def note_seen(self) -> None:
+        """Take what the source looks like at this moment as seen."""
         source = self._ingester.source
         if isinstance(source, Watchable):
             self._seen = source.look(self._names)
+
+    def move(self) -> list[BatchResult]:
+        """The next batch of every table. Raises what ``Ingester.run_batch`` raises."""
+        self.note_seen()
         return self._ingester.run_batch()
 
     @property

@@ -41,6 +41,9 @@ class Mover(Protocol):
     def stirred(self) -> bool:
         """A cheap look: whether something may have happened since the last move."""
 
+    def note_seen(self) -> None:
+        """Take what there is at this moment as seen, before a close look at it."""
+
     def move(self) -> list[BatchResult]:
         """One batch, as far as there is something to do."""
 
@@ -68,9 +71,13 @@ class StreamMover:
         tables = self._runner.tables
         return any(tables[name].store.snapshots.exists(seen + 1) for name, seen in self._seen.items())
 
+    def note_seen(self) -> None:
+        """Take the sources' snapshots of this moment as seen."""
+        self._seen = {name: table.store.snapshots.latest_id() or 0 for name, table in self._runner.tables.items()}
+
     def move(self) -> list[BatchResult]:
         """The next batch. Raises what ``StreamRunner.run_batch`` raises."""
-        self._seen = {name: table.store.snapshots.latest_id() or 0 for name, table in self._runner.tables.items()}
+        self.note_seen()
         result = self._runner.run_batch(upto=self._upto)
         return [] if result is None else [result]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lakehouse_assets.automation import (
     LONGEST_PAUSE_S,
     STREAM_TAG,
     hindrance,
+    ingest_sensor,
     pause_s,
     source_ahead,
     stream_sensor,
@@ -21,7 +23,7 @@ from lakehouse_assets.automation import (
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import LakehouseResource, LandingResource
-from lakehouse_assets.sprint.assets import SprintLakehouse
+from lakehouse_assets.sprint.assets import SPRINT, SprintLakehouse
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.runner import run_batch
 from lakehouse_assets.stream_assets import stream_asset
@@ -58,10 +60,12 @@ def put(lakehouse: LakehouseResource, key: str) -> None:
     lakehouse.table("db.a").write(pl.DataFrame({"id": [key]}))
 
 
-def tick(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> dg.RunRequest | str:
+def tick(
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance, *, look_out_seconds: float = 0
+) -> dg.RunRequest | str:
     """What a tick of the stream's sensor asks for, or why it does not."""
     asset = stream_asset(STREAM, TableAsset(name="db.b", schema=lakehouse.table("db.b").schema))
-    sensor = stream_sensor(STREAM)
+    sensor = stream_sensor(STREAM, look_out_seconds=look_out_seconds)
     definitions = dg.Definitions(assets=[asset], sensors=[sensor], resources={"lakehouse": lakehouse})
     with dg.build_sensor_context(
         instance=instance, definitions=definitions, resources={"lakehouse": lakehouse}
@@ -132,8 +136,9 @@ def test_failed_runs_are_asked_for_again_ever_later(
     job_run(instance, dg.DagsterRunStatus.FAILURE)
     assert "2 runs failed" in str(tick(lakehouse, instance))
     ended = instance.get_run_records()[0].update_timestamp.timestamp()
-    monkeypatch.setattr("lakehouse_assets.automation.time.time", lambda: ended + pause_s(2) + 1)
-    assert isinstance(tick(lakehouse, instance), dg.RunRequest)
+    for now in (ended + pause_s(2) + 1, ended - 3600):  # a clock that was set back makes no pause longer
+        monkeypatch.setattr("lakehouse_assets.automation.time.time", lambda now=now: now)
+        assert isinstance(tick(lakehouse, instance), dg.RunRequest)
 
 
 def test_a_success_ends_the_waiting(instance: dg.DagsterInstance) -> None:
@@ -179,7 +184,7 @@ def test_the_ingestion_sensor_fires_when_a_table_has_files(tmp_path: Path, insta
 
     def evaluate() -> dg.SensorExecutionData:
         with dg.build_sensor_context(instance=instance, definitions=definitions, resources=resources) as context:
-            return definitions.resolve_sensor_def("sales_ingestion").evaluate_tick(context)
+            return ingest_sensor("sales", SPRINT.ingestions, look_out_seconds=0).evaluate_tick(context)
 
     assert "has nothing new" in str(evaluate().skip_message)
     (landing / "city").mkdir(parents=True)
@@ -193,3 +198,16 @@ def test_commits_of_others_are_seen(lakehouse: LakehouseResource, instance: dg.D
     run_batch(lakehouse.catalog(), STREAM)
     Catalog(lakehouse.warehouse).table("db.a").write(pl.DataFrame({"id": ["elsewhere"]}))
     assert isinstance(tick(lakehouse, instance), dg.RunRequest)
+
+
+def test_a_tick_looks_out_for_what_comes_while_it_lasts(
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance
+) -> None:
+    run_batch(lakehouse.catalog(), STREAM)
+    put(lakehouse, "1")
+    run_batch(lakehouse.catalog(), STREAM)
+    later = threading.Timer(0.3, put, (lakehouse, "2"))
+    later.start()
+    request = tick(lakehouse, instance, look_out_seconds=30)
+    later.join()
+    assert isinstance(request, dg.RunRequest)

@@ -1,0 +1,158 @@
+"""A process that has loaded a code location, and forks for each run.
+
+Loading Python's packages and the code takes seconds of each run's start; a fork has them already. Orders come as lines on
+stdin: the arguments of a run as Dagster writes them, the first only to be prepared for. The answer to each is a line on
+stdout: "loaded", or the run's process. The end of stdin ends the process, while its runs live on; the order ``END``
+interrupts them before, as Ctrl-C does.
+
+REQUIRES: nothing that a fork would break is started while loading: no thread, no connection. Polars, Arrow and Dagster
+start theirs when they are first used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import dagster as dg
+from dagster._core.events import EngineEventData
+from dagster._grpc.impl import core_execute_run
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import deserialize_value
+from dagster._utils.hosted_user_process import recon_job_from_origin
+from dagster._utils.interrupts import capture_interrupts
+
+from lakehouse_assets.launching.worker import WORKER_TAG, Worker
+
+END: Final = "end"
+LOADED: Final = "loaded"
+INTERRUPT_S: Final = 10.0
+"""Runs that were interrupted have so long to end."""
+_SILENT: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
+
+
+class Zygote:
+    """The process's children, by their id."""
+
+    def __init__(self, answer: Callable[[str], None], close: Callable[[], None]) -> None:
+        """``close`` is called in each child: orders and answers are not its own."""
+        self._answer = answer
+        self._close = close
+        self._children: set[int] = set()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us tells us what to do
+        signal.signal(signal.SIGCHLD, self._reap)
+
+    def obey(self) -> None:
+        """Do what stdin says until it ends."""
+        for line in sys.stdin:
+            order = line.strip()
+            if order == END:
+                self._interrupt()
+                return
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            child = os.fork()
+            if not child:
+                self._close()
+                execute(order)
+            self._children.add(child)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            self._answer(str(child))
+
+    def _reap(self, *_: object) -> None:
+        while self._children:
+            try:
+                child, _status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not child:
+                return
+            self._children.discard(child)
+
+    def _interrupt(self) -> None:
+        """Interrupt all runs, and kill those that do not end."""
+        self._signal(signal.SIGINT)
+        give_up = time.monotonic() + INTERRUPT_S
+        while self._children and time.monotonic() < give_up:
+            time.sleep(0.05)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for child in list(self._children):
+            os.kill(child, number)
+
+
+def execute(order: str) -> NoReturn:
+    """Work on a run in this process, as ``dagster api execute_run`` does, and end."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        with capture_interrupts():
+            _work(deserialize_value(order, ExecuteRunArgs))
+        code = 0
+    except BaseException:  # noqa: BLE001 - a child ends here, whatever happened; the run's failure stands in its log
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _work(arguments: ExecuteRunArgs) -> None:
+    assert arguments.instance_ref is not None
+    with dg.DagsterInstance.from_ref(arguments.instance_ref) as instance:
+        instance.add_run_tags(arguments.run_id, {WORKER_TAG: str(Worker.current())})
+        run = instance.get_run_by_id(arguments.run_id)
+        assert run is not None
+        process = os.getpid()
+        instance.report_engine_event(
+            f"Started process for run (pid: {process}).", run, EngineEventData.in_process(process)
+        )
+        for _ in core_execute_run(recon_job_from_origin(arguments.job_origin), run, instance, inject_env_vars=True):
+            pass
+
+
+def prepare(order: str) -> None:
+    """Load what the run of an order, and those that follow it, would load: packages, code, the job of its assets."""
+    arguments = deserialize_value(order, ExecuteRunArgs)
+    assert arguments.instance_ref is not None
+    with dg.DagsterInstance.from_ref(arguments.instance_ref) as instance:
+        run = instance.get_run_by_id(arguments.run_id)
+        if run is not None and run.remote_job_origin is not None:
+            instance.inject_env_vars(run.remote_job_origin.location_name)
+    recon_job_from_origin(arguments.job_origin).get_definition()
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([_nothing], instance=instance, run_config={"loggers": _SILENT})
+
+
+@dg.asset
+def _nothing() -> None:
+    """What is materialized once, so that Dagster has loaded all that it loads late."""
+
+
+def main() -> None:
+    """Load the code, then fork for each run. What the code prints goes to stderr."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+
+    def answer(text: str) -> None:
+        os.write(answers, f"{text}\n".encode())
+
+    def close() -> None:
+        os.close(answers)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+    zygote = Zygote(answer, close)
+    prepare(sys.stdin.readline())
+    answer(LOADED)
+    zygote.obey()
+
+
+if __name__ == "__main__":
+    main()
