@@ -67,7 +67,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         try:
             with self._lock:
                 self._of(location, run.job_code_origin.repository_origin.executable_path, order).ask(order, FORK_S)
-        except _FAILED as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is launched
             with self._lock:
                 self._forget(location.name)
             self._instance.report_engine_event(f"No warm process for this run: {error}", run)
