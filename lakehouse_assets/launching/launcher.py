@@ -21,7 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dagster import DagsterRun, DefaultRunLauncher
+from dagster import DagsterError, DagsterRun, DefaultRunLauncher
+from dagster._check import CheckError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.remote_representation.code_location import CodeLocation, GrpcServerCodeLocation
@@ -37,7 +38,7 @@ LOAD_S: Final = 300.0
 FORK_S: Final = 60.0
 RETIRE_S: Final = 5.0
 HERE: Final = ("", "localhost", "127.0.0.1", "::1")
-_FAILED = (OSError, RuntimeError, ValueError)
+_FAILED = (OSError, RuntimeError, ValueError, DagsterError, CheckError)
 
 
 class WarmRunLauncher(DefaultRunLauncher):
@@ -67,7 +68,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         try:
             with self._lock:
                 self._of(location, run.job_code_origin.repository_origin.executable_path, order).ask(order, FORK_S)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run is launched
+        except _FAILED as error:
             with self._lock:
                 self._forget(location.name)
             self._instance.report_engine_event(f"No warm process for this run: {error}", run)

@@ -96,9 +96,9 @@ def execute(order: str) -> NoReturn:
         with capture_interrupts():
             _work(deserialize_value(order, ExecuteRunArgs))
         code = 0
-    except BaseException:  # noqa: BLE001 - a child ends here, whatever happened; the run's failure stands in its log
-        traceback.print_exc()
-    finally:
+    finally:  # a child ends here, whatever happened; the run's failure stands in its log
+        if code:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
