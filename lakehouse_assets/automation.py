@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import dagster as dg
 
 from lakehouse_assets.ingest import Ingestion, IngestMover
-from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
+from lakehouse_assets.look_out import POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable
 from lakehouse_assets.stream.declaration import Stream
@@ -41,8 +41,7 @@ LONGEST_PAUSE_S: Final = 600.0
 RUNS_LOOKED_AT: Final = 10
 INGEST_POLL_S: Final = 0.5
 """A look at a source may cost a connection."""
-INTERVAL_S: Final = 1
-"""Dagster's daemon asks every five seconds at most; a longer interval here would now and then miss one of them."""
+INTERVAL_S: Final = 5
 
 
 def stream_sensor(
@@ -51,7 +50,7 @@ def stream_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
-    look_out_seconds: float = LOOK_OUT_S,
+    look_out_seconds: float = 0.0,
 ) -> dg.SensorDefinition:
     """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed.
 
@@ -91,7 +90,7 @@ def ingest_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
-    look_out_seconds: float = LOOK_OUT_S,
+    look_out_seconds: float = 0.0,
 ) -> dg.SensorDefinition:
     """Asks for a run of the ingestion whenever the source has something that its tables do not have."""
     keys = [stream_key(each.target) for each in ingestions]

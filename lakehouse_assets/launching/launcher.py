@@ -1,4 +1,4 @@
-"""The run launcher of this repository's ``dagster.yaml``.
+"""A run launcher that an instance may choose in its ``dagster.yaml``.
 
 Dagster's own starts a Python process for each run, which loads packages and code for seconds, and it does not tell run
 monitoring when that process has died, so that a run whose worker *and* code server were killed stands as started for ever.

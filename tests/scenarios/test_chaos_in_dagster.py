@@ -150,6 +150,7 @@ def killed(children: Iterable[int]) -> bool:
 @pytest.fixture(params=["continuous", "micro-batch"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     text = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {tmp_path}/.dagster")
+    text += "\nrun_launcher: {module: lakehouse_assets.launching.launcher, class: WarmRunLauncher}\n"
     (tmp_path / "dagster.yaml").write_text(text)
     server = Server(tmp_path, request.param)
     try:

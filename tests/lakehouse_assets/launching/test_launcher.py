@@ -93,6 +93,7 @@ def until(holds: Callable[[], bool]) -> None:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("launcher")
     text = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {folder}/.dagster")
+    text += "\nrun_launcher: {module: lakehouse_assets.launching.launcher, class: WarmRunLauncher}\n"
     (folder / "dagster.yaml").write_text(text)
     target = ModuleTarget(
         module_name="tests.lakehouse_assets.launching.code_location",
