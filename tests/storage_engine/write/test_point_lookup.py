@@ -68,7 +68,8 @@ def test_what_is_found_is_what_a_look_at_every_row_finds(
         _frame(names, table.schema.polars_schema, asked, key).with_columns(pl.lit(group, pl.Int32).alias(GROUP))
         for group in (0, 1)
     )
-    found = PointLookup(table.schema, files).find(keys, parts)
+    reader = DataFiles(table.store.io, table.schema, table.store.schemas)  # the writer has the rows in memory
+    found = PointLookup(table.schema, reader).find(keys, parts)
 
     low, high = parts[1].meta.file_name, parts[0].meta.file_name
     expected = {}
@@ -99,6 +100,11 @@ def test_a_file_is_decoded_only_where_keys_are(tmp_path: Path) -> None:
         pl.col("id").alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)
     )
     (meta,) = files.write(rows, f"{tmp_path}/d", files.data_role(5, FileSource.COMPACT))
-    found = files.matching(meta, f"{tmp_path}/d", ["id", "value"], pl.col("id").is_in([3, 4999, 7000]), POSITION)
+    wanted = pl.col("id").is_in([3, 4999, 7000])
+    assert files.matching(meta, f"{tmp_path}/d", ["id", "value"], wanted, POSITION) is None, (
+        "the writer has it in memory"
+    )
+    reader = DataFiles(table.store.io, table.schema, table.store.schemas)
+    found = reader.matching(meta, f"{tmp_path}/d", ["id", "value"], wanted, POSITION)
     assert found is not None
     assert found.rows() == [(3, "x", 3), (4999, "x", 4999)]
