@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.effort import SEARCH, examples
 
 # A busy machine must not fail a property, and the same commit gives the same answer everywhere: who wants to find more
 # searches at random, with LAKEHOUSE_SEARCH. What was found is printed so that it can be repeated anywhere.
 settings.register_profile(
-    "house", deadline=None, print_blob=True, derandomize=not SEARCH, max_examples=examples(settings().max_examples)
+    "house",
+    deadline=None,
+    print_blob=True,
+    derandomize=not SEARCH,
+    max_examples=examples(settings().max_examples),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("house")
 
