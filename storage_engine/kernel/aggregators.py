@@ -14,7 +14,7 @@ from storage_engine.errors import InvalidOption
 from storage_engine.kernel.column_rule import Column, ColumnRule
 from storage_engine.kernel.nested_aggregators import collect, merge_map, nested_update
 from storage_engine.kernel.reductions import largest, listing, product, smallest, total
-from storage_engine.kernel.sketches import check_datasketches, hll_sketch, rbm32, theta_sketch
+from storage_engine.kernel.sketches import check_datasketches, hll_sketch, rbm32, rbm64, theta_sketch
 from storage_engine.spec.types import FLOAT_ROOTS, INTEGER_ROOTS, NESTED_ROOTS, TypeRoot
 
 Pick = Callable[[Column], pl.Expr]
@@ -97,7 +97,6 @@ _COMPARABLE = frozenset(TypeRoot) - NESTED_ROOTS
 LAST_VALUE = "last_value"
 LAST_NON_NULL_VALUE = "last_non_null_value"
 ALIASES = {"first_not_null_value": "first_non_null_value", "last_non_null": LAST_NON_NULL_VALUE}
-NOT_DONE = frozenset({"rbm64"})  # Java's own 64-bit form, a radix tree, which no library here reads
 _BYTES = frozenset({TypeRoot.VARBINARY})
 AGGREGATORS: dict[str, Aggregator] = {
     "sum": Aggregator(reduce=total, retracts=True, roots=_NUMERIC),
@@ -115,6 +114,7 @@ AGGREGATORS: dict[str, Aggregator] = {
     "hll_sketch": Aggregator(fold=hll_sketch, roots=_BYTES, check=check_datasketches),
     "theta_sketch": Aggregator(fold=theta_sketch, roots=_BYTES, check=check_datasketches),
     "rbm32": Aggregator(fold=rbm32, roots=_BYTES),
+    "rbm64": Aggregator(fold=rbm64, roots=_BYTES),
     "merge_map": Aggregator(fold=merge_map, retracts=True, roots=frozenset({TypeRoot.MAP})),
     "nested_update": Aggregator(fold=nested_update, retracts=True, check=_check_nested_update),
 }

@@ -16,7 +16,6 @@ from storage_engine.kernel.aggregators import (
     ALIASES,
     LAST_NON_NULL_VALUE,
     LAST_VALUE,
-    NOT_DONE,
     can_retract,
 )
 from storage_engine.kernel.column_rule import ColumnRule
@@ -296,10 +295,6 @@ def _function_name(schema: TableSchema, name: str) -> str | None:
 
 def _rule(schema: TableSchema, field: DataField, function: str) -> ColumnRule:
     options, prefix = schema.options, f"fields.{field.name}."
-    if function in NOT_DONE:
-        raise Unsupported(
-            f"column {field.name!r} of type {field.type.sql}: aggregate function {function!r} is not done here"
-        )
     aggregator = AGGREGATORS.get(function)
     if aggregator is None:
         raise InvalidOption(

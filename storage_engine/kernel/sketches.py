@@ -2,7 +2,7 @@
 
 Spec: "Merge Engine / Aggregation" of Apache Paimon 1.3.1. ``hll_sketch`` and ``theta_sketch`` are Apache DataSketches as its
 Java library serializes them, which the optional package ``datasketches`` reads and writes; ``rbm32`` is a roaring bitmap in its
-portable form.
+portable form, ``rbm64`` one in Java's own form.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 import polars as pl
-from pyroaring import BitMap
+from pyroaring import BitMap, BitMap64
 
+from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import InvalidRows, Unsupported
 from storage_engine.kernel.column_rule import KEY_INDEX, Column
 
@@ -35,6 +36,11 @@ def theta_sketch(records: pl.DataFrame, column: Column) -> pl.DataFrame:
 def rbm32(records: pl.DataFrame, column: Column) -> pl.DataFrame:
     """``rbm32``: the union of bitmaps."""
     return _united(records, column, _bitmap_union)
+
+
+def rbm64(records: pl.DataFrame, column: Column) -> pl.DataFrame:
+    """``rbm64``: the union of bitmaps of 64 bits."""
+    return _united(records, column, _bitmap64_union)
 
 
 @lru_cache(maxsize=1)
@@ -89,3 +95,7 @@ def _bitmap_union(parts: Sequence[bytes]) -> bytes:
     united = BitMap.union(*(BitMap.deserialize(part) for part in parts))
     united.run_optimize()
     return bytes(united.serialize())
+
+
+def _bitmap64_union(parts: Sequence[bytes]) -> bytes:
+    return write_bitmap64(BitMap64.union(*map(read_bitmap64, parts)))

@@ -46,26 +46,6 @@ def test_the_first_row_of_a_key_is_an_insert(both: Both) -> None:
     assert told == {"ours": ["+I"], "paimon": ["+U"]}
 
 
-REFUSED_TYPES = {
-    "rbm64": "BYTES",
-}
-
-
-@pytest.mark.difference("Aggregate function {function} of {sql} is refused (`Unsupported`).")
-@pytest.mark.parametrize(("function", "sql"), REFUSED_TYPES.items())
-def test_refused_aggregates(both: Both, function: str, sql: str) -> None:
-    ddl = (
-        f"CREATE TABLE db.t (id INT PRIMARY KEY NOT ENFORCED, n {sql}) WITH ('bucket' = '1',"
-        f" 'merge-engine' = 'aggregation', 'fields.n.aggregate-function' = '{function}')"
-    )
-    with pytest.raises(Unsupported, match=f"aggregate function '{function}'"):
-        both.ours.execute(ddl)
-    both.flink.sql(ddl)
-    frame = pl.DataFrame({"id": [1], "n": [None]}, schema=both.ours.table("db.t").schema.polars_schema)
-    with pytest.raises(Unsupported, match=f"aggregate function '{function}'"):
-        both.ours.table("db.t").write(frame)
-
-
 @pytest.mark.difference(
     "`'sequence.field.sort-order' = 'descending'` is refused (`Unsupported`): Paimon 1.3.1 merges such tables in either"
     " order, by chance."

@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyroaring import BitMap64
 
 from storage_engine import Catalog, Table
 from storage_engine.codec.binary_row import deserialize_row
@@ -29,6 +30,7 @@ from storage_engine.codec.deletion_vector import read_deletion_vectors
 from storage_engine.codec.file_index import read_file_index
 from storage_engine.codec.hash_index import decode_hash_index
 from storage_engine.codec.manifest_avro import decode_index_manifest, decode_manifest, decode_manifest_list
+from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import CorruptFile, StorageEngineError
 from storage_engine.kernel.fast_hash import fast_hashes
 from storage_engine.spec.schema import TableSchema
@@ -182,6 +184,14 @@ def asked(container: bytes) -> None:
         raise CorruptFile(f"{PATH}: {cause}") from cause
 
 
+def bitmap_of(data: bytes) -> object:
+    """The caller of this decoder knows the column."""
+    try:
+        return read_bitmap64(data)
+    except ValueError as cause:
+        raise CorruptFile(f"{PATH}: {cause}") from cause
+
+
 def row_of(data: bytes) -> object:
     """The caller of this decoder knows the file."""
     try:
@@ -191,6 +201,7 @@ def row_of(data: bytes) -> object:
 
 
 TYPES = [parse_type(name) for name in ("INT", "BIGINT", "STRING", "DECIMAL(20, 4)", "TIMESTAMP(3)")]
+A_BITMAP = BitMap64([*range(0, 40 << 20, 1 << 17), *range(2**40, 2**40 + 9000, 2), *range(2**63, 2**63 + 100_000)])
 DECODERS = {
     "manifest": Decoder(lambda data: decode_manifest(data, path=PATH), lambda table: manifest_of(table, "one")),
     "manifest list": Decoder(
@@ -201,6 +212,7 @@ DECODERS = {
     ),
     "file index": Decoder(asked, file_index_of),
     "hash index": Decoder(lambda data: decode_hash_index(data, path=PATH), lambda _: bytes(range(40))),
+    "bitmap of 64 bits": Decoder(bitmap_of, lambda _: write_bitmap64(A_BITMAP)),
     "schema": Decoder(
         lambda data: TableSchema.from_json(data, path=PATH).table_options, lambda table: table.schema.to_json().encode()
     ),

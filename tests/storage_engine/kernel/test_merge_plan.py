@@ -58,7 +58,6 @@ def test_what_paimon_refuses_is_refused(options: dict[str, str], named: str) -> 
     [
         ({"sequence.field": "a", "sequence.field.sort-order": "descending"}, "descending"),
         ({"sequence.field": "f"}, "DOUBLE"),
-        ({**AGGREGATION, "fields.y.aggregate-function": "rbm64"}, "rbm64"),
         (
             {**PARTIAL_UPDATE, "fields.a.sequence-group": "b", "fields.b.aggregate-function": "first_non_null_value"},
             "first_non_null_value",

@@ -8,9 +8,10 @@ import uuid
 import datasketches
 import polars as pl
 import pytest
-from pyroaring import BitMap
+from pyroaring import BitMap, BitMap64
 
 from storage_engine import Catalog, Table
+from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import InvalidRows, Unsupported
 from storage_engine.kernel import sketches
 
@@ -54,7 +55,18 @@ def test_bitmaps_are_united() -> None:
     assert set(BitMap.deserialize(table.scan().collect()["s"][0])) == {*range(1000), 2_000_000_000}
 
 
-@pytest.mark.parametrize("function", ["hll_sketch", "theta_sketch", "rbm32"])
+def test_bitmaps_of_64_bits_are_united() -> None:
+    table = a_table("rbm64")
+    lone = write_bitmap64(BitMap64([2**64 - 1]))
+    table.write(frame(k1=write_bitmap64(BitMap64(range(1000))), k2=lone, k3=None))
+    table.write(frame(k1=write_bitmap64(BitMap64([5, 2**40])), k3=None))
+    table.compact(full=True)
+    united, *rest = table.scan().collect().sort("id")["s"]
+    assert set(read_bitmap64(united)) == {*range(1000), 2**40}
+    assert rest == [lone, None]
+
+
+@pytest.mark.parametrize("function", ["hll_sketch", "theta_sketch", "rbm32", "rbm64"])
 def test_what_is_no_sketch_is_told(function: str) -> None:
     table = a_table(function)
     table.write(frame(k1=b"nonsense"))
