@@ -16,8 +16,10 @@ from storage_engine.kernel.conform import UserFrame, conform
 from storage_engine.spec.manifest import CommitMessage
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.table_store import TableStore
-from storage_engine.write.requests import written_names
+from storage_engine.write.requests import Committer, written_names
 from storage_engine.write.table_write import TableWrite
+
+_DYNAMIC = -1
 
 
 class BatchWrite:
@@ -27,12 +29,12 @@ class BatchWrite:
     """
 
     def __init__(self, writer: TableWrite, store: TableStore, schema: TableSchema, *, table: str) -> None:
-        if schema.primary_keys and schema.table_options.bucket < 0:
+        if schema.primary_keys and schema.table_options.bucket == _DYNAMIC:
             raise Unsupported(
-                f"table {table}: its buckets are assigned by one writer at a time; set 'bucket' to a positive number to share"
-                " the work"
+                f"table {table}: its buckets are assigned by one writer at a time; set 'bucket' to a positive number,"
+                " or to -2, to share the work"
             )
-        self._buffer = writer.new_buffer()
+        self._buffer = writer.new_buffer(Committer().named())
         self._store = store
         self._schema = schema
         self._table = table

@@ -6,7 +6,7 @@ by key, and written as sorted runs of level 0.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +39,10 @@ class WrittenBucket:
     bucket: Bucket
     message: CommitMessage
     frames: Mapping[str, pl.DataFrame]
+
+
+Flush = Callable[[pl.DataFrame, Sequence[WrittenBucket]], list[WrittenBucket]]
+"""Writes one of the frames of a commit, given what it has written before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,14 @@ class Level0Writer:
         self._files = files
         self._table = table
         self._plan = MergePlan.of(schema)
+
+    def flushes(self, base: Snapshot | None, *, changelog: bool) -> Flush:
+        """``write`` for the frames of one commit, one after another."""
+
+        def flush(frame: pl.DataFrame, before: Sequence[WrittenBucket]) -> list[WrittenBucket]:
+            return self.write(frame, base, after=Written.of(before), changelog=changelog)
+
+        return flush
 
     def write(
         self,

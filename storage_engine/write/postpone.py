@@ -18,13 +18,14 @@ from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.spec.types import TIMESTAMP_ROOTS, DataType, TypeRoot
 from storage_engine.store.data_files import DataFiles
-from storage_engine.store.live_files import Bucket, BucketKey, LiveFiles
+from storage_engine.store.live_files import Bucket, LiveFiles
+from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.merge_frames import GROUP, FilePart, read_parts
 from storage_engine.store.paths import POSTPONE_BUCKET
 from storage_engine.store.table_store import TableStore
 from storage_engine.write.bucket_router import by_group, route
 from storage_engine.write.commit import adds
-from storage_engine.write.level0_writer import Level0Writer, WrittenBucket
+from storage_engine.write.level0_writer import Flush, Level0Writer, Written, WrittenBucket
 
 _NO_SEQUENCE = -1
 _MICROS, _MILLIS = 6, 3
@@ -33,11 +34,10 @@ _LAST_WRITER = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What moves the rows of postponed files to real buckets; ``keys`` are the buckets that they went to."""
+    """What moves the rows of postponed files to real buckets."""
 
     delta: tuple[ManifestEntry, ...]
     changelog: tuple[ManifestEntry, ...]
-    keys: tuple[BucketKey, ...]
 
 
 class PostponedBuckets:
@@ -52,6 +52,10 @@ class PostponedBuckets:
         self._files = files
         self._table = table
         self._writer = random.randint(0, _LAST_WRITER)  # noqa: S311 - a name, not a secret
+
+    def flushes(self, *, user: str) -> Flush:
+        """``write`` for the frames of one commit, one after another."""
+        return lambda frame, _: self.write(frame, user=user)
 
     def write(self, frame: pl.DataFrame, *, user: str) -> list[WrittenBucket]:
         """Append the rows of a conformed frame, in their order."""
@@ -90,16 +94,22 @@ class PostponedBuckets:
         return Moved(
             delta=(*gone, *_entries(written, changelog=False)),
             changelog=tuple(_entries(written, changelog=True)),
-            keys=tuple(part.bucket.key for part in written),
         )
 
     def _placed(self, bucket: Bucket, count: int, latest: Snapshot | None) -> list[WrittenBucket]:
-        """The rows of one partition in so many buckets. Files stand in the order in which they were committed."""
+        """The rows of one partition in so many buckets, as many at once as the memory budget holds.
+
+        Files stand in the order in which they were committed.
+        """
         parts = [FilePart(meta=file, directory=bucket.directory) for file in bucket.files]
-        rows = read_parts(self._files, parts, [*self._schema.column_names, VALUE_KIND])
+        columns = [*self._schema.column_names, VALUE_KIND]
         schema = replace(self._schema, options={**self._schema.options, "bucket": str(count)})
         writer = Level0Writer(schema, self._live, self._files, None, table=self._table)
-        return writer.write(rows.select(*self._schema.column_names, VALUE_KIND), latest)
+        written: list[WrittenBucket] = []
+        for some in MemoryBudget.of(self._schema).passes(parts, lambda part: [part.meta]):
+            rows = read_parts(self._files, some, columns).select(columns)
+            written += [replace(part, frames={}) for part in writer.write(rows, latest, after=Written.of(written))]
+        return written
 
     def _file_schema(self, user: str) -> TableSchema:
         """The schema by which postponed files are written: their format, their name, and no statistics."""

@@ -155,7 +155,7 @@ class TableCompaction:
 
     def settle(self) -> Snapshot | None:
         """Finish what an interrupted writer left at level 0 of a table whose commits always compact it."""
-        if not self._needs_lookup or self._schema.table_options.write_only:
+        if not self._needs_lookup or self._schema.table_options.write_only or self._postponed is not None:
             return None
         self._after.wait()
         latest = self._store.snapshots.latest()

@@ -95,16 +95,17 @@ class TableWrite(TableCompaction):
         """
         if self.is_done(committer):
             return None
-        if self._locations is not None or self._postponed is not None:
+        if self._locations is not None:
             return self.upsert(pl.concat(frames), committer)
-        with self.new_buffer() as buffer:
+        named = committer.named()
+        with self.new_buffer(named) as buffer:
             for frame in frames:
                 buffer.add(frame)
             messages = buffer.messages()
         if messages is None:
-            return self.upsert(buffer.held(), committer)
+            return self.upsert(buffer.held(), named)
         try:
-            snapshot = self.commit_messages(messages, committer, base=buffer.base)
+            snapshot = self.commit_messages(messages, named, base=buffer.base)
         except CommitConflict:
             buffer.discard()
             raise
@@ -121,29 +122,33 @@ class TableWrite(TableCompaction):
         """
         if self._is_committed(committer, self._store.snapshots.latest()):
             return None
-        if self._locations is not None or self._postponed is not None:
+        if self._locations is not None:
             whole = pl.concat(frames)
             return self.overwrite(whole, targets(whole), committer)
+        named = committer.named()
         partitions: frozenset[bytes] | None = frozenset()
-        with self.new_buffer(overwrites=True) as buffer:
+        with self.new_buffer(named, overwrites=True) as buffer:
             for frame in frames:
                 mine = targets(frame)
                 partitions = None if mine is None or partitions is None else partitions | mine
                 buffer.add(frame)
-            if (messages := buffer.messages()) is not None and self._schema.primary_keys:
+            messages = buffer.messages()
+            if messages is not None and self._schema.primary_keys and self._postponed is None:
                 messages = at_the_top(messages, self._live, self._files, self._silent_compactor)
         if messages is None:
-            return self.overwrite(buffer.held(), partitions, committer)
-        return self._overwritten_by(messages, partitions, committer, buffer.base)
+            return self.overwrite(buffer.held(), partitions, named)
+        return self._overwritten_by(messages, partitions, named, buffer.base)
 
-    def new_buffer(self, *, overwrites: bool = False) -> WriteBuffer:
+    def new_buffer(self, committer: Committer, *, overwrites: bool = False) -> WriteBuffer:
         """For rows that come frame by frame, on top of the newest snapshot, or (``overwrites``) in place of what is there."""
-        if self._locations is not None or self._postponed is not None:
-            raise Unsupported(
-                f"table {self._table}: rows that move between partitions, or whose bucket is postponed, are written by write()"
-            )
+        if self._locations is not None:
+            raise Unsupported(f"table {self._table}: rows that move between partitions are written by write()")
         latest = self._store.snapshots.latest()
-        return WriteBuffer(self._schema, self._level0, self._files, self._index_files, latest, overwrites=overwrites)
+        if self._postponed is not None:
+            flush = self._postponed.flushes(user=committer.user or "")
+        else:
+            flush = self._level0.flushes(None if overwrites else latest, changelog=not overwrites)
+        return WriteBuffer(self._schema, flush, self._files, self._index_files, latest)
 
     def commit_messages(
         self, messages: Sequence[CommitMessage], committer: Committer, *, base: Snapshot | None

@@ -1,4 +1,4 @@
-"""Rows of one commit that come frame by frame: what the memory budget cannot hold is flushed as sorted runs of level 0.
+"""Rows of one commit that come frame by frame: what the memory budget cannot hold is flushed as files that nobody sees yet.
 
 Spec: "Write path" of Apache Paimon 1.3.1, option ``write-buffer-size``. Nothing is visible before the commit.
 """
@@ -20,7 +20,7 @@ from storage_engine.store.index_files import IndexFiles
 from storage_engine.store.live_files import BucketKey, LiveFiles
 from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.write.compactor import Compactor
-from storage_engine.write.level0_writer import Level0Writer, Written, WrittenBucket
+from storage_engine.write.level0_writer import Flush, WrittenBucket
 
 
 class WriteBuffer:
@@ -32,21 +32,16 @@ class WriteBuffer:
     def __init__(
         self,
         schema: TableSchema,
-        level0: Level0Writer,
+        flush: Flush,
         files: DataFiles,
         index_files: IndexFiles,
         base: Snapshot | None,
-        *,
-        overwrites: bool = False,
     ) -> None:
-        """``overwrites``: the rows come in place of what ``base`` holds."""
-        self._level0 = level0
+        self._write = flush
         self._files = files
         self._index_files = index_files
         self._limit = MemoryBudget.of(schema).held_bytes
         self.base = base
-        self._seen = None if overwrites else base
-        self._overwrites = overwrites
         self._held: list[pl.DataFrame] = []
         self._held_bytes = 0
         self._written: list[WrittenBucket] = []
@@ -76,10 +71,7 @@ class WriteBuffer:
         if self._held:
             frame = self.held()
             self._held, self._held_bytes = [], 0
-            written = self._level0.write(
-                frame, self._seen, after=Written.of(self._written), changelog=not self._overwrites
-            )
-            self._written += [replace(part, frames={}) for part in written]
+            self._written += [replace(part, frames={}) for part in self._write(frame, self._written)]
 
     def finish(self) -> list[CommitMessage]:
         """Write the rest; returns one message for each bucket."""

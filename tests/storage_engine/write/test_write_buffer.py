@@ -66,6 +66,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "dynamic buckets": {"options": {"bucket": "-1", "dynamic-bucket.target-row-num": "9000"}},
     "append": {"primary_key": (), "options": {"bucket": "-1"}},
 }
+POSTPONED = {"bucket": "-2", "postpone.default-bucket-num": "2"}
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -88,9 +89,49 @@ def test_a_frame_larger_than_the_buffer_is_one_commit(kind: str, flushes: list[i
         assert changes.filter(pl.col("_row_kind").is_in(["+I", "+U"])).height == 2 * ROWS
 
 
-@pytest.mark.parametrize("kind", ["fixed buckets", "dynamic buckets"])
+@pytest.mark.parametrize("mode", [{}, {"changelog-producer": "lookup"}, {"deletion-vectors.enabled": "true"}], ids=str)
+def test_postponed_rows_larger_than_the_buffer(mode: dict[str, str], flushes: list[int]) -> None:
+    """The last row of a key wins, whichever flush it was in; the compaction takes no more at once than the buffer holds."""
+    table = a_table({**POSTPONED, **mode})
+    table.write(pl.concat([lazy(n=0), lazy(n=7)]), commit_user="u", commit_identifier=1)
+    assert len(flushes) > 2
+    assert table.write(lazy(), commit_user="u", commit_identifier=1) is None
+    assert [table.store.snapshots.get(id_).commit_kind for id_ in table.store.snapshots.ids()] == [CommitKind.APPEND]
+    assert set(table.files()["bucket"]) == {-2}
+    assert all("-u-u-s-" in path for path in table.files()["file_path"])
+    assert table.scan().collect().is_empty()
+    table.compact()
+    assert table.scan().sort("id").collect().equals(lazy(n=7).sort("id").collect())
+    if "changelog-producer" in mode:
+        assert table.changes(0).collect().filter(pl.col("_row_kind") == "+I").height == ROWS
+
+
+def test_an_overwrite_of_postponed_rows_larger_than_the_buffer(flushes: list[int]) -> None:
+    table = a_table(POSTPONED)
+    table.write(lazy(n=9))
+    table.compact()
+    table.overwrite(lazy(ROWS // 2))
+    assert len(flushes) > 4
+    table.compact()
+    assert table.scan().sort("id").collect().equals(lazy(ROWS // 2).sort("id").collect())
+
+
+def test_several_processes_share_a_write_of_postponed_rows() -> None:
+    table = a_table(POSTPONED)
+    messages = []
+    for rows in (lazy().head(ROWS // 2), lazy().tail(ROWS // 2)):
+        with table.new_write() as write:
+            write.write(rows.collect())
+            messages += write.prepare_commit()
+    assert table.commit(messages, commit_user="load", commit_identifier=1) is not None
+    assert table.commit(messages, commit_user="load", commit_identifier=1) is None
+    table.compact()
+    assert table.scan().sort("id").collect().equals(lazy().sort("id").collect())
+
+
+@pytest.mark.parametrize("kind", ["fixed buckets", "dynamic buckets", "postponed buckets"])
 def test_a_bad_row_at_the_end_refuses_the_whole(kind: str, flushes: list[int]) -> None:
-    table = a_table(**TABLES[kind])
+    table = a_table(**{**TABLES, "postponed buckets": {"options": POSTPONED}}[kind])
     with pytest.raises(InvalidRows, match=f"column 'id', row {ROWS - 3}.*nothing was written"):
         table.write(lazy(bad_from=ROWS - 3))
     assert len(flushes) > 2
