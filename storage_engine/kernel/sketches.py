@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 from pyroaring import BitMap, BitMap64
 
-from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import InvalidRows, Unsupported
 from storage_engine.kernel.column_rule import KEY_INDEX, Column
+from storage_engine.kernel.roaring_tree import read_bitmap64, write_bitmap64
 
 Union = Callable[[Sequence[bytes]], bytes]
 _THETA_NOMINAL_LOG = 12

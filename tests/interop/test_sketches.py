@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from pyroaring import BitMap, BitMap64
 
-from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
+from storage_engine.kernel.roaring_tree import read_bitmap64, write_bitmap64
 from tests.interop.both import Both
 from tests.interop.test_types import ENGINES
 from tests.interop.workload import Column, ddl

@@ -30,9 +30,9 @@ from storage_engine.codec.deletion_vector import read_deletion_vectors
 from storage_engine.codec.file_index import read_file_index
 from storage_engine.codec.hash_index import decode_hash_index
 from storage_engine.codec.manifest_avro import decode_index_manifest, decode_manifest, decode_manifest_list
-from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import CorruptFile, StorageEngineError
 from storage_engine.kernel.fast_hash import fast_hashes
+from storage_engine.kernel.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.spec.types import parse_type

@@ -11,9 +11,9 @@ import pytest
 from pyroaring import BitMap, BitMap64
 
 from storage_engine import Catalog, Table
-from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
 from storage_engine.errors import InvalidRows, Unsupported
 from storage_engine.kernel import sketches
+from storage_engine.kernel.roaring_tree import read_bitmap64, write_bitmap64
 
 
 def a_table(function: str) -> Table:

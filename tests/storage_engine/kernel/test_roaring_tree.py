@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
-from storage_engine.codec.roaring_tree import read_bitmap64, write_bitmap64
+from storage_engine.kernel.roaring_tree import read_bitmap64, write_bitmap64
 from tests.effort import examples
 
 BY_JAVA: dict[str, tuple[Iterable[int], str]] = {

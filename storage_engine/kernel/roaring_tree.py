@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap64
 
-from storage_engine.codec.roaring import BITSET_BYTES, MOST_IN_ARRAY, Container, containers_of, portable_of
+from storage_engine.kernel.roaring_containers import BITSET_BYTES, MOST_IN_ARRAY, Container, containers_of, portable_of
 
 _EMPTY, _KEYS_FOLLOW = b"\x00", b"\x01"
 _KEY_BYTES = 6
