@@ -210,7 +210,7 @@ class Table(TableWrites):
     def explained_scan(self, moment: Moment, reports: list[ScanReport]) -> pl.LazyFrame:
         """A scan that has no rows, and adds to ``reports`` what a query over it asks when it is collected."""
         schema = self.schema
-        return explained_scan(schema, self._planner(schema, moment), reports, table=self.name)
+        return explained_scan(self.store.io, schema, self._planner(schema, moment), reports, table=self.name)
 
     def lookup(
         self,

@@ -15,6 +15,7 @@ from storage_engine.lifecycle_options import LifecycleOptions
 from storage_engine.maintenance.after_commit import AfterCommit
 from storage_engine.maintenance.missing_files import missing_files
 from storage_engine.maintenance.partition_expiry import expired_partitions
+from storage_engine.rewrite.file_indexes import FileIndexRewrite
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.table_store import TableStore
@@ -51,18 +52,22 @@ class TableCommits(TableUpkeep):
 
     def drop_partitions(self, specs: Iterable[Mapping[str, object]]) -> Snapshot | None:
         """Empty partitions given in full or in part (all that have these values); None if there are none."""
-        wanted, schema = list(specs), self.schema
-        unknown = [name for spec in wanted for name in spec if name not in schema.partition_keys]
-        if unknown or not schema.partition_keys:
-            raise InvalidInput(f"table {self.name} is partitioned by {list(schema.partition_keys)}, not by {unknown}")
-        rows = partition_rows(self.store, schema, self.latest_snapshot())
-        found = [dict(zip(schema.partition_keys, values, strict=True)) for values in rows]
-        chosen = [spec for spec in found if any(each.items() <= spec.items() for each in wanted)]
-        if not chosen:
+        schema = self.schema
+        targets = self._chosen_partitions(specs, schema)
+        if not targets:
             return None
-        targets = frozenset(self._partition_bytes(spec, schema) for spec in chosen)
         dropped = self._table_write(schema).overwrite(no_rows(schema, self.name), targets, Committer())
         return self._looked_after(dropped, schema)
+
+    def rewrite_file_indexes(self, partitions: Iterable[Mapping[str, object]] | None = None) -> Snapshot | None:
+        """Give files the indexes that ``file-index.…`` asks for, where they lack them; None if none does.
+
+        ``partitions`` (None: all) are given in full or in part. No row changes, and no data file. Raises InvalidInput,
+        CorruptFile, FileMissing, CommitConflict.
+        """
+        schema = self.schema
+        chosen = None if partitions is None else self._chosen_partitions(partitions, schema)
+        return self._looked_after(FileIndexRewrite(self.store, schema, table=self.name).run(chosen), schema)
 
     def truncate(self) -> Snapshot | None:
         """Remove all rows; earlier snapshots keep theirs. None if the table was never written."""
@@ -122,6 +127,17 @@ class TableCommits(TableUpkeep):
             except (CommitConflict, StorageUnavailable, FileMissing) as cause:
                 _log.warning("table %s: partitions were not expired: %s", self.name, cause)
         return snapshot
+
+    def _chosen_partitions(self, specs: Iterable[Mapping[str, object]], schema: TableSchema) -> frozenset[bytes]:
+        """The partitions that have the values of one of some specs. Raises InvalidInput."""
+        wanted = list(specs)
+        unknown = [name for spec in wanted for name in spec if name not in schema.partition_keys]
+        if unknown or not schema.partition_keys:
+            raise InvalidInput(f"table {self.name} is partitioned by {list(schema.partition_keys)}, not by {unknown}")
+        rows = partition_rows(self.store, schema, self.latest_snapshot())
+        found = [dict(zip(schema.partition_keys, values, strict=True)) for values in rows]
+        chosen = [spec for spec in found if any(each.items() <= spec.items() for each in wanted)]
+        return frozenset(self._partition_bytes(spec, schema) for spec in chosen)
 
     def _partition_bytes(self, spec: Mapping[str, object], schema: TableSchema) -> bytes:
         keys = schema.partition_keys

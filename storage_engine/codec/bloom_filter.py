@@ -21,13 +21,24 @@ Hashes = npt.NDArray[np.uint64]
 
 def write_bloom_filter(hashes: Hashes, *, items: int, fpp: float) -> bytes:
     """A filter of these hashes, dimensioned for ``items`` values and a share ``fpp`` of false positives."""
-    least = int(-items * math.log(fpp) / math.log(2) ** 2)
-    bits = least + (_BYTE_BITS - least % _BYTE_BITS)
-    functions = max(1, math.floor(bits / items * math.log(2) + 0.5))
+    functions, bits = _dimensions(items, fpp)
     chosen = np.zeros(bits, np.bool_)
     for positions in _positions(hashes, functions, bits):
         chosen[positions] = True
     return _COUNT.pack(functions) + np.packbits(chosen, bitorder="little").tobytes()
+
+
+def is_dimensioned(body: bytes, *, items: int, fpp: float) -> bool:
+    """Whether a filter is as large as one for ``items`` values and a share ``fpp`` of false positives."""
+    functions, bits = _dimensions(items, fpp)
+    return body[: _COUNT.size] == _COUNT.pack(functions) and len(body) == _COUNT.size + bits // _BYTE_BITS
+
+
+def _dimensions(items: int, fpp: float) -> tuple[int, int]:
+    """The number of hash functions, and of bits."""
+    least = int(-items * math.log(fpp) / math.log(2) ** 2)
+    bits = least + (_BYTE_BITS - least % _BYTE_BITS)
+    return max(1, math.floor(bits / items * math.log(2) + 0.5)), bits
 
 
 def may_contain(body: bytes, hashes: Hashes) -> npt.NDArray[np.bool_]:

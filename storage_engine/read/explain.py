@@ -1,6 +1,7 @@
 """What a query asks of a table, and how much of it need not be read: for EXPLAIN.
 
-The query runs over a source that reads nothing: what reaches it is exactly what would reach the files.
+The query runs over a source that reads no rows: what reaches it is exactly what would reach the files. Where it has a
+predicate, the footers of the files that are left tell how many row groups can match.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from storage_engine.read.plan import Plan, Split
+from storage_engine.read.row_groups import RowGroups, row_groups
 from storage_engine.spec.schema import TableSchema
+from storage_engine.store.file_io import FileIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _UNIT = 1024
@@ -29,6 +32,7 @@ class ScanReport:
     limit: int | None
     planned: Plan
     whole: Plan
+    groups: RowGroups | None = None
 
     def lines(self) -> list[str]:
         """The report as text."""
@@ -47,6 +51,7 @@ class ScanReport:
             f"  rows in them: {_rows(self.planned.splits)} of {_rows(self.whole.splits)}",
             f"  bytes of them: {_size(_bytes(self.planned.splits))} of {_size(_bytes(self.whole.splits))}",
             f"  splits: {len(raw)} raw ({_files(raw)} files), {len(merged)} merged ({_files(merged)} files)",
+            *([] if self.groups is None else [f"  row groups: {self.groups.line()}"]),
         ]
 
     def _share(self, part: Callable[[Split], object]) -> str:
@@ -55,7 +60,12 @@ class ScanReport:
 
 
 def explained_scan(
-    schema: TableSchema, planner: Callable[[pl.Expr | None], Plan], reports: list[ScanReport], *, table: str
+    io: FileIO,
+    schema: TableSchema,
+    planner: Callable[[pl.Expr | None], Plan],
+    reports: list[ScanReport],
+    *,
+    table: str,
 ) -> pl.LazyFrame:
     """A scan that reports what is asked of it when it is collected, and has no rows."""
     full = dict(schema.polars_schema)
@@ -67,6 +77,7 @@ def explained_scan(
         batch_size: int | None,  # noqa: ARG001 - a hint that Polars always passes
     ) -> Iterator[pl.DataFrame]:
         columns = list(full) if with_columns is None else with_columns
+        planned = planner(predicate)
         reports.append(
             ScanReport(
                 table=table,
@@ -74,8 +85,9 @@ def explained_scan(
                 all_columns=len(full),
                 predicate=None if predicate is None else str(predicate),
                 limit=n_rows,
-                planned=planner(predicate),
+                planned=planned,
                 whole=planner(None),
+                groups=None if predicate is None else row_groups(io, schema, planned, predicate),
             )
         )
         yield pl.DataFrame(schema={name: full[name] for name in columns})

@@ -1,13 +1,14 @@
 """Leaves out files whose indexes say that no row of theirs can satisfy a predicate.
 
 Spec: "File index" of Apache Paimon 1.3.1. An index speaks of the physical rows of a file, so it counts where a file is
-read raw. What an index cannot decide (another operator, another schema, an index of an unknown kind) is not ruled out.
+read raw. What an index cannot decide (another operator, a column of another type, an index of an unknown kind) is not ruled
+out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -16,7 +17,6 @@ from pyroaring import BitMap
 
 from storage_engine.codec.bitmap_index import BitmapIndex
 from storage_engine.codec.bloom_filter import may_contain
-from storage_engine.codec.file_index import read_file_index
 from storage_engine.errors import CorruptFile
 from storage_engine.kernel.fast_hash import fast_hashes, indexed_values
 from storage_engine.spec.file_index_options import BITMAP, BLOOM_FILTER, FileIndexOptions
@@ -24,19 +24,20 @@ from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import FLOAT_ROOTS
 from storage_engine.store.file_io import FileIO
+from storage_engine.store.schemas import SchemaStore
+from storage_engine.store.stored_indexes import Indexes, read_indexes
 
 Rows = BitMap | None
 """Rows that may satisfy a predicate; None if that is not known."""
-Indexes = Mapping[str, Mapping[str, bytes | None]]
-_SUFFIX = ".index"
 _NONE: BitMap = BitMap()
 
 
 class IndexPruner:
     """Decides by file indexes what a read can leave out."""
 
-    def __init__(self, io: FileIO, schema: TableSchema, predicate: pl.Expr | None) -> None:
+    def __init__(self, io: FileIO, schemas: SchemaStore, schema: TableSchema, predicate: pl.Expr | None) -> None:
         self._io = io
+        self._schemas = schemas
         self._schema = schema
         enabled = predicate is not None and FileIndexOptions.of(schema.table_options).read
         self._predicate = predicate if enabled else None
@@ -48,27 +49,30 @@ class IndexPruner:
         return [file for file in files if not self._ruled_out(file, directory, self._predicate)]
 
     def _ruled_out(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> bool:
-        if file.schema_id != self._schema.id or not (file.embedded_index or file.extra_files):
+        if not (file.embedded_index or file.extra_files):
             return False
-        path, content = self._content(file, directory)
-        if content is None:
+        found = read_indexes(self._io, file, directory)
+        if found is None:
             return False
-        indexes = read_file_index(content, path=path)
         try:
-            rows = _Rows(self._schema, indexes).of(predicate)
+            rows = _Rows(self._schema, self._by_own_names(file, found.indexes)).of(predicate)
         except ValueError as cause:
-            raise CorruptFile(f"{path}: {cause}") from cause
+            raise CorruptFile(f"{found.path}: {cause}") from cause
         return rows is not None and not rows
 
-    def _content(self, file: DataFileMeta, directory: str) -> tuple[str, bytes | None]:
-        if file.embedded_index is not None:
-            return f"{directory}/{file.file_name} (its index in the manifest)", file.embedded_index
-        names = [name for name in file.extra_files if name.endswith(_SUFFIX)]
-        if not names:
-            return directory, None
-        beside = file.external_path.rpartition("/")[0] if file.external_path else directory
-        path = f"{beside}/{names[0]}"
-        return path, self._io.read_bytes(path)
+    def _by_own_names(self, file: DataFileMeta, indexes: Indexes) -> Indexes:
+        """Indexes by the names that their columns have now; none of a column that had another type."""
+        if file.schema_id == self._schema.id:
+            return indexes
+        then = {field.id: field for field in self._schemas.get(file.schema_id).fields}
+        same = ((field, then.get(field.id)) for field in self._schema.fields)
+        return {
+            field.name: indexes[old.name]
+            for field, old in same
+            if old is not None
+            and old.name in indexes
+            and old.type.with_nullable(True) == field.type.with_nullable(True)
+        }
 
 
 class _Rows:

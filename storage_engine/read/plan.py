@@ -58,7 +58,7 @@ def plan_scan(
     """
     pruner = Pruner(schema, predicate, buckets=buckets)
     found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep=pruner.keep)
-    index_pruner = IndexPruner(live.io, schema, predicate)
+    index_pruner = IndexPruner(live.io, live.schemas, schema, predicate)
     planner = _SplitPlanner(schema, read_optimized=read_optimized)
     with collector_paused():
         splits = [split for bucket in found.values() for split in planner.splits(bucket)]

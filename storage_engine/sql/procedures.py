@@ -153,6 +153,7 @@ PROCEDURES: Mapping[str, Procedure] = {
         unsupported=frozenset({"scan_parallelism", "sink_parallelism"}),
         run=run.rescale,
     ),
+    "rewrite_file_index": Procedure(arguments=("table", "partitions"), run=run.rewrite_file_index),
     "compact_manifest": Procedure(
         arguments=("table", "options"), unsupported=frozenset({"options"}), run=run.compact_manifest
     ),

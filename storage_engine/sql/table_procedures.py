@@ -204,8 +204,17 @@ def expire_partitions(table: Table, arguments: Arguments) -> list[str]:
 
 def drop_partition(table: Table, arguments: Arguments) -> None:
     """``sys.drop_partition``: given in full or in part, ``dt=2024-01-01;dt=2024-01-02``."""
-    specs = [dict(map(pair, spec.split(","))) for spec in text(arguments, "partitions").split(";")]
-    table.drop_partitions([partition_values(table, spec) for spec in specs])
+    table.drop_partitions(_in_part(table, text(arguments, "partitions")))
+
+
+def rewrite_file_index(table: Table, arguments: Arguments) -> None:
+    """``sys.rewrite_file_index``: of all partitions, or of some given in full or in part."""
+    named = optional_text(arguments, "partitions")
+    table.rewrite_file_indexes(None if named is None else _in_part(table, named))
+
+
+def _in_part(table: Table, named: str) -> list[dict[str, object]]:
+    return [partition_values(table, dict(map(pair, spec.split(",")))) for spec in named.split(";")]
 
 
 def mark_partition_done(table: Table, arguments: Arguments) -> None:

@@ -38,6 +38,7 @@ from storage_engine.store.formats.portions import count_rows, read_matching, rea
 from storage_engine.store.formats.sinks import FrameSink, open_sink
 from storage_engine.store.held_rows import HeldRows
 from storage_engine.store.schemas import SchemaStore
+from storage_engine.store.stored_indexes import INDEX_SUFFIX
 
 _SEQUENCE_FIELD = DataField(
     id=SEQUENCE_NUMBER_FIELD_ID, name=SEQUENCE_NUMBER, type=DataType(root=TypeRoot.BIGINT, nullable=False)
@@ -336,7 +337,7 @@ class DataFiles:
         index = None if contents.indexed is None else contents.indexed.container()
         beside = index is not None and len(index) > self._index_options.in_manifest
         if index is not None and beside:
-            self._io.write_new(f"{directory}/{name}{_INDEX_SUFFIX}", index)
+            self._io.write_new(f"{directory}/{name}{INDEX_SUFFIX}", index)
         return contents.meta(
             self._schema,
             file_name=name,
@@ -346,11 +347,10 @@ class DataFiles:
             creation_time_millis=local_wall_clock_millis(),
             dense_stats=self._file_options.dense_stats,
             embedded_index=None if beside else index,
-            extra_files=(f"{name}{_INDEX_SUFFIX}",) if beside else (),
+            extra_files=(f"{name}{INDEX_SUFFIX}",) if beside else (),
         )
 
 
-_INDEX_SUFFIX = ".index"
 _CODEC_SUFFIXES = {"zstd": "zst", "gzip": "gz", "snappy": "snappy", "lz4": "lz4", "deflate": "deflate"}
 
 

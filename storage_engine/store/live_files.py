@@ -27,6 +27,7 @@ from storage_engine.store.file_io import FileIO
 from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
 from storage_engine.store.manifests import ManifestStore
 from storage_engine.store.paths import POSTPONE_BUCKET, bucket_directory
+from storage_engine.store.schemas import SchemaStore
 from storage_engine.store.table_layout import TableLayout
 from storage_engine.store.table_store import TableStore
 
@@ -83,6 +84,11 @@ class LiveFiles:
     def io(self) -> FileIO:
         """Where the files lie."""
         return self._store.io
+
+    @property
+    def schemas(self) -> SchemaStore:
+        """The versions of the table that its files were written by."""
+        return self._store.schemas
 
     def entries(
         self,

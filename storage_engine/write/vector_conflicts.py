@@ -34,7 +34,7 @@ def vector_conflict(
         if before.pop(entry.index_file.file_name, None) is None:
             return f"the deletion vectors {entry.index_file.file_name} were replaced by another commit meanwhile"
     added = [entry for entry in change if entry.kind is FileKind.ADD and _has_vectors(entry)]
-    gone = {entry.file.file_name for entry in delta if entry.kind is FileKind.DELETE}
+    gone = _gone(delta)
     kept = {part.data_file_name for entry in before.values() for part in _ranges(entry)}
     for name in (part.data_file_name for entry in added for part in _ranges(entry)):
         if name in kept:
@@ -43,6 +43,14 @@ def vector_conflict(
             return f"file {name}, whose rows are deleted, was removed by another commit meanwhile"
     stale = sorted(kept & gone)
     return f"another commit has deleted rows of file {stale[0]} meanwhile" if stale else None
+
+
+def _gone(delta: Iterable[ManifestEntry]) -> set[str]:
+    """The files that a commit removes; one that it only describes anew (with other indexes) stays."""
+    names: dict[FileKind, set[str]] = {FileKind.ADD: set(), FileKind.DELETE: set()}
+    for entry in delta:
+        names[entry.kind].add(entry.file.file_name)
+    return names[FileKind.DELETE] - names[FileKind.ADD]
 
 
 def _has_vectors(entry: IndexManifestEntry) -> bool:

@@ -76,3 +76,35 @@ def test_indexes_of_the_other_engine_prune(both: Both, threshold: str) -> None:
     assert {name: set(kinds) for name, kinds in written["ours"].items()} == {
         name: set(kinds) for name, kinds in written["paimon"].items()
     }
+
+
+@pytest.mark.feature("Types and files", "file indexes of files that were written before: CALL sys.rewrite_file_index")
+@pytest.mark.parametrize("threshold", ["0 b", "1 mb"], ids=["beside the file", "in the manifest"])
+def test_files_are_indexed_afterwards_by_either_engine(both: Both, threshold: str) -> None:
+    ids = {"id": Column(sql="INT NOT NULL", dtype=pl.Int32(), values=range(40))}
+    frame = column_frame(COLUMNS, 40).insert_column(0, pl.int_range(40, dtype=pl.Int32, eager=True).alias("id"))
+    plain = {"bucket": "1", "deletion-vectors.enabled": "true", "metadata.stats-mode": "none"}
+    asked = {key: value for key, value in OPTIONS.items() if key.startswith("file-index.")}
+    asked["file-index.in-manifest-threshold"] = threshold
+    written = {}
+    for writer in ENGINES:
+        shared = both.create(f"db.{writer}", ddl(ids | COLUMNS, ["id"]), plain)
+        shared.write(frame, by="ours")
+        shared.compact(by="ours")
+        settings = ", ".join(f"'{key}' = '{value}'" for key, value in asked.items())
+        both.ours.execute(f"ALTER TABLE db.{writer} SET ({settings})")
+        if writer == "ours":
+            both.ours.execute(f"CALL sys.rewrite_file_index('db.{writer}')")
+        else:
+            shared.sql(f"CALL sys.rewrite_file_index('db.{writer}')")
+        assert shared.rows() == canon(frame)
+        (written[writer],) = indexes(shared)
+        table = shared.table
+        live = LiveFiles(table.store, table.schema)
+        assert plan_scan(live, table.schema, table.latest_snapshot(), pl.col("i32") == 7).files_pruned == 1
+        found = both.flink.rows(f"SELECT id FROM db.{writer} WHERE i64 = -1 AND text IS NULL")
+        same = (pl.col("i64") == -1) & pl.col("text").is_null()
+        assert in_order(found) == canon(frame.filter(same).select("id"))
+    assert written["ours"].keys() == written["paimon"].keys()
+    for name in BLOOM:
+        assert written["ours"][name]["bloom-filter"] == written["paimon"][name]["bloom-filter"], name

@@ -7,6 +7,7 @@ page, ORC stripe by stripe, Avro block by block.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 
 import polars as pl
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage_engine.errors import CorruptFile, FileMissing
-from storage_engine.kernel.predicate import ruled_out, stats_frame
+from storage_engine.kernel.predicate import part_over, ruled_out, stats_frame
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import pieces
 from storage_engine.store.formats.arrow_bridge import from_arrow
@@ -44,8 +45,15 @@ def read_portions(
     if not path.endswith(".parquet"):
         yield from _gathered(pieces(io, path, columns, dtypes), portion_bytes)
         return
-    try:
+    with _named(path):
         yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """What Arrow says of damaged bytes becomes a CorruptFile that names the file."""
+    try:
+        yield
     except DAMAGES as cause:
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
     except OSError as cause:
@@ -78,6 +86,19 @@ def count_rows(path: str, predicate: pl.Expr, dtypes: Mapping[str, pl.DataType])
         raise FileMissing(f"{path}: there is no such file") from cause
     except DAMAGES as cause:
         raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
+
+
+def count_groups(
+    io: FileIO, path: str, predicate: pl.Expr | None, dtypes: Mapping[str, pl.DataType]
+) -> tuple[int, int]:
+    """How many row groups of a Parquet file may hold what a predicate allows, and how many there are: only the footer is read.
+
+    Raises CorruptFile and FileMissing.
+    """
+    compared = [name for name, dtype in dtypes.items() if dtype in _COMPARED]
+    with _named(path), io.open_input(path) as source:
+        metadata = pq.ParquetFile(source, pre_buffer=False).metadata
+        return len(_wanted_groups(metadata, part_over(predicate, compared), dtypes)), metadata.num_row_groups
 
 
 def read_matching(

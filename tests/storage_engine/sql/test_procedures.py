@@ -19,6 +19,7 @@ from storage_engine.errors import (
     Unsupported,
 )
 from storage_engine.sql.procedures import PROCEDURES
+from storage_engine.store.live_files import LiveFiles
 
 DAY = 86_400_000
 
@@ -137,6 +138,23 @@ def test_manifests_are_compacted(catalog: Catalog, table: Table) -> None:
     call(catalog, "compact_manifest('t')")
     assert catalog.sql("SELECT num_deleted_files FROM t$manifests").collect()["num_deleted_files"].to_list() == [0]
     assert table.scan().collect().sort("dt").equals(before)
+
+
+def test_files_are_indexed_afterwards(catalog: Catalog, table: Table) -> None:
+    catalog.execute(
+        "ALTER TABLE t SET ('file-index.bloom-filter.columns' = 'v', 'file-index.bloom-filter.v.items' = '9')"
+    )
+    assert call(catalog, "rewrite_file_index('t', 'dt=2024-01-01;dt=2024-01-02')") == ["Success"]
+
+    def indexed() -> int:
+        entries = LiveFiles(table.store, table.schema).entries(table.latest_snapshot())
+        return sum(entry.file.embedded_index is not None for entry in entries)
+
+    assert indexed() == 2
+    call(catalog, "rewrite_file_index(`table` => 't')")
+    assert indexed() == 3
+    with pytest.raises(SqlError, match="is partitioned by dt, not by 'id'"):
+        call(catalog, "rewrite_file_index('t', 'id=1')")
 
 
 def test_a_purged_table_has_nothing_but_its_definition(catalog: Catalog, table: Table) -> None:

@@ -225,6 +225,7 @@ def test_explain_shows_the_plan_and_what_is_left_out(catalog: Catalog):
     assert lines[at + 5] == f"  files: {second.height} of {files.height}"
     assert lines[at + 6] == f"  rows in them: {second['record_count'].sum()} of {files['record_count'].sum()}"
     assert "merged" in lines[at + 8]
+    assert lines[at + 9].startswith("  row groups: ")
     assert "db.agents at snapshot 1" in lines
     past = [line for (line,) in rows(catalog.execute("EXPLAIN SELECT id FROM orders VERSION AS OF 1 LIMIT 1"))]
     assert {"db.orders at snapshot 1", "  columns: 1 of 5: id", "  limit: 1"} <= set(past)
