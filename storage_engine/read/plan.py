@@ -56,7 +56,7 @@ def plan_scan(
     """Plan a batch read of all or of some buckets. ``read_optimized``: only the files of the top level, unmerged
     (Paimon's ``t$ro``).
     """
-    pruner = Pruner(schema, predicate, buckets=buckets)
+    pruner = Pruner(live.schemas, schema, predicate, buckets=buckets)
     found = live.buckets(snapshot, keep_manifest=pruner.keep_manifest, keep=pruner.keep)
     index_pruner = IndexPruner(live.io, live.schemas, schema, predicate)
     planner = _SplitPlanner(schema, read_optimized=read_optimized)

@@ -17,6 +17,7 @@ from storage_engine.spec.manifest import DataFileMeta, ManifestFileMeta, SimpleS
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import NESTED_ROOTS, TIMESTAMP_ROOTS, DataType
 from storage_engine.store.manifest_cache import EntryFilter
+from storage_engine.store.schemas import SchemaStore
 
 _NANOS_PRECISION = 7
 _RANK = "_RANK"
@@ -26,8 +27,14 @@ class Pruner:
     """Decides by partition values and statistics what a read can leave out."""
 
     def __init__(
-        self, schema: TableSchema, predicate: pl.Expr | None, *, buckets: Collection[int] | None = None
+        self,
+        schemas: SchemaStore,
+        schema: TableSchema,
+        predicate: pl.Expr | None,
+        *,
+        buckets: Collection[int] | None = None,
     ) -> None:
+        self._schemas = schemas
         self._schema = schema
         self._polars = schema.polars_schema
         self._partition_types = schema.types_of(schema.partition_keys)
@@ -72,13 +79,23 @@ class Pruner:
         return (~self._ruled_out(self._on_key, self._schema.trimmed_primary_keys, stats, counts)).to_list()
 
     def _by_columns(self, files: Sequence[DataFileMeta]) -> dict[tuple[str, ...], list[int]]:
-        """Places of files by the columns that their statistics are of; one of another schema than the table's has none."""
+        """Places of files by the columns that their statistics are of; one that was written with other columns has none."""
         found: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        own, names = self._schema.id, tuple(self._schema.column_names)
+        names = tuple(self._schema.column_names)
+        same = {id_ for id_ in {file.schema_id for file in files} if self._has_same_columns(id_)}
         for place, file in enumerate(files):
-            if file.schema_id == own:
+            if file.schema_id in same:
                 found[names if file.value_stats_cols is None else file.value_stats_cols].append(place)
         return found
+
+    def _has_same_columns(self, schema_id: int) -> bool:
+        """Whether an older version of the table differs in nothing but options and comments."""
+        if schema_id == self._schema.id:
+            return True
+        then = self._schemas.get(schema_id).fields
+        return [(field.id, field.name, field.type) for field in then] == [
+            (field.id, field.name, field.type) for field in self._schema.fields
+        ]
 
     def _allowed(self, partitions: Collection[bytes]) -> Collection[bytes]:
         """Of some partitions, those that the predicate allows."""
