@@ -70,7 +70,7 @@ def _many(bench: Bench, commits: int) -> Section:
     growth = statistics.mean(taken[-SHARE:]) / statistics.mean(taken[:SHARE])
     return Section(
         title=f"{commits:,} small commits",
-        text="100 rows each into the same kind of table; what a commit costs does not grow with the commits before it.",
+        text="100 rows each into the same kind of table; what a commit costs should not grow with the commits before it.",
         figures=(
             _milliseconds(f"one of the first {SHARE} commits", taken[:SHARE]),
             _milliseconds(f"one of the last {SHARE} commits", taken[-SHARE:]),

@@ -58,9 +58,10 @@ def environment() -> str:
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
+    kernel = platform.release().split("-")[0]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     return (
-        f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.release()}, Python {platform.python_version()},"
+        f"{os.cpu_count()} cores ({model}), {platform.system()} {kernel}, Python {platform.python_version()},"
         f" Polars {pl.__version__}, load average {load} when it ended"
     )
 
