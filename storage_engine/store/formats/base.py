@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -11,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import PanicException, PolarsError
 
+from storage_engine.errors import CorruptFile
 from storage_engine.store.file_io import FileIO
 
 NO_DTYPES: Mapping[str, pl.DataType] = MappingProxyType({})
@@ -40,6 +42,19 @@ DAMAGES: tuple[type[BaseException], ...] = (
 def says_damaged(error: OSError) -> bool:
     """Whether an error is Arrow's way to say that bytes are damaged: an OSError that no system call gave."""
     return type(error) is OSError and error.errno is None
+
+
+@contextmanager
+def damages_named(path: str, kind: str) -> Iterator[None]:
+    """What a library says of damaged bytes becomes a CorruptFile that names the file and what it should have been."""
+    try:
+        yield
+    except DAMAGES as cause:
+        raise CorruptFile(f"{path}: not a readable {kind} file: {cause}") from cause
+    except OSError as cause:
+        if not says_damaged(cause):
+            raise
+        raise CorruptFile(f"{path}: not a readable {kind} file: {cause}") from cause
 
 
 class FileFormat(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
@@ -12,10 +11,10 @@ import pyarrow as pa
 from polars.datatypes import DataTypeClass
 from pyarrow import orc
 
-from storage_engine.errors import CorruptFile, Unsupported
+from storage_engine.errors import Unsupported
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
-from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, says_damaged
+from storage_engine.store.formats.base import NO_DTYPES, FrameFile, damages_named
 
 _COMPRESSION = {"none": "uncompressed", "null": "uncompressed", "deflate": "zlib", "gzip": "zlib"}
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
@@ -49,7 +48,7 @@ class OrcFormat:
         dtypes: Mapping[str, pl.DataType] = NO_DTYPES,
     ) -> pl.DataFrame:
         """Read some columns; those that the file lacks are left out."""
-        with _damages_named(path):
+        with damages_named(path, "ORC"):
             frame = _read(io, path, columns, dtypes)
         return frame if predicate is None else frame.filter(predicate)
 
@@ -57,25 +56,12 @@ class OrcFormat:
         self, io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]
     ) -> Iterator[pl.DataFrame]:
         """What ``read`` gives, stripe by stripe."""
-        with _damages_named(path), io.open_input(path) as source:
+        with damages_named(path, "ORC"), io.open_input(path) as source:
             file = orc.ORCFile(source)
             present = [name for name in columns if name in file.schema.names]
             for number in range(file.nstripes):
                 stripe = pa.Table.from_batches([file.read_stripe(number, columns=present)])
                 yield _declared(stripe.select(present), dtypes)
-
-
-@contextmanager
-def _damages_named(path: str) -> Iterator[None]:
-    """What the library says of damaged bytes, as the engine says it. Raises CorruptFile."""
-    try:
-        yield
-    except DAMAGES as cause:
-        raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
-    except OSError as cause:
-        if not says_damaged(cause):
-            raise
-        raise CorruptFile(f"{path}: not a readable ORC file: {cause}") from cause
 
 
 def _read(io: FileIO, path: str, columns: Sequence[str], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:

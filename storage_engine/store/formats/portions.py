@@ -7,7 +7,6 @@ page, ORC stripe by stripe, Avro block by block.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from io import BytesIO
 
 import polars as pl
@@ -19,7 +18,7 @@ from storage_engine.kernel.predicate import part_over, ruled_out, stats_frame
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import pieces
 from storage_engine.store.formats.arrow_bridge import from_arrow
-from storage_engine.store.formats.base import DAMAGES, says_damaged
+from storage_engine.store.formats.base import DAMAGES, damages_named
 from storage_engine.store.formats.parquet import holds_int96, lazily
 
 _PROBED_ROWS = 256
@@ -45,21 +44,8 @@ def read_portions(
     if not path.endswith(".parquet"):
         yield from _gathered(pieces(io, path, columns, dtypes), portion_bytes)
         return
-    with _named(path):
+    with damages_named(path, "Parquet"):
         yield from _parquet_portions(io, path, columns, portion_bytes, dtypes, predicate)
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """What Arrow says of damaged bytes becomes a CorruptFile that names the file."""
-    try:
-        yield
-    except DAMAGES as cause:
-        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
-    except OSError as cause:
-        if not says_damaged(cause):
-            raise
-        raise CorruptFile(f"{path}: not a readable Parquet file: {cause}") from cause
 
 
 def _gathered(frames: Iterator[pl.DataFrame], portion_bytes: int) -> Iterator[pl.DataFrame]:
@@ -96,7 +82,7 @@ def count_groups(
     Raises CorruptFile and FileMissing.
     """
     compared = [name for name, dtype in dtypes.items() if dtype in _COMPARED]
-    with _named(path), io.open_input(path) as source:
+    with damages_named(path, "Parquet"), io.open_input(path) as source:
         metadata = pq.ParquetFile(source, pre_buffer=False).metadata
         return len(_wanted_groups(metadata, part_over(predicate, compared), dtypes)), metadata.num_row_groups
 
