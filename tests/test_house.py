@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -84,7 +83,8 @@ def test_the_engine_names_no_dagster() -> None:
 @pytest.mark.parametrize(
     ("package", "absent"),
     [
-        ("storage_engine", {"dagster", "sqlglot", "duckdb", "pandas", "fsspec", "s3fs", "click", "rich"}),
+        ("storage_engine", {"polars", "numpy", "pyarrow", "storage_engine.table"}),
+        ("storage_engine.catalog", {"dagster", "sqlglot", "duckdb", "pandas", "fsspec", "s3fs", "click", "rich"}),
         ("lakehouse_demo.truth", {"dagster", "storage_engine", "lakehouse_assets"}),
         ("lakehouse_cli.main", {"dagster", "polars"}),
     ],
@@ -158,10 +158,18 @@ def test_exceptions_to_the_rules_name_files_that_exist(allowed: dict[str, str]) 
 def test_the_face_of_the_engine_is_sorted_and_whole() -> None:
     face = importlib.import_module("storage_engine")
     assert face.__all__ == sorted(face.__all__)
-    public = {
-        name for name, value in vars(face).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    told = {
+        alias.name
+        for node in ast.walk(_trees()["storage_engine/__init__.py"])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("storage_engine.")
+        for alias in node.names
     }
-    assert public == set(face.__all__)
+    assert told == set(face.__all__), "what a type checker sees is what can be imported"
+    assert {
+        name for name in dir(face) if getattr(getattr(face, name), "__module__", "").startswith("storage_engine.")
+    } == (told)
+    with pytest.raises(AttributeError, match="module 'storage_engine' has no attribute 'Tabel'"):
+        _ = face.Tabel
 
 
 @pytest.mark.parametrize("what", BANNED)
