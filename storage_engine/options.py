@@ -76,6 +76,7 @@ class TableOptions:
     lookup_compact_mode: str = "radical"
     lookup_compact_max_interval: int | None = None
     lookup_wait: bool = True
+    lookup_cache_disk_size: int = 1 << 30
     force_lookup: bool = False
     full_compaction_delta_commits: int | None = None
     manifest_format: str = "avro"
@@ -360,6 +361,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "lookup-compact": ("lookup_compact_mode", _one_of("radical", "gentle")),
     "lookup-compact.max-interval": ("lookup_compact_max_interval", _integer(1)),
     "lookup-wait": ("lookup_wait", parse_bool),
+    "lookup.cache-max-disk-size": ("lookup_cache_disk_size", parse_size_bytes),
     "force-lookup": ("force_lookup", parse_bool),
     "async-file-write": ("async_file_write", parse_bool),
     "full-compaction.delta-commits": ("full_compaction_delta_commits", _integer(1)),

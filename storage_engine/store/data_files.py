@@ -159,6 +159,10 @@ class DataFiles:
         if pushed is None and found != file.row_count:
             raise CorruptFile(f"{path}: holds {found} rows where its manifest says {file.row_count}")
 
+    def held(self, file: DataFileMeta) -> pl.DataFrame | None:
+        """All rows of a file in memory, with the system columns, if this object has written it and it is small."""
+        return self._held.get(file.file_name)
+
     def count(self, file: DataFileMeta, directory: str, predicate: pl.Expr) -> int | None:
         """How many rows of a file satisfy a predicate over columns of the current schema; None if that cannot be told cheaply."""
         paths = self.plain_paths([(file, directory)], ".parquet")
@@ -171,8 +175,7 @@ class DataFiles:
 
         None where other rows could not be left out while reading: the file must be read whole. Raises CorruptFile.
         """
-        is_held = self._held.get(file.file_name) is not None
-        paths = None if is_held else self.plain_paths([(file, directory)], ".parquet")
+        paths = None if self.held(file) is not None else self.plain_paths([(file, directory)], ".parquet")
         if not paths:
             return None
         stored = self._stored_columns(file, columns)

@@ -63,11 +63,12 @@ def read_parts(
 
 
 def find_rows(
-    files: DataFiles, parts: Sequence[FilePart], columns: Sequence[str], wanted: Mapping[int, pl.Expr]
+    files: DataFiles, parts: Sequence[tuple[int, FilePart]], columns: Sequence[str], wanted: Mapping[int, pl.Expr]
 ) -> pl.DataFrame:
     """What ``read_parts`` gives with ``positions``, but of each group no more than the rows that satisfy ``wanted``.
 
-    A group that it does not name is read whole. Of a file that is local Parquet, only what may be wanted is read.
+    Each part comes with the number that ``_FILE`` shall hold. A group that ``wanted`` does not name is read whole. Of a file
+    that is local Parquet, only what may be wanted is read.
     """
 
     def read(item: tuple[int, FilePart]) -> pl.DataFrame:
@@ -79,15 +80,18 @@ def find_rows(
         if found is None:
             rows = read_parts(files, [part], columns, positions=True)
             return rows.with_columns(pl.lit(number, pl.Int32).alias(FILE))
-        places = found.get_column(POSITION)
-        found = found.drop(POSITION).hstack(_tags(part, number, 0, found.height, positions=True))
-        found = found.with_columns(places)
-        return found.filter(_visible(part, part.meta.row_count).gather(places)) if part.vector else found
+        return placed_rows(part, number, found.drop(POSITION), found.get_column(POSITION))
 
     if len(parts) == 1:
-        return read((0, parts[0]))
-    threads = files.threads(sum(part.meta.row_count for part in parts), _READER_THREADS)
-    return pl.concat(side_by_side(read, list(enumerate(parts)), threads=threads))
+        return read(parts[0])
+    threads = files.threads(sum(part.meta.row_count for _, part in parts), _READER_THREADS)
+    return pl.concat(side_by_side(read, parts, threads=threads))
+
+
+def placed_rows(part: FilePart, number: int, rows: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
+    """Some rows of a file, whose places in it (Int64) are given, as ``read_parts`` gives them with ``positions``."""
+    tagged = rows.hstack([*_tags(part, number, 0, rows.height), *_positions(number, places)])
+    return tagged.filter(_visible(part, part.meta.row_count).gather(places)) if part.vector else tagged
 
 
 def open_run(
@@ -123,17 +127,18 @@ def open_run(
     return opened
 
 
-def _tags(part: FilePart, number: int, start: int, height: int, *, positions: bool) -> list[pl.Series]:
+def _tags(part: FilePart, number: int, start: int, height: int, *, positions: bool = False) -> list[pl.Series]:
     tags = [
         pl.Series(GROUP, np.full(height, part.group, np.int32)),
         pl.Series(LEVEL, np.full(height, part.meta.level, np.int8)),
     ]
     if positions:
-        tags += [
-            pl.Series(FILE, np.full(height, number, np.int32)),
-            pl.Series(POSITION, np.arange(start, start + height, dtype=np.int64)),
-        ]
+        tags += _positions(number, pl.Series(np.arange(start, start + height, dtype=np.int64)))
     return tags
+
+
+def _positions(number: int, places: pl.Series) -> list[pl.Series]:
+    return [pl.Series(FILE, np.full(len(places), number, np.int32)), places.alias(POSITION)]
 
 
 def _visible(part: FilePart, rows: int) -> pl.Series:

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _CACHED_SNAPSHOTS = 512
 _LONGEST_HINT = 20
 _LOOKS = 10
+_FIRST = 1
 
 
 class SnapshotStore:
@@ -49,6 +50,8 @@ class SnapshotStore:
         hint = self._read_hint(EARLIEST)
         if hint is not None and self.exists(hint) and not self.exists(hint - 1):
             return hint
+        if self.exists(_FIRST):  # a branch that expired none has no hint, and may have very many
+            return _FIRST
         return min(self.ids(), default=None)
 
     def latest(self) -> Snapshot | None:

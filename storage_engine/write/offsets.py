@@ -35,9 +35,10 @@ class Offsets:
     def read(snapshots: SnapshotStore, latest: Snapshot | None) -> Offsets:
         """Walk back from the latest snapshot to the nearest that carries the offsets of all before it."""
         newer: list[Snapshot] = []
-        earliest = snapshots.earliest_id() or 0
+        earliest: int | None = None
         current = latest
         while current is not None and CARRIED not in current.properties:
+            earliest = earliest or snapshots.earliest_id() or current.id
             newer.append(current)
             current = snapshots.get(current.id - 1) if current.id > earliest else None
         identifiers, user_properties = ({}, {}) if current is None else _parse(current.properties)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.kernel.key_search import can_search, places_of
 from storage_engine.kernel.keys import key_order
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.lookup_files import LookupFiles
 from storage_engine.store.merge_frames import (
     FILE,
     FILE_NAME,
@@ -19,6 +21,7 @@ from storage_engine.store.merge_frames import (
     FilePart,
     find_rows,
     lowest_level_only,
+    placed_rows,
     read_parts,
 )
 
@@ -47,19 +50,31 @@ class PointLookup:
         self._key_types = schema.types_of(self._keys)
         self._columns = [*schema.column_names, SEQUENCE_NUMBER, VALUE_KIND]
         system = {SEQUENCE_NUMBER: pl.Int64(), VALUE_KIND: pl.Int8(), GROUP: pl.Int32()}
+        self._can_search = bool(self._keys) and can_search(schema.polars_schema[self._keys[0]])
+        self._unpacked = LookupFiles(schema, files)
         self._empty = pl.DataFrame(schema={**schema.polars_schema, **system})
 
     def find(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> Found:
         """The record of each of ``keys`` (with ``_GROUP``) in the files of its group; absent where none has it."""
-        candidates = self._candidates(keys, parts)
-        held = [part for part in candidates if self._is_looked_into(part) or self._holds_any(part, keys)]
-        if not held:
+        self._unpacked.retain(parts)
+        candidates = list(enumerate(self._candidates(keys, parts)))
+        groups = {int(group[0]): rows for group, rows in keys.partition_by(GROUP, as_dict=True).items()}
+        few = self._few(groups, [part for _, part in candidates])
+        read: list[tuple[int, FilePart]] = []
+        found: list[pl.DataFrame] = []
+        for number, part in candidates:
+            rows = self._unpacked.rows(part, few=part.group in few) if self._can_search else None
+            if rows is None:
+                read.append((number, part))
+            elif len(met := places_of(rows, groups[part.group], self._keys)):
+                found.append(placed_rows(part, number, rows[self._columns][met], pl.Series(met)))
+        if held := [each for each in read if self._is_looked_into(each[1]) or self._holds_any(each[1], keys)]:
+            read_rows = find_rows(self._files, held, self._columns, self._wanted({key: groups[key] for key in few}))
+            found.append(read_rows.join(keys, on=[GROUP, *self._keys], how="semi"))
+        if not found:
             return Found(rows=self._empty, places=_NOWHERE)
-        on = [GROUP, *self._keys]
-        rows = find_rows(self._files, held, self._columns, self._wanted(keys, held))
-        rows = rows.join(keys, on=on, how="semi")
-        rows = lowest_level_only(rows, on)
-        names = pl.Series(FILE_NAME, [part.meta.file_name for part in held])
+        rows = lowest_level_only(pl.concat(found), [GROUP, *self._keys])
+        names = pl.Series(FILE_NAME, [part.meta.file_name for _, part in candidates])
         places = rows[[GROUP, POSITION]].hstack([names.gather(rows.get_column(FILE))])
         return Found(rows=rows[self._empty.columns], places=places)
 
@@ -86,17 +101,16 @@ class PointLookup:
         stored = read_parts(self._files, [part], self._keys)
         return not stored.join(keys, on=[GROUP, *self._keys], how="semi").is_empty()
 
-    def _wanted(self, keys: pl.DataFrame, parts: Sequence[FilePart]) -> dict[int, pl.Expr]:
-        """Which rows of a group's files may be looked for; of a group that asks for much of a file, all are read."""
-        names = [name for name in self._keys if keys.schema[name] in _EXACT]
+    def _few(self, groups: Mapping[int, pl.DataFrame], parts: Sequence[FilePart]) -> list[int]:
+        """The groups that ask for little of each of their files; of the others, files are read whole."""
         smallest: dict[int, int] = {}
         for part in parts:
             smallest[part.group] = min(part.meta.row_count, smallest.get(part.group, part.meta.row_count))
-        few = {
-            int(group[0]): rows
-            for group, rows in keys.partition_by(GROUP, as_dict=True).items()
-            if rows.height <= smallest.get(int(group[0]), 0) * _FEW
-        }
+        return [group for group, least in smallest.items() if groups[group].height <= least * _FEW]
+
+    def _wanted(self, few: Mapping[int, pl.DataFrame]) -> dict[int, pl.Expr]:
+        """Which rows of a group's files may be looked for."""
+        names = [name for name in self._keys if self._empty.schema[name] in _EXACT]
         return {group: _is_among(rows.select(names)) for group, rows in few.items()} if names else {}
 
 

@@ -75,6 +75,19 @@ def test_hints_may_lie(place: tuple[FileIO, TablePaths], hint: bytes) -> None:
     assert store.earliest_id() == 1
 
 
+def test_the_earliest_of_many_snapshots_is_known_without_a_list_of_them(place: tuple[FileIO, TablePaths]) -> None:
+    with_snapshots(place, 7)
+
+    class NoLists(FileIO):
+        def list_names(self, path: str) -> list[str]:
+            raise AssertionError(path)
+
+    io, paths = place
+    store = SnapshotStore(NoLists(io._fs), paths)
+    assert store.latest_id() == 7
+    assert store.earliest_id() == 1, "nothing has expired, so there is no hint"
+
+
 def test_a_stale_hint_below_the_earliest_snapshot_is_not_believed(place: tuple[FileIO, TablePaths]) -> None:
     store = with_snapshots(place, 7)
     for snapshot_id in range(1, 5):

@@ -16,6 +16,7 @@ from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.spec.manifest import FileSource
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.lookup_files import LOOKS_BEFORE
 from storage_engine.store.merge_frames import FILE_NAME, GROUP, POSITION, FilePart
 from storage_engine.write.point_lookup import PointLookup
 
@@ -68,9 +69,6 @@ def test_what_is_found_is_what_a_look_at_every_row_finds(
         _frame(names, table.schema.polars_schema, asked, key).with_columns(pl.lit(group, pl.Int32).alias(GROUP))
         for group in (0, 1)
     )
-    reader = DataFiles(table.store.io, table.schema, table.store.schemas)  # the writer has the rows in memory
-    found = PointLookup(table.schema, reader).find(keys, parts)
-
     low, high = parts[1].meta.file_name, parts[0].meta.file_name
     expected = {}
     for number in asked:
@@ -81,11 +79,15 @@ def test_what_is_found_is_what_a_look_at_every_row_finds(
             expected[0, key(number)] = (f"3 of {number // 3}", low, number // 3)
         elif number not in (0, 7, 40):
             expected[0, key(number)] = (f"5 of {number}", high, number)
-    seen = found.rows.select(GROUP, *names, "value").hstack(found.places.select(FILE_NAME, POSITION))
-    assert {(row[0], row[1:-3]): row[-3:] for row in seen.iter_rows()} == expected
-    assert len(expected) == found.rows.height
-    assert found.rows.schema[GROUP] == pl.Int32
-    assert found.places.schema[POSITION] == pl.Int64
+    reader = DataFiles(table.store.io, table.schema, table.store.schemas)
+    read, held = PointLookup(table.schema, reader), PointLookup(table.schema, files)
+    for lookup in (held, *[read] * (LOOKS_BEFORE + 2)):  # from memory, from the files, from what was unpacked of them
+        found = lookup.find(keys, parts)
+        seen = found.rows.select(GROUP, *names, "value").hstack(found.places.select(FILE_NAME, POSITION))
+        assert {(row[0], row[1:-3]): row[-3:] for row in seen.iter_rows()} == expected
+        assert len(expected) == found.rows.height
+        assert found.rows.schema[GROUP] == pl.Int32
+        assert found.places.schema[POSITION] == pl.Int64
 
 
 def test_a_file_is_decoded_only_where_keys_are(tmp_path: Path) -> None:
