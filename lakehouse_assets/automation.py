@@ -5,6 +5,7 @@ target's own snapshot says, and no run is on it. So no cursor and no run key can
 asked for again (ever later), and a commit of any other engine counts as well.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 import dagster as dg
 
 from lakehouse_assets.ingest import Ingestion, IngestMover
-from lakehouse_assets.look_out import POLL_S, look_out
+from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable
 from lakehouse_assets.stream.declaration import Stream
@@ -38,10 +39,15 @@ ACTIVE: Final = (
 )
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 600.0
+LONGEST_PAUSE_AFTER_DEATH_S: Final = 20.0
+"""Where runs did not fail by what they do, but lost their process, there is less reason to wait."""
+_REASON_TAG: Final = "dagster/failure_reason"
+_DEATHS: Final = (None, "UNEXPECTED_TERMINATION", "START_TIMEOUT", "RUN_WORKER_RESTART")
 RUNS_LOOKED_AT: Final = 10
 INGEST_POLL_S: Final = 0.5
 """A look at a source may cost a connection."""
-INTERVAL_S: Final = 5
+INTERVAL_S: Final = 1
+"""Dagster's daemon asks every five seconds at most; a longer interval here would now and then miss one of them."""
 
 
 def stream_sensor(
@@ -50,7 +56,7 @@ def stream_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
-    look_out_seconds: float = 0.0,
+    look_out_seconds: float = LOOK_OUT_S,
 ) -> dg.SensorDefinition:
     """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed.
 
@@ -90,7 +96,7 @@ def ingest_sensor(
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
-    look_out_seconds: float = 0.0,
+    look_out_seconds: float = LOOK_OUT_S,
 ) -> dg.SensorDefinition:
     """Asks for a run of the ingestion whenever the source has something that its tables do not have."""
     keys = [stream_key(each.target) for each in ingestions]
@@ -161,22 +167,25 @@ def hindrance(instance: dg.DagsterInstance, name: str) -> str | None:
     for record in records:
         if record.dagster_run.status in ACTIVE:
             return f"run {record.dagster_run.run_id[:8]} is {record.dagster_run.status.value.lower()}"
-    failures = 0
-    for record in records:
-        if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
-            break
-        failures += 1
-    if not failures:
+    failed = [record.dagster_run for record in itertools.takewhile(_has_failed, records)]
+    if not failed:
         return None
-    ended = records[0].end_time or records[0].update_timestamp.timestamp()
-    wait_s = ended + pause_s(failures) - time.time()
+    pause = pause_s(len(failed), deaths=sum(run.tags.get(_REASON_TAG) in _DEATHS for run in failed))
+    wait_s = (records[0].end_time or records[0].update_timestamp.timestamp()) + pause - time.time()
     # A clock that was set back must not make a pause longer.
-    return f"{failures} runs failed; trying again in {wait_s:.0f} s" if 0 < wait_s <= pause_s(failures) else None
+    return f"{len(failed)} runs failed; trying again in {wait_s:.0f} s" if 0 < wait_s <= pause else None
 
 
-def pause_s(failures: int) -> float:
-    """How long to wait after some runs have failed in a row."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
+def _has_failed(record: dg.RunRecord) -> bool:
+    return record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+
+
+def pause_s(failures: int, *, deaths: int = 0) -> float:
+    """How long to wait after some runs have failed in a row, of which so many were killed."""
+    after_all = min(LONGEST_PAUSE_AFTER_DEATH_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
+    if failures == deaths:
+        return after_all
+    return max(after_all, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - deaths - 1)))
 
 
 @dataclass(frozen=True)

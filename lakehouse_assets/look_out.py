@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+LOOK_OUT_S: Final = 4.2
+"""How long a tick stays: the daemon begins its ticks every five seconds."""
 POLL_S: Final = 0.1
 _OTHERS: Final = 3
 """Threads of the code server that are left to Dagster's pages and to ticks that find something."""

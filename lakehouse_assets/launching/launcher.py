@@ -1,4 +1,4 @@
-"""A run launcher that an instance may choose in its ``dagster.yaml``.
+"""The run launcher of this repository's ``dagster.yaml``.
 
 Dagster's own starts a Python process for each run, which loads packages and code for seconds, and it does not tell run
 monitoring when that process has died, so that a run whose worker *and* code server were killed stands as started for ever.
@@ -51,11 +51,20 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Fork for the run; as Dagster does where that cannot be done."""
-        location = _location(context)
+        run, location = context.dagster_run, _location(context)
+        if WORKER_TAG in run.tags:  # of the run that this one repeats
+            self._instance.add_run_tags(run.run_id, {WORKER_TAG: ""})
         if location is None or not is_local(location):
             super().launch_run(context)
             return
-        run = context.dagster_run
+        try:
+            self._fork(location, run)
+        except _FAILED as error:
+            self._instance.report_engine_event(f"No warm process for this run: {error}", run)
+            super().launch_run(context)
+
+    def _fork(self, location: GrpcServerCodeLocation, run: DagsterRun) -> None:
+        """Have a process forked for a run. Raises one of ``_FAILED`` if that cannot be done."""
         assert run.job_code_origin is not None
         order = serialize_value(
             ExecuteRunArgs(
@@ -65,14 +74,16 @@ class WarmRunLauncher(DefaultRunLauncher):
                 set_exit_code_on_failure=True,
             )
         )
-        try:
-            with self._lock:
-                self._of(location, run.job_code_origin.repository_origin.executable_path, order).ask(order, FORK_S)
-        except _FAILED as error:
-            with self._lock:
+        python = run.job_code_origin.repository_origin.executable_path
+        with self._lock:
+            was_loaded = location.name in self._loaded
+            try:
+                self._of(location, python, order).ask(order, FORK_S)
+            except _FAILED:
                 self._forget(location.name)
-            self._instance.report_engine_event(f"No warm process for this run: {error}", run)
-            super().launch_run(context)
+                if not was_loaded:
+                    raise
+                self._of(location, python, order).ask(order, FORK_S)  # it was killed; another one may live
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt the run's process; whether it was there."""

@@ -33,6 +33,7 @@ END: Final = "end"
 LOADED: Final = "loaded"
 INTERRUPT_S: Final = 10.0
 """Runs that were interrupted have so long to end."""
+_WAITING: Final = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 _SILENT: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 
@@ -107,9 +108,10 @@ def execute(order: str) -> NoReturn:
 def _work(arguments: ExecuteRunArgs) -> None:
     assert arguments.instance_ref is not None
     with dg.DagsterInstance.from_ref(arguments.instance_ref) as instance:
-        instance.add_run_tags(arguments.run_id, {WORKER_TAG: str(Worker.current())})
         run = instance.get_run_by_id(arguments.run_id)
         assert run is not None
+        if run.status in _WAITING:  # else another process is or was on it, and Dagster tells so
+            instance.add_run_tags(arguments.run_id, {WORKER_TAG: str(Worker.current())})
         process = os.getpid()
         instance.report_engine_event(
             f"Started process for run (pid: {process}).", run, EngineEventData.in_process(process)

@@ -12,6 +12,7 @@ import pytest
 
 from lakehouse_assets.automation import (
     FIRST_PAUSE_S,
+    LONGEST_PAUSE_AFTER_DEATH_S,
     LONGEST_PAUSE_S,
     STREAM_TAG,
     hindrance,
@@ -114,12 +115,15 @@ def test_a_commit_without_its_changelog_is_asked_to_be_finished(
     assert "has consumed all changes" in str(tick(lakehouse, instance))
 
 
-def job_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
+def job_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, *, reason: str | None = "STEP_FAILURE") -> None:
     @dg.job
     def nothing() -> None:
         pass
 
-    instance.create_run_for_job(nothing, status=status, tags={STREAM_TAG: STREAM.name})
+    tags = {STREAM_TAG: STREAM.name}
+    if status is dg.DagsterRunStatus.FAILURE and reason is not None:
+        tags |= {"dagster/failure_reason": reason}
+    instance.create_run_for_job(nothing, status=status, tags=tags)
 
 
 def test_a_run_that_is_on_it_holds_the_sensor_back(lakehouse: LakehouseResource, instance: dg.DagsterInstance) -> None:
@@ -141,6 +145,18 @@ def test_failed_runs_are_asked_for_again_ever_later(
         assert isinstance(tick(lakehouse, instance), dg.RunRequest)
 
 
+def test_runs_that_were_killed_are_soon_asked_for_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reason in (None, "START_TIMEOUT", "UNEXPECTED_TERMINATION", "RUN_WORKER_RESTART") * 2:
+        job_run(instance, dg.DagsterRunStatus.FAILURE, reason=reason)
+    ended = instance.get_run_records()[0].update_timestamp.timestamp()
+    monkeypatch.setattr("lakehouse_assets.automation.time.time", lambda: ended + LONGEST_PAUSE_AFTER_DEATH_S - 1)
+    assert "8 runs failed" in str(hindrance(instance, STREAM.name))
+    monkeypatch.setattr("lakehouse_assets.automation.time.time", lambda: ended + LONGEST_PAUSE_AFTER_DEATH_S + 1)
+    assert hindrance(instance, STREAM.name) is None
+
+
 def test_a_success_ends_the_waiting(instance: dg.DagsterInstance) -> None:
     job_run(instance, dg.DagsterRunStatus.FAILURE)
     job_run(instance, dg.DagsterRunStatus.SUCCESS)
@@ -150,6 +166,9 @@ def test_a_success_ends_the_waiting(instance: dg.DagsterInstance) -> None:
 def test_pauses_grow_up_to_a_bound() -> None:
     assert [pause_s(failures) for failures in (1, 2, 3)] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
     assert pause_s(50) == LONGEST_PAUSE_S
+    assert pause_s(50, deaths=50) == LONGEST_PAUSE_AFTER_DEATH_S
+    assert pause_s(6, deaths=2) == pause_s(4)
+    assert pause_s(6, deaths=5) == LONGEST_PAUSE_AFTER_DEATH_S
 
 
 def test_the_condition_is_true_while_the_source_is_ahead(

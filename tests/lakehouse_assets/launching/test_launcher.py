@@ -34,8 +34,8 @@ class House:
         self.context = context
         self.folder = folder
 
-    def launched(self) -> str:
-        """A run that waits; its id."""
+    def launched(self, *, tags: dict[str, str] | None = None, python: str | None = None) -> str:
+        """A run that waits; its id. ``python``: the interpreter that a zygote would be started with."""
         request = self.context.create_request_context()
         (location,) = request.code_locations
         (repository,) = location.get_repositories().values()
@@ -44,6 +44,9 @@ class House:
         )
         job = location.get_job(selector)
         config = {"ops": {"waiting": {"config": {"folder": str(self.folder)}}}}
+        origin = job.get_python_origin()
+        if python is not None:
+            origin = origin._replace(repository_origin=origin.repository_origin._replace(executable_path=python))
         plan = location.get_execution_plan(job, config, None, None, self.instance)
         run = self.instance.create_run(
             job_name=JOB,
@@ -52,7 +55,7 @@ class House:
             resolved_op_selection=None,
             step_keys_to_execute=None,
             status=dg.DagsterRunStatus.NOT_STARTED,
-            tags={},
+            tags=tags or {},
             root_run_id=None,
             parent_run_id=None,
             job_snapshot=job.job_snapshot,
@@ -62,7 +65,7 @@ class House:
             asset_check_selection=None,
             op_selection=None,
             remote_job_origin=job.get_remote_origin(),
-            job_code_origin=job.get_python_origin(),
+            job_code_origin=origin,
             asset_graph=repository.asset_graph,
         )
         for name in ("process", "go"):
@@ -93,7 +96,6 @@ def until(holds: Callable[[], bool]) -> None:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("launcher")
     text = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {folder}/.dagster")
-    text += "\nrun_launcher: {module: lakehouse_assets.launching.launcher, class: WarmRunLauncher}\n"
     (folder / "dagster.yaml").write_text(text)
     target = ModuleTarget(
         module_name="tests.lakehouse_assets.launching.code_location",
@@ -154,6 +156,40 @@ def test_a_dead_zygote_is_replaced_and_its_runs_go_on(house: House) -> None:
     (house.folder / "go").touch()
     until(lambda: house.run(run_id).is_finished and house.run(other).is_finished)
     assert {house.run(run).status for run in (run_id, other)} == {dg.DagsterRunStatus.SUCCESS}
+
+
+@pytest.mark.slow
+def test_a_zygote_that_dies_while_it_is_asked_is_replaced(house: House) -> None:
+    first = house.launched()
+    launcher = house.instance.run_launcher
+    assert isinstance(launcher, WarmRunLauncher)
+    (loaded,) = launcher._loaded.values()
+    os.kill(loaded.process.pid, signal.SIGSTOP)  # it will not answer
+    threading.Timer(1.0, loaded.process.kill).start()
+    run_id = house.launched()
+    assert house.worker(run_id).is_alive
+    (other,) = launcher._loaded.values()
+    assert other.process.pid != loaded.process.pid
+    (house.folder / "go").touch()
+    until(lambda: house.run(first).is_finished and house.run(run_id).is_finished)
+    assert {house.run(run).status for run in (first, run_id)} == {dg.DagsterRunStatus.SUCCESS}
+
+
+@pytest.mark.slow
+def test_where_no_fork_can_be_had_a_run_starts_as_dagster_starts_it(house: House) -> None:
+    launcher = house.instance.run_launcher
+    assert isinstance(launcher, WarmRunLauncher)
+    for loaded in launcher._loaded.values():
+        loaded.process.kill()
+        loaded.process.wait()
+    me = Worker.current()
+    dead = Worker(host=me.host, process=me.process, begun="1")  # of a run that this one repeats
+    run_id = house.launched(tags={WORKER_TAG: str(dead)}, python="/bin/false")
+    list(execute_run_monitoring_iteration(house.context, logging.getLogger("test")))
+    assert house.run(run_id).status is dg.DagsterRunStatus.STARTED, "nobody takes the dead worker for this run's"
+    (house.folder / "go").touch()
+    until(lambda: house.run(run_id).is_finished)
+    assert house.run(run_id).status is dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_worker_is_told_from_another_that_got_its_number() -> None:
