@@ -239,7 +239,7 @@ class Ingester:
     def _gone(self, table: Table, kept: pl.DataFrame) -> pl.DataFrame:
         """Deletes for the rows that the table has beside those that are kept."""
         key = list(table.schema.primary_keys)
-        rows = table.scan().collect().join(kept.select(key), on=key, how="anti")
+        rows = table.scan(fallback=False).collect().join(kept.select(key), on=key, how="anti")
         if DELETED in table.schema.column_names:
             rows = rows.filter(pl.col(DELETED).not_()).with_columns(pl.lit(value=True).alias(DELETED))
         else:

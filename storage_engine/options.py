@@ -105,6 +105,7 @@ class TableOptions:
     compaction_delete_ratio_threshold: float = 0.2
     open_file_cost: int = 4 << 20
     deletion_vector_file_size: int = 2 << 20
+    scan_fallback_branch: str | None = None
     raw: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -301,18 +302,7 @@ _TABLE_DIRECTORIES = frozenset(
         "tag-success-file",
     ]
 )
-COMPRESSIONS = (
-    "zstd",
-    "snappy",
-    "gzip",
-    "lz4",
-    "none",
-    "uncompressed",
-    "brotli",
-    "deflate",
-    "zlib",
-    "null",
-)
+COMPRESSIONS = ("zstd", "snappy", "gzip", "lz4", "none", "uncompressed", "brotli", "deflate", "zlib", "null")
 _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "bucket": ("bucket", _integer()),
     "bucket-key": ("bucket_key", _names),
@@ -397,4 +387,5 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "compaction.delete-ratio-threshold": ("compaction_delete_ratio_threshold", _share),
     "source.split.open-file-cost": ("open_file_cost", parse_size_bytes),
     "deletion-vector.index-file.target-size": ("deletion_vector_file_size", _positive_size),
+    "scan.fallback-branch": ("scan_fallback_branch", lambda text: text.strip() or None),
 }

@@ -22,9 +22,9 @@ from storage_engine.maintenance import analysis
 from storage_engine.read import by_keys
 from storage_engine.read.changes import ChangeReader
 from storage_engine.read.explain import ScanReport, explained_scan
+from storage_engine.read.fallback import ScanPart, with_fallback
 from storage_engine.read.merge_read import METADATA_TYPES
-from storage_engine.read.plan import plan_scan
-from storage_engine.read.source import Planner, lazy_scan
+from storage_engine.read.source import lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
@@ -74,7 +74,9 @@ class Table(TableWrites):
         schema, committer = self.schema, committer_of(commit_user, commit_identifier, properties)
         if schema.primary_keys:
             key_changes.check_deletable(schema, table=self.name)
-            return self._rewritten(schema, committer, lambda: key_changes.deleted_rows(self.scan(), predicate))
+            return self._rewritten(
+                schema, committer, lambda: key_changes.deleted_rows(self.scan(fallback=False), predicate)
+            )
         changes = AppendChanges(self.store, schema, table=self.name)
         return self._changed(schema, committer, lambda: changes.delete(predicate, committer))
 
@@ -97,7 +99,7 @@ class Table(TableWrites):
         key_changes.check_updatable(schema, assignments, table=self.name)
         if schema.primary_keys:
             updated = partial(key_changes.updated_rows, predicate=predicate, assignments=assignments, schema=schema)
-            return self._rewritten(schema, committer, lambda: updated(self.scan(), table=self.name))
+            return self._rewritten(schema, committer, lambda: updated(self.scan(fallback=False), table=self.name))
         changes = AppendChanges(self.store, schema, table=self.name)
         return self._changed(schema, committer, lambda: changes.update(predicate, assignments, committer))
 
@@ -148,7 +150,7 @@ class Table(TableWrites):
             pl.col(key).eq_missing(pl.lit(value, self.schema.polars_schema[key]))
             for key, value in zip(keys, values, strict=True)
         ]
-        return self.scan(snapshot=snapshot.id).filter(chosen or [pl.lit(value=True)]).collect()
+        return self.scan(snapshot=snapshot.id, fallback=False).filter(chosen or [pl.lit(value=True)]).collect()
 
     def settle(self) -> Snapshot | None:
         """Finish the compaction of a commit whose writer was interrupted before it; None if there is none."""
@@ -164,7 +166,9 @@ class Table(TableWrites):
         fields = analysis.analyzed_fields(schema, columns, table=self.name)
         if snapshot is None:
             return None
-        name = analysis.write_statistics(self.store, schema, snapshot, self.scan(snapshot=snapshot.id), fields)
+        name = analysis.write_statistics(
+            self.store, schema, snapshot, self.scan(snapshot=snapshot.id, fallback=False), fields
+        )
         return self._table_write(schema).commit_statistics(name)
 
     def last_committed(self, commit_user: str) -> int | None:
@@ -191,26 +195,39 @@ class Table(TableWrites):
         read_optimized: bool = False,
         metadata_columns: Sequence[str] = (),
         buckets: Collection[int] | None = None,
+        fallback: bool = True,
     ) -> pl.LazyFrame:
         """The rows at a snapshot as a LazyFrame: projection, predicate and slice reach the files.
 
         ``timestamp`` is epoch milliseconds or a datetime: the last snapshot at or before it; ``watermark`` is the same
-        of event time: the first snapshot that has reached it. ``buckets`` limits the read to some buckets. Raises
-        SnapshotNotFound, SnapshotExpired, TagNotFound.
+        of event time: the first snapshot that has reached it. ``buckets`` limits the read to some buckets. Partitions
+        that are not here come from the branch of the option ``scan.fallback-branch``, as it was at that time, unless
+        ``fallback`` is False. Raises SnapshotNotFound, SnapshotExpired, TagNotFound, and InvalidOption for a fallback
+        branch that is not there or not alike.
         """
         unknown = [name for name in metadata_columns if name not in METADATA_TYPES]
         if unknown:
             raise InvalidInput(f"metadata column {unknown[0]!r} is not known; known: {', '.join(METADATA_TYPES)}")
         moment = Moment(snapshot=snapshot, tag=tag, timestamp=timestamp, watermark=watermark)
-        schema = self.schema
-        files = DataFiles(self.store.io, schema, self.store.schemas)
-        planner = self._planner(schema, moment, buckets=buckets, read_optimized=read_optimized)
-        return lazy_scan(schema, files, planner, table=self.name, metadata_columns=metadata_columns)
+        own = self._part(moment, buckets=buckets, read_optimized=read_optimized)
+        frames = [
+            lazy_scan(
+                part.schema,
+                DataFiles(self.store.io, part.schema, part.store.schemas),
+                part.plan,
+                table=part.table,
+                metadata_columns=metadata_columns,
+            )
+            for part in (with_fallback(own, moment) if fallback else [own])
+        ]
+        return frames[0] if len(frames) == 1 else pl.concat(frames)
 
     def explained_scan(self, moment: Moment, reports: list[ScanReport]) -> pl.LazyFrame:
         """A scan that has no rows, and adds to ``reports`` what a query over it asks when it is collected."""
-        schema = self.schema
-        return explained_scan(self.store.io, schema, self._planner(schema, moment), reports, table=self.name)
+        return pl.concat(
+            explained_scan(self.store.io, part.schema, part.plan, reports, table=part.table)
+            for part in with_fallback(self._part(moment), moment)
+        )
 
     def lookup(
         self,
@@ -223,12 +240,13 @@ class Table(TableWrites):
         """The rows whose columns equal a row of ``keys`` (a frame of the primary key, or of any columns).
 
         Reads the buckets, row groups and columns that the keys need; with ``strategy`` "full-cache" all rows, which is
-        quicker for very many keys. Null keys match nothing. To look up batch after batch, keep a ``LookupTable``.
+        quicker for very many keys. Null keys match nothing; a fallback branch is not asked. To look up batch after
+        batch, keep a ``LookupTable``.
         """
         schema = self.schema
         given = keys.collect() if isinstance(keys, pl.LazyFrame) else pl.DataFrame(keys)
         wanted = by_keys.wanted_keys(given, schema, table=self.name)
-        rows = self.scan(snapshot=snapshot, buckets=by_keys.buckets_of(wanted, schema))
+        rows = self.scan(snapshot=snapshot, fallback=False, buckets=by_keys.buckets_of(wanted, schema))
         return by_keys.rows_of_keys(rows, wanted, columns or schema.column_names, push=strategy != "full-cache")
 
     def changes(
@@ -262,7 +280,7 @@ class Table(TableWrites):
             schema=schema,
             live=LiveFiles(self.store, schema),
             files=DataFiles(self.store.io, schema, self.store.schemas),
-            state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id),
+            state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id, fallback=False),
         )
         return reader.read(first, last, mode=mode).lazy()
 
@@ -295,18 +313,16 @@ class Table(TableWrites):
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _planner(
-        self,
-        schema: TableSchema,
-        moment: Moment,
-        *,
-        buckets: Collection[int] | None = None,
-        read_optimized: bool = False,
-    ) -> Planner:
-        chosen = snapshot_at(self.store, moment, table=self.name)
-        live = LiveFiles(self.store, schema)
-        return lambda predicate: plan_scan(
-            live, schema, chosen, predicate, buckets=buckets, read_optimized=read_optimized
+    def _part(
+        self, moment: Moment, *, buckets: Collection[int] | None = None, read_optimized: bool = False
+    ) -> ScanPart:
+        return ScanPart(
+            store=self.store,
+            schema=self.schema,
+            snapshot=snapshot_at(self.store, moment, table=self.name),
+            table=self.name,
+            buckets=buckets,
+            read_optimized=read_optimized,
         )
 
     def _offsets(self) -> Offsets:

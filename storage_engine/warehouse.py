@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import polars as pl
 import pyarrow as pa
+from polars.datatypes import DataType as PolarsDataType
+from polars.datatypes import DataTypeClass
 
 from storage_engine.errors import (
     AlreadyExists,
@@ -26,17 +28,18 @@ from storage_engine.errors import (
     TableNotFound,
 )
 from storage_engine.kernel.table_definition import check_table_definition, normalized_options
-from storage_engine.spec.arrow_types import fields_from_arrow
+from storage_engine.spec.arrow_types import fields_from_arrow, type_from_arrow
 from storage_engine.spec.identifier import DEFAULT_DATABASE, Identifier, check_name
 from storage_engine.spec.schema import create_schema
-from storage_engine.spec.types import DataField, parse_type
+from storage_engine.spec.types import DataField, DataType, parse_type
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.paths import MAIN_BRANCH
 from storage_engine.store.table_store import TableStore
 from storage_engine.system_views import SystemTable, all_table_options, catalog_options, check_system_table
 from storage_engine.table import Table
 
-Columns: TypeAlias = pa.Schema | Mapping[str, str] | Sequence[DataField]
+PolarsType: TypeAlias = PolarsDataType | DataTypeClass
+Columns: TypeAlias = pa.Schema | Mapping[str, str] | Mapping[str, PolarsType] | Sequence[DataField]
 _DATABASE_SUFFIX = ".db"
 _DATABASE_MARKER = ".database"  # an object store has no empty directories
 
@@ -133,8 +136,9 @@ class Warehouse:
     ) -> Table:
         """Create a table and open it.
 
-        ``schema``: a ``pyarrow.Schema``, or column name → SQL type such as ``"DECIMAL(20,4)"`` or ``"STRING NOT NULL"``.
-        Raises InvalidSchema, InvalidOption, Unsupported, DatabaseNotFound or AlreadyExists; nothing is written then.
+        ``schema``: a ``pyarrow.Schema``, a ``polars.Schema`` (``frame.schema``), or column name → Polars dtype or SQL type
+        such as ``"DECIMAL(20,4)"`` or ``"STRING NOT NULL"``. Raises InvalidSchema, InvalidOption, Unsupported,
+        DatabaseNotFound or AlreadyExists; nothing is written then.
         """
         identifier = self.table_identifier(name)
         definition = create_schema(
@@ -291,13 +295,30 @@ def _columns(schema: Columns) -> tuple[DataField, ...]:
     return tuple(schema)
 
 
-def _column(position: int, name: str, type_text: str) -> DataField:
+def _column(position: int, name: str, given: str | PolarsType) -> DataField:
+    return DataField(
+        id=position, name=name, type=_of_sql(name, given) if isinstance(given, str) else _of_polars(name, given)
+    )
+
+
+def _of_sql(name: str, given: str) -> DataType:
     try:
-        return DataField(id=position, name=name, type=parse_type(type_text))
+        return parse_type(given)
     except InvalidSchema as cause:
         raise InvalidSchema(f"column {name!r}: {cause}") from cause
     except RecursionError as cause:
         raise InvalidSchema(f"column {name!r}: its type is nested too deep") from cause
+
+
+def _of_polars(name: str, given: PolarsType) -> DataType:
+    refused = f"column {name!r}: {given!r} is neither a type of SQL nor a Polars dtype that a file can hold"
+    try:
+        column = pl.Series(name, [], dtype=given)
+    except (TypeError, pl.exceptions.PolarsError) as cause:
+        raise InvalidSchema(refused) from cause
+    if column.dtype == pl.Object:
+        raise InvalidSchema(refused)
+    return type_from_arrow(column.to_arrow().type, column=name)
 
 
 def _checked_options(options: Mapping[str, str]) -> Mapping[str, str]:

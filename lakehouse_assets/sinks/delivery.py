@@ -89,13 +89,13 @@ class Delivery:
         return self.table.store.snapshots.get(snapshot).time_millis
 
     def _load(self, session: SinkSession, found: Pending) -> dict[str, int]:
-        return {"loaded": session.load(self.table.scan(snapshot=found.until))}
+        return {"loaded": session.load(self.table.scan(snapshot=found.until, fallback=False))}
 
     def _apply(self, session: SinkSession, found: Pending) -> dict[str, int]:
         key = list(self.table.schema.primary_keys)
         changes = self._changes(found)
         last = changes.unique(key, keep="last", maintain_order=True) if key else changes
-        session.apply(last, self.table.scan(snapshot=found.until))
+        session.apply(last, self.table.scan(snapshot=found.until, fallback=False))
         deleted = int(last[ROW_KIND].is_in(RETRACTIONS).sum())
         return {"upserted": last.height - deleted, "deleted": deleted}
 

@@ -105,7 +105,7 @@ class RepairAttempt:
         """Compute; nothing is written."""
         snapshots = self._snapshots()
         wanted = self._recomputed(snapshots)
-        current = self._target.scan().filter(self._chosen()).collect()
+        current = self._target.scan(fallback=False).filter(self._chosen()).collect()
         overwrites = self._how.mode == "overwrite" and self._values is not None
         written = wanted if overwrites else self._difference(current, wanted)
         return Correction(current=current, wanted=wanted, written=written, snapshots=snapshots, overwrites=overwrites)
@@ -211,7 +211,7 @@ def merged_rows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
         options={**options, "bucket": "1"},
     )
     copy.write(rows)
-    merged = copy.scan().collect()
+    merged = copy.scan(fallback=False).collect()
     scratch.drop_database("scratch", cascade=True)
     return merged
 

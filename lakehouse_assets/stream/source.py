@@ -179,7 +179,7 @@ def _difference(table: Table, found: Pending) -> pl.DataFrame:
 def _state(table: Table, snapshot: int) -> pl.LazyFrame:
     if snapshot == 0:
         return pl.LazyFrame(schema=table.schema.polars_schema)
-    return table.scan(snapshot=snapshot)
+    return table.scan(snapshot=snapshot, fallback=False)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class FullCache:
         self._known = target
 
     def _load(self, snapshot: int) -> None:
-        lazy = self._table.scan(snapshot=snapshot, buckets=self._buckets).select(self._columns)
+        lazy = self._table.scan(snapshot=snapshot, fallback=False, buckets=self._buckets).select(self._columns)
         if self._table.file_bytes(snapshot, buckets=self._buckets) * IN_MEMORY > self._bounds.memory_bytes:
             self._hold_on_disk(lazy)
         else:

@@ -45,9 +45,15 @@ def create_branch(store: TableStore, name: str, *, tag: str | None = None) -> Ta
 def delete_branch(store: TableStore, name: str) -> None:
     """Remove a branch.
 
-    Files that only it needed stay until orphan files are removed. Raises BranchNotFound.
+    Files that only it needed stay until orphan files are removed. Raises BranchNotFound, or InvalidInput for the branch
+    that reads of the table fall back to.
     """
     branch = existing_branch(store, name)
+    schema = store.schemas.latest()
+    if schema is not None and schema.table_options.scan_fallback_branch == name:
+        raise InvalidInput(
+            f"{store.paths.root}: reads fall back to the branch {name!r}; reset the option 'scan.fallback-branch' first"
+        )
     branch.io.delete_directory(branch.paths.branch_root)
 
 

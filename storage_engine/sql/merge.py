@@ -86,7 +86,7 @@ class _Merge:
         }
         if any(clause.match is MatchKind.NOT_MATCHED_BY_SOURCE for clause in self.statement.clauses):
             keys = list(self.schema.primary_keys)
-            rest = self.table.scan().join(pairs.select(keys).lazy(), on=keys, how="anti").collect()
+            rest = self.table.scan(fallback=False).join(pairs.select(keys).lazy(), on=keys, how="anti").collect()
             left[MatchKind.NOT_MATCHED_BY_SOURCE] = rest.with_row_index(_ROW)
         for clause in self.statement.clauses:
             chosen = self._chosen(clause, left[clause.match], source)
@@ -100,7 +100,7 @@ class _Merge:
         target, alias = self._target_alias, self._source_alias
         joined = f"{_TARGET} AS {target} JOIN {_SOURCE} AS {alias} ON ({self.statement.condition.text})"
         text = f"SELECT {target}.*, {alias}.{_SOURCE_ROW} FROM {joined}"  # noqa: S608 - the statement is the user's own
-        rows = self.table.scan()
+        rows = self.table.scan(fallback=False)
         for name, other in self._equal_columns():
             rows = _narrowed(rows, name, source, other)
         return self._run(text, self.statement.condition, {_TARGET: rows, _SOURCE: source.lazy()})

@@ -110,7 +110,7 @@ def delete(warehouse: Warehouse, statement: Delete) -> pl.DataFrame:
         return outcome(table.write(rows) if rows.height else None, rows.height)
     condition = _expression(where, table, statement.alias)
     with sql_errors(where):
-        count = table.scan().filter(condition).select(pl.len()).collect().item()
+        count = table.scan(fallback=False).filter(condition).select(pl.len()).collect().item()
     return outcome(table.delete(condition) if count else None, count)
 
 
@@ -130,7 +130,7 @@ def update(warehouse: Warehouse, statement: Update) -> pl.DataFrame:
     condition = _expression(where, table, statement.alias)
     assignments = {name: _expression(value, table, statement.alias) for name, value in values.items()}
     with sql_errors(where):
-        count = table.scan().filter(condition).select(pl.len()).collect().item()
+        count = table.scan(fallback=False).filter(condition).select(pl.len()).collect().item()
         return outcome(table.update(condition, assignments) if count else None, count)
 
 
@@ -154,7 +154,7 @@ def _selected(
     text = f"SELECT {named}.*{beside} FROM {_ROWS} AS {named} WHERE ({where.text})"  # noqa: S608 - the statement is the user's own
     query = Query(text=text, line=where.line, column=where.column)
     with sql_errors(query):
-        return query_frame(warehouse, query, {_ROWS: table.scan()}).collect().lazy()
+        return query_frame(warehouse, query, {_ROWS: table.scan(fallback=False)}).collect().lazy()
 
 
 def _new(name: str) -> str:

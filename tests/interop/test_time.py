@@ -189,6 +189,26 @@ def test_branches(shared: Shared, by: str) -> None:
     shared.rows()
 
 
+@pytest.mark.feature("Snapshots, tags, branches", "scan.fallback-branch")
+def test_partitions_that_are_lacking_come_from_the_fallback_branch(shared: Shared) -> None:
+    table, flink = shared.table, shared.both.flink
+    table.create_branch("corrected")
+    branch = shared.both.ours.table("db.t", branch="corrected")
+    branch.write(pl.DataFrame([("2024-01-02", 77, 1, "+I"), ("2024-01-05", 1, 2, "+I")], schema=SCHEMA, orient="row"))
+    flink.write_core("db.t$branch_corrected", [("+I", ("2024-01-06", 3, 4))])
+    own = canon(table.scan().collect())
+    flink.sql("ALTER TABLE db.t SET ('scan.fallback-branch' = 'corrected')")
+    filled = canon(table.scan().collect())
+    assert in_order(flink.rows(f"SELECT * FROM {shared.name}")) == filled
+    assert len(filled) == len(own) + 2
+    day = "v_date = '2024-01-05'"
+    assert in_order(flink.rows(f"SELECT * FROM {shared.name} WHERE {day}")) == canon(
+        table.scan().filter(pl.col("v_date") == "2024-01-05").collect()
+    )
+    table.write(pl.DataFrame([("2024-01-05", 9, 9, "+I")], schema=SCHEMA, orient="row"))
+    assert in_order(flink.rows(f"SELECT * FROM {shared.name}")) == canon(table.scan().collect())
+
+
 SYSTEM_TABLES = ("snapshots", "schemas", "options", "files", "tags", "branches", "partitions", "buckets", "manifests")
 
 

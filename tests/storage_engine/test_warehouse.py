@@ -183,6 +183,29 @@ def test_an_arrow_schema_makes_a_table(ods: Catalog):
     assert [str(column.type) for column in table.schema.fields] == ["STRING NOT NULL", "DECIMAL(20, 4) NOT NULL"]
 
 
+def test_the_schema_of_a_frame_makes_a_table(ods: Catalog):
+    dtypes = {
+        "id": pl.String,
+        "at": pl.Datetime("ms"),
+        "amount": pl.Decimal(20, 4),
+        "tags": pl.List(pl.Int32),
+        "kind": pl.Enum(["a", "b"]),
+    }
+    frame = pl.DataFrame(schema=dtypes)
+    table = ods.create_table("ods.t", frame.schema, primary_key=["id"])
+    types = [str(column.type) for column in table.schema.fields]
+    assert types == ["STRING NOT NULL", "TIMESTAMP(3)", "DECIMAL(20, 4)", "ARRAY<INT>", "STRING"]
+    mixed = ods.create_table("ods.m", {"id": "BIGINT NOT NULL", "v": pl.Float32})
+    assert [str(column.type) for column in mixed.schema.fields] == ["BIGINT NOT NULL", "FLOAT"]
+
+
+@pytest.mark.parametrize("dtype", [pl.UInt8, pl.Object, pl.Null, 7, None])
+def test_a_dtype_without_a_counterpart_is_refused(dtype: object, ods: Catalog):
+    with pytest.raises(InvalidSchema, match="column 'v': "):
+        ods.create_table("ods.t", {"v": dtype})  # type: ignore[arg-type]
+    assert ods.list_tables("ods") == []
+
+
 def test_short_function_names_are_kept_in_full(ods: Catalog):
     options = {"merge-engine": "aggregation", "fields.v.aggregate-function": "last_non_null"}
     table = ods.create_table("ods.t", COLUMNS, primary_key=["id"], options=options)
