@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -102,6 +102,26 @@ class Table(TableWrites):
             return self._rewritten(schema, committer, lambda: updated(self.scan(fallback=False), table=self.name))
         changes = AppendChanges(self.store, schema, table=self.name)
         return self._changed(schema, committer, lambda: changes.update(predicate, assignments, committer))
+
+    def replace_rows(
+        self,
+        changed: Callable[[int | None], pl.DataFrame],
+        *,
+        commit_user: str | None = None,
+        commit_identifier: int | None = None,
+    ) -> Snapshot | None:
+        """Change rows of a table without a primary key by file and row index, as one atomic commit; None if there are none.
+
+        ``changed`` is given the id of a snapshot (None: the table was never written), and gives what changes in it: all
+        columns, ``_row_kind`` (-D, +U or +I) and, as ``scan(snapshot=…, metadata_columns=["__file_path", "__row_index"])``
+        has them, the file and the row of it; for new rows they are null. It is asked again if another commit got in
+        between. Raises Unsupported (a table with a primary key), InvalidRows and CommitConflict.
+        """
+        schema, committer = self.schema, committer_of(commit_user, commit_identifier, None)
+        if schema.primary_keys:
+            raise Unsupported(f"table {self.name}: rows of a table with a primary key are changed by write()")
+        changes = AppendChanges(self.store, schema, table=self.name)
+        return self._changed(schema, committer, lambda: changes.replace(changed, committer))
 
     def compact(
         self,

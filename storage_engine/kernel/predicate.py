@@ -24,17 +24,22 @@ def conjuncts(predicate: pl.Expr) -> Iterator[pl.Expr]:
 def part_over(predicate: pl.Expr | None, columns: Collection[str]) -> pl.Expr | None:
     """The conjuncts that speak of nothing but ``columns``, as one predicate; None if there is none.
 
-    A conjunct that depends on other rows (a window or aggregate) is never among them.
+    REQUIRES: each row is asked by itself (``is_row_separable``), as of any predicate that Polars hands to a source.
     """
     if predicate is None:
         return None
     names = frozenset(columns)
-    parts = [
-        part
-        for part in conjuncts(predicate)
-        if (roots := part.meta.root_names()) and names.issuperset(roots) and part.meta.is_row_separable()
-    ]
+    parts = [part for part in conjuncts(predicate) if (roots := part.meta.root_names()) and names.issuperset(roots)]
     return reduce(and_, parts) if parts else None
+
+
+def is_row_separable(expression: pl.Expr, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether the value of an expression in a row depends on that row alone, however deep a window or aggregate stands.
+
+    Polars' own answer: where it holds, its optimizer slices rows before it computes. Raises what Polars raises for an
+    expression that the columns do not bear.
+    """
+    return not pl.LazyFrame(schema=schema).select(expression).slice(1, 2).explain().startswith("SLICE")
 
 
 def stats_columns(name: str) -> tuple[str, str, str]:

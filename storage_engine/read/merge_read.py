@@ -18,11 +18,25 @@ from storage_engine.store.data_files import DataFiles
 from storage_engine.store.joint_scan import joint_read
 from storage_engine.store.key_ranges import key_ranges
 from storage_engine.store.memory_budget import MemoryBudget
-from storage_engine.store.merge_frames import GROUP, LEVEL, FilePart, lowest_level_only, open_run, read_parts
+from storage_engine.store.merge_frames import (
+    FILE,
+    GROUP,
+    LEVEL,
+    POSITION,
+    FilePart,
+    lowest_level_only,
+    open_run,
+    read_parts,
+)
 
-BUCKET_COLUMN, FILE_PATH_COLUMN = "__bucket", "__file_path"
+BUCKET_COLUMN, FILE_PATH_COLUMN, ROW_INDEX_COLUMN = "__bucket", "__file_path", "__row_index"
 _LEAST_PORTION = 1 << 16
-METADATA_TYPES: dict[str, pl.DataType] = {BUCKET_COLUMN: pl.Int32(), FILE_PATH_COLUMN: pl.String()}
+METADATA_TYPES: dict[str, pl.DataType] = {
+    BUCKET_COLUMN: pl.Int32(),
+    FILE_PATH_COLUMN: pl.String(),
+    ROW_INDEX_COLUMN: pl.Int64(),
+}
+_OF_FILES = (FILE_PATH_COLUMN, ROW_INDEX_COLUMN)
 
 
 class SplitReader:
@@ -44,6 +58,7 @@ class SplitReader:
         named = [] if predicate is None else predicate.meta.root_names()
         self._needed = list(dict.fromkeys([*self._columns, *named]))
         self._table_columns = [name for name in self._needed if name not in METADATA_TYPES]
+        self._places_needed = [name for name in _OF_FILES if name in self._needed]
         self._pushed = part_over(predicate, schema.column_names)
         self._key_types = schema.types_of(schema.trimmed_primary_keys)
         self._budget = MemoryBudget.of(schema, self._table_columns)
@@ -98,25 +113,26 @@ class SplitReader:
 
     def _raw(self, split: Split, limit: int | None) -> Iterator[pl.DataFrame]:
         """Rows as they are stored: of a large split, one file at a time."""
-        if (
-            limit is None
-            and FILE_PATH_COLUMN not in self._needed
-            and self._budget.bytes_of(split.files) <= self._budget.total
-        ):
+        if limit is None and not self._places_needed and self._budget.bytes_of(split.files) <= self._budget.total:
             rows = read_parts(self._files, _parts(split, split.files), self._table_columns, predicate=self._pushed)
             yield rows.drop(LEVEL, GROUP)
             return
         for file in split.files:
             part = _parts(split, [file])
+            path = pl.lit(self._files.path_of(file, split.bucket.directory)).alias(FILE_PATH_COLUMN)
             for rows in self._of_file(part[0], limit):
-                path = pl.lit(self._files.path_of(file, split.bucket.directory)).alias(FILE_PATH_COLUMN)
-                yield rows.drop(LEVEL, GROUP).with_columns([path] if FILE_PATH_COLUMN in self._needed else [])
+                yield (
+                    rows.drop(LEVEL, GROUP, FILE, strict=False)
+                    .with_columns(path)
+                    .rename({POSITION: ROW_INDEX_COLUMN}, strict=False)
+                )
 
     def _of_file(self, part: FilePart, limit: int | None) -> Iterator[pl.DataFrame]:
+        numbered = ROW_INDEX_COLUMN in self._needed
         if limit is None or part.meta.row_count <= limit:
-            yield read_parts(self._files, [part], self._table_columns, predicate=self._pushed)
+            yield read_parts(self._files, [part], self._table_columns, predicate=self._pushed, positions=numbered)
             return
-        opened = open_run(self._files, [(0, part)], self._table_columns, predicate=self._pushed)
+        opened = open_run(self._files, [(0, part)], self._table_columns, predicate=self._pushed, positions=numbered)
         yield from opened(self._portion_bytes(limit))
 
     def _portion_bytes(self, limit: int | None) -> int:
@@ -161,9 +177,7 @@ class SplitReader:
             lower = lowest_level_only(rows.filter(pl.col(LEVEL) > 0), self._schema.trimmed_primary_keys)
             rows = pl.concat([level0, lower])
         frame = drop_retracts(merge(rows.drop(LEVEL, GROUP), plan))
-        if FILE_PATH_COLUMN in self._needed:
-            frame = frame.with_columns(pl.lit(None, pl.String).alias(FILE_PATH_COLUMN))
-        return frame
+        return frame.with_columns(pl.lit(None, METADATA_TYPES[name]).alias(name) for name in self._places_needed)
 
 
 def _parts(split: Split, files: Sequence[DataFileMeta]) -> list[FilePart]:

@@ -1,4 +1,4 @@
-"""DELETE and UPDATE of tables without a primary key.
+"""DELETE, UPDATE and MERGE of tables without a primary key.
 
 Spec: row-level operations on append tables in Apache Paimon 1.3.1. With deletion vectors the selected rows are hidden, and new
 values are appended; without, each file that holds such a row is written anew, in its place. Both commit an OVERWRITE, which is
@@ -7,14 +7,16 @@ tried again on the new state if another commit has touched the same files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.errors import CommitConflict, InvalidInput
-from storage_engine.kernel.conform import conform
+from storage_engine.kernel.conform import ROW_KIND, conform
+from storage_engine.kernel.predicate import is_row_separable
+from storage_engine.read.merge_read import FILE_PATH_COLUMN, ROW_INDEX_COLUMN
 from storage_engine.read.plan import plan_scan
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, IndexManifestEntry, ManifestEntry
 from storage_engine.spec.schema import TableSchema
@@ -86,22 +88,49 @@ class AppendChanges:
         """Set columns of the rows that a predicate selects; None if there are none. Raises InvalidRows, CommitConflict."""
         return self._changed(predicate, assignments, committer)
 
+    def replace(self, changed: Callable[[int | None], pl.DataFrame], committer: Committer) -> Snapshot | None:
+        """Change rows that are named by file and row index, and add others; None if there are none.
+
+        ``changed`` gives the changes of a snapshot (its id): the table's columns, ``_row_kind`` (-D: the row goes, +U: it
+        gets these values, +I: a new row), ``__file_path`` and ``__row_index``. It is asked again if another commit
+        touched the same files. Raises InvalidRows, CommitConflict.
+        """
+
+        def work(latest: Snapshot | None) -> _Work:
+            changes, found = changed(None if latest is None else latest.id), _Work()
+            new = changes.filter(pl.col(ROW_KIND) != "-D").select(self._schema.column_names)
+            if not new.is_empty():
+                found.updated.append(conform(new, self._schema, table=self._table))
+            for touched in self._named(latest, changes.filter(pl.col(ROW_KIND) != "+I")):
+                self._change(touched, None, found)
+            return found
+
+        return self._committed(work, committer)
+
     def _changed(
         self, predicate: pl.Expr, assignments: Mapping[str, pl.Expr] | None, committer: Committer
     ) -> Snapshot | None:
         for expression in (predicate, *(assignments or {}).values()):
-            if not expression.meta.is_row_separable():
+            if not is_row_separable(expression, self._schema.polars_schema):
                 raise InvalidInput(
                     f"table {self._table}: {expression} depends on other rows than the one that it is asked of; compute it"
                     " first and compare with its value"
                 )
+
+        def work(latest: Snapshot | None) -> _Work:
+            found = _Work()
+            for touched in self._touched(latest, predicate, updates=assignments is not None):
+                self._change(touched, assignments, found)
+            return found
+
+        return self._committed(work, committer)
+
+    def _committed(self, work_on: Callable[[Snapshot | None], _Work], committer: Committer) -> Snapshot | None:
         named = committer.named()
         for attempt in range(_ATTEMPTS):
             latest = self._store.snapshots.latest()
-            work = _Work()
-            for touched in self._touched(latest, predicate, updates=assignments is not None):
-                self._change(touched, assignments, work)
-            if not work.buckets:
+            work = work_on(latest)
+            if not work.buckets and not work.updated:
                 return None
             request = self._request(named, work, latest)
             try:
@@ -122,15 +151,29 @@ class AppendChanges:
         probed = [name for name in self._schema.column_names if name in named] or self._schema.column_names[:1]
         for split in plan_scan(self._live, self._schema, latest, predicate).splits:
             for file in split.files:
-                vector = split.bucket.vectors.get(file.file_name)
-                part = FilePart(meta=file, directory=split.bucket.directory, vector=vector)
-                rows = read_parts(self._files, [part], probed, positions=True)
+                rows = self._rows(split.bucket, file, probed)
                 selected = rows.with_columns(predicate.fill_null(value=False).alias(_SELECTED))[_SELECTED]
                 if not selected.any():
                     continue
                 if updates or not (self._hides_rows or selected.all()):
-                    rows = read_parts(self._files, [part], self._schema.column_names, positions=True)
+                    rows = self._rows(split.bucket, file, self._schema.column_names)
                 yield _Touched(bucket=split.bucket, file=file, rows=rows, selected=selected)
+
+    def _named(self, latest: Snapshot | None, changes: pl.DataFrame) -> Iterator[_Touched]:
+        """The files whose rows are named, one at a time."""
+        of_file = {path: rows for (path,), rows in changes.partition_by(FILE_PATH_COLUMN, as_dict=True).items()}
+        columns = self._schema.column_names[:1] if self._hides_rows else self._schema.column_names
+        for split in plan_scan(self._live, self._schema, latest).splits:
+            for file in split.files:
+                found = of_file.get(self._files.path_of(file, split.bucket.directory))
+                if found is not None:
+                    rows = self._rows(split.bucket, file, columns)
+                    selected = rows[POSITION].is_in(found[ROW_INDEX_COLUMN].implode())
+                    yield _Touched(bucket=split.bucket, file=file, rows=rows, selected=selected)
+
+    def _rows(self, bucket: Bucket, file: DataFileMeta, columns: Sequence[str]) -> pl.DataFrame:
+        part = FilePart(meta=file, directory=bucket.directory, vector=bucket.vectors.get(file.file_name))
+        return read_parts(self._files, [part], columns, positions=True)
 
     def _change(self, touched: _Touched, assignments: Mapping[str, pl.Expr] | None, work: _Work) -> None:
         key, file = touched.bucket.key, touched.file
@@ -176,10 +219,11 @@ class AppendChanges:
             names = {file.file_name for file in gone}
             change = self._vectors.changed(bucket, work.vectors.get(key, {}), gone=names)
             index += index_entries(*key, added=change.added, removed=change.removed)
+        kind = CommitKind.OVERWRITE if work.buckets else CommitKind.APPEND
         return CommitRequest(
-            kind=CommitKind.OVERWRITE,
+            kind=kind,
             user=committer.user or "",
-            identifier=committer.request(CommitKind.OVERWRITE, delta=()).identifier,
+            identifier=committer.request(kind, delta=()).identifier,
             properties=committer.properties,
             delta=(*delta, *self._appended(work.updated, latest)),
             index=tuple(index),

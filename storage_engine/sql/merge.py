@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from storage_engine.errors import InvalidRows, SqlError, Unsupported
+from storage_engine.errors import InvalidRows, SqlError
 from storage_engine.kernel.conform import ROW_KIND, conform
-from storage_engine.read.changes import row_kind
+from storage_engine.read.merge_read import FILE_PATH_COLUMN, ROW_INDEX_COLUMN
 from storage_engine.rewrite.key_changes import check_deletable, check_updatable
 from storage_engine.spec.schema import TableSchema
 from storage_engine.sql.lexer import Source, Token, TokenKind, tokenize
+from storage_engine.sql.modify import replaced
 from storage_engine.sql.query import collected, query_frame, sql_errors
 from storage_engine.sql.show import quoted
 from storage_engine.sql.statements import Assignment, Expression, MatchKind, MergeAction, MergeClause, MergeInto, Query
@@ -27,6 +28,7 @@ _TARGET, _SOURCE = "__merge_target", "__merge_source"
 _SOURCE_ROW, _ROW = "__source_row", "__row"
 _KINDS = {MergeAction.UPDATE: "+U", MergeAction.DELETE: "-D", MergeAction.INSERT: "+I"}
 _COUNTS = {MergeAction.INSERT: "inserted", MergeAction.UPDATE: "updated", MergeAction.DELETE: "deleted"}
+_SQL_OF = {FILE_PATH_COLUMN: "VARCHAR", ROW_INDEX_COLUMN: "BIGINT"}
 _MOST_LISTED_VALUES = 1000
 
 
@@ -34,17 +36,19 @@ def merge_into(warehouse: Warehouse, statement: MergeInto) -> pl.DataFrame:
     """Run a MERGE. Gives one row: ``snapshot_id`` (null if nothing changed), ``rows``, ``inserted``, ``updated``, ``deleted``.
 
     Of several clauses for one row, the first whose condition holds counts. Raises InvalidRows if one row of the table
-    would be changed, or one key written, by several rows of the source; then nothing is written.
+    would be changed, or one key written, by several rows of the source; then nothing is written. Rows of a table without a
+    primary key are known by the file that holds them.
     """
     table = warehouse.table(statement.name)
     schema = table.schema
-    if not schema.primary_keys:
-        raise Unsupported(f"table {table.name}: MERGE INTO needs a primary key; use DELETE and INSERT")
     for clause in statement.clauses:
         _check_clause(clause, schema, table=table.name)
-    changes = list(_Merge(warehouse, statement, table, schema).changes())
-    rows = _of_one_kind_each(changes, schema, table=table.name)
-    snapshot = None if rows.is_empty() else table.write(rows)
+    merge = _Merge(warehouse, statement, table, schema)
+    if schema.primary_keys:
+        rows = merge.rows(None)
+        snapshot = None if rows.is_empty() else table.write(rows)
+    else:
+        snapshot, rows = replaced(table, merge.rows)
     kinds = rows.get_column(ROW_KIND)
     counts = {name: [int((kinds == _KINDS[action]).sum())] for action, name in _COUNTS.items()}
     outcome = {"snapshot_id": [None if snapshot is None else snapshot.id], "rows": [rows.height], **counts}
@@ -74,10 +78,20 @@ class _Merge:
     table: Table
     schema: TableSchema
 
-    def changes(self) -> Iterator[pl.DataFrame]:
-        """The rows to be written, conformed, by clause."""
+    @property
+    def ids(self) -> list[str]:
+        """The columns that tell the rows of the table apart."""
+        return list(self.schema.primary_keys) or [FILE_PATH_COLUMN, ROW_INDEX_COLUMN]
+
+    def rows(self, snapshot: int | None) -> pl.DataFrame:
+        """What changes, each row once: ``_row_kind``, the table's columns, and what else tells its rows apart."""
+        changes = list(self._changes(snapshot))
+        return _of_one_kind_each(changes, self.ids, self.schema, table=self.table.name)
+
+    def _changes(self, snapshot: int | None) -> Iterator[pl.DataFrame]:
         source = collected(self.warehouse, self.statement.source).with_row_index(_SOURCE_ROW)
-        pairs = self._pairs(source).with_row_index(_ROW)
+        target = self.table.scan(snapshot=snapshot, fallback=False, metadata_columns=self._beside)
+        pairs = self._pairs(source, target).with_row_index(_ROW)
         left = {
             MatchKind.MATCHED: pairs,
             MatchKind.NOT_MATCHED: source.join(pairs, on=_SOURCE_ROW, how="anti").with_columns(
@@ -85,22 +99,25 @@ class _Merge:
             ),
         }
         if any(clause.match is MatchKind.NOT_MATCHED_BY_SOURCE for clause in self.statement.clauses):
-            keys = list(self.schema.primary_keys)
-            rest = self.table.scan(fallback=False).join(pairs.select(keys).lazy(), on=keys, how="anti").collect()
+            rest = target.join(pairs.select(self.ids).lazy(), on=self.ids, how="anti").collect()
             left[MatchKind.NOT_MATCHED_BY_SOURCE] = rest.with_row_index(_ROW)
         for clause in self.statement.clauses:
             chosen = self._chosen(clause, left[clause.match], source)
             left[clause.match] = left[clause.match].join(chosen, on=_ROW, how="anti")
             kind = pl.lit(_KINDS[clause.action]).alias(ROW_KIND)
-            conformed = conform(chosen.drop(_ROW).with_columns(kind), self.schema, table=self.table.name)
-            yield conformed.select(row_kind(), *self.schema.column_names)
+            given = chosen.drop(_ROW, *self._beside).with_columns([kind] if self.schema.primary_keys else [])
+            conformed = conform(given, self.schema, table=self.table.name)
+            yield conformed.select(kind, *self.schema.column_names).hstack(chosen.select(self._beside))
 
-    def _pairs(self, source: pl.DataFrame) -> pl.DataFrame:
+    @property
+    def _beside(self) -> list[str]:
+        return [name for name in self.ids if name not in self.schema.by_name]
+
+    def _pairs(self, source: pl.DataFrame, rows: pl.LazyFrame) -> pl.DataFrame:
         """Rows of the table with the row of the source that matches them, one row for each pair."""
         target, alias = self._target_alias, self._source_alias
         joined = f"{_TARGET} AS {target} JOIN {_SOURCE} AS {alias} ON ({self.statement.condition.text})"
         text = f"SELECT {target}.*, {alias}.{_SOURCE_ROW} FROM {joined}"  # noqa: S608 - the statement is the user's own
-        rows = self.table.scan(fallback=False)
         for name, other in self._equal_columns():
             rows = _narrowed(rows, name, source, other)
         return self._run(text, self.statement.condition, {_TARGET: rows, _SOURCE: source.lazy()})
@@ -124,8 +141,10 @@ class _Merge:
         if clause.action is not MergeAction.INSERT:
             keys = self.schema.primary_keys
             moved = {_new(name): text for name, text in given.items() if name in keys}
-            own = {name: f"{self._target_alias}.{quoted(name)}" for name in self.schema.column_names}
+            own = {name: f"{self._target_alias}.{quoted(name)}" for name in (*self.schema.column_names, *self._beside)}
             given = own | {name: text for name, text in given.items() if name not in keys} | moved
+        else:
+            given |= {name: f"CAST(NULL AS {_SQL_OF[name]})" for name in self._beside}
         return [f"{text} AS {quoted(name)}" for name, text in given.items()]
 
     def _all(self, clause: MergeClause) -> Sequence[Assignment]:
@@ -203,16 +222,20 @@ def _narrowed(rows: pl.LazyFrame, name: str, source: pl.DataFrame, other: str) -
     return rows.filter(pl.col(name).is_between(values.min(), values.max()))
 
 
-def _of_one_kind_each(changes: Sequence[pl.DataFrame], schema: TableSchema, *, table: str) -> pl.DataFrame:
-    """All changes as one frame with each key once. Raises InvalidRows."""
-    keys = list(schema.primary_keys)
+def _of_one_kind_each(
+    changes: Sequence[pl.DataFrame], ids: Sequence[str], schema: TableSchema, *, table: str
+) -> pl.DataFrame:
+    """All changes as one frame with each row once. Raises InvalidRows."""
     rows = pl.concat(changes)
-    deleted = rows.filter(pl.col(ROW_KIND) == "-D").unique(keys, maintain_order=True)
+    deleted = rows.filter(pl.col(ROW_KIND) == "-D").unique(ids, maintain_order=True)
     rows = pl.concat([rows.filter(pl.col(ROW_KIND) != "-D"), deleted])
-    twice = rows.select(keys).filter(pl.struct(keys).is_duplicated())
+    named = rows if schema.primary_keys else rows.filter(pl.col(ROW_KIND) != "+I")
+    twice = named.filter(pl.struct(ids).is_duplicated())
     if not twice.is_empty():
-        shown = ", ".join(f"{name}={value!r}" for name, value in twice.row(0, named=True).items())
+        told = "of the key " if schema.primary_keys else ""
+        values = twice.select(schema.primary_keys or schema.column_names).row(0, named=True)
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
         raise InvalidRows(
-            f"table {table}: several rows of the source change the row of the key {shown}: make the source hold each key once"
+            f"table {table}: several rows of the source change the row {told}{shown}: make the source hold each key once"
         )
     return rows

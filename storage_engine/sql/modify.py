@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
-from storage_engine.errors import SqlError, Unsupported
-from storage_engine.kernel.conform import ROW_KIND
+from storage_engine.errors import SqlError
 from storage_engine.options import flag_of
+from storage_engine.read.merge_read import FILE_PATH_COLUMN, ROW_INDEX_COLUMN
 from storage_engine.rewrite.key_changes import check_deletable, check_updatable, deleted_rows, updated_rows
 from storage_engine.spec.identifier import Identifier
 from storage_engine.spec.snapshot import Snapshot
@@ -105,9 +105,13 @@ def delete(warehouse: Warehouse, statement: Delete) -> pl.DataFrame:
     table = warehouse.table(statement.name)
     where = Expression(text=statement.condition, line=statement.line, column=statement.column)
     if _has_query(where):
-        check_deletable(table.schema, table=_with_key(table))
-        rows = deleted_rows(_selected(warehouse, table, statement.alias, where, {}), pl.lit(value=True))
-        return outcome(table.write(rows) if rows.height else None, rows.height)
+        check_deletable(table.schema, table=table.name)
+
+        def deleted(snapshot: int | None) -> pl.DataFrame:
+            chosen = _selected(warehouse, table, statement.alias, where, {}, snapshot)
+            return deleted_rows(chosen, pl.lit(value=True))
+
+        return _written(table, deleted)
     condition = _expression(where, table, statement.alias)
     with sql_errors(where):
         count = table.scan(fallback=False).filter(condition).select(pl.len()).collect().item()
@@ -121,12 +125,15 @@ def update(warehouse: Warehouse, statement: Update) -> pl.DataFrame:
     values = {each.column: each.value for each in statement.assignments}
     if any(map(_has_query, (where, *values.values()))):
         schema = table.schema
-        check_updatable(schema, {name: pl.col(name) for name in values}, table=_with_key(table))
-        chosen = _selected(warehouse, table, statement.alias, where, values)
+        check_updatable(schema, {name: pl.col(name) for name in values}, table=table.name)
         assigned = {name: pl.col(_new(name)) for name in values}
-        rows = updated_rows(chosen, pl.lit(value=True), assigned, schema, table=table.name)
-        rows = rows.select(ROW_KIND, *schema.column_names)
-        return outcome(table.write(rows) if rows.height else None, rows.height)
+
+        def updated(snapshot: int | None) -> pl.DataFrame:
+            chosen = _selected(warehouse, table, statement.alias, where, values, snapshot)
+            rows = updated_rows(chosen, pl.lit(value=True), assigned, schema, table=table.name)
+            return rows.drop(column.meta.output_name() for column in assigned.values())
+
+        return _written(table, updated)
     condition = _expression(where, table, statement.alias)
     assignments = {name: _expression(value, table, statement.alias) for name, value in values.items()}
     with sql_errors(where):
@@ -138,23 +145,43 @@ def _has_query(expression: Expression) -> bool:
     return any(token.is_word("SELECT") for token in tokenize(Source(expression.text)))
 
 
-def _with_key(table: Table) -> str:
-    """The table's name; a condition that holds a query is answered by the primary key."""
-    if not table.schema.primary_keys:
-        raise Unsupported(f"table {table.name}: a condition with a query needs a table with a primary key")
-    return table.name
+def _written(table: Table, changed: Callable[[int | None], pl.DataFrame]) -> pl.DataFrame:
+    """Write the changes of rows that a query has chosen."""
+    if table.schema.primary_keys:
+        rows = changed(None)
+        return outcome(table.write(rows) if rows.height else None, rows.height)
+    snapshot, rows = replaced(table, changed)
+    return outcome(snapshot, rows.height)
+
+
+def replaced(table: Table, changed: Callable[[int | None], pl.DataFrame]) -> tuple[Snapshot | None, pl.DataFrame]:
+    """``table.replace_rows``: the commit, and what it changed."""
+    answers: list[pl.DataFrame] = []
+
+    def answered(snapshot: int | None) -> pl.DataFrame:
+        answers.append(changed(snapshot))
+        return answers[-1]
+
+    return table.replace_rows(answered), answers[-1]
 
 
 def _selected(
-    warehouse: Warehouse, table: Table, alias: str | None, where: Expression, values: Mapping[str, Expression]
+    warehouse: Warehouse,
+    table: Table,
+    alias: str | None,
+    where: Expression,
+    values: Mapping[str, Expression],
+    snapshot: int | None,
 ) -> pl.LazyFrame:
-    """The rows that a condition selects, with values for some columns beside them."""
+    """The rows that a condition selects, with values for some columns beside them, and their places if they have no key."""
     named = quoted(alias or Identifier.parse(table.name).table)
     beside = "".join(f", ({value.text}) AS {quoted(_new(name))}" for name, value in values.items())
     text = f"SELECT {named}.*{beside} FROM {_ROWS} AS {named} WHERE ({where.text})"  # noqa: S608 - the statement is the user's own
     query = Query(text=text, line=where.line, column=where.column)
+    places = () if table.schema.primary_keys else (FILE_PATH_COLUMN, ROW_INDEX_COLUMN)
+    rows = table.scan(snapshot=snapshot, fallback=False, metadata_columns=places)
     with sql_errors(query):
-        return query_frame(warehouse, query, {_ROWS: table.scan(fallback=False)}).collect().lazy()
+        return query_frame(warehouse, query, {_ROWS: rows}).collect().lazy()
 
 
 def _new(name: str) -> str:

@@ -21,6 +21,13 @@ LAYOUTS = {
     "append table with buckets and deletion vectors": {**VECTORS, **BUCKETS},
 }
 
+MERGE = """MERGE INTO db.t USING (
+        SELECT * FROM (VALUES (1, 'd'), (2, 'u'), (10, 'd'), (23, 'u'), (100, 'u'), (102, 'u')) AS v (id, op)) AS s
+    ON t.id = s.id
+    WHEN MATCHED AND s.op = 'd' THEN DELETE
+    WHEN MATCHED THEN UPDATE SET `text` = 'merged'
+    WHEN NOT MATCHED THEN INSERT (`day`, id, `text`) VALUES ('a', s.id, 'text ' || CAST(s.id AS STRING))"""
+
 
 def rows_of(first: int, count: int) -> pl.DataFrame:
     rows = [("ab"[number % 2], number, f"text {number}") for number in range(first, first + count)]
@@ -32,7 +39,7 @@ def theirs(options: dict[str, str]) -> str:
     return "paimon" if "bucket-key" in options else "flink"
 
 
-@pytest.mark.feature("Tables without a primary key", "{id}: rows deleted and updated, then compacted")
+@pytest.mark.feature("Tables without a primary key", "{id}: rows deleted, updated and merged, then compacted")
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 def test_rows_are_deleted_and_updated(both: Both, options: dict[str, str]) -> None:
     shared = both.create("db.t", COLUMNS, options, rest="PARTITIONED BY (`day`)")
@@ -53,6 +60,13 @@ def test_rows_are_deleted_and_updated(both: Both, options: dict[str, str]) -> No
     model = pl.concat([model, rows_of(20, 12)])
     shared.table.delete(pl.col("id").is_in([4, 22, 29]))
     model = model.filter(~pl.col("id").is_in([4, 22, 29]))
+    assert shared.rows() == canon(model)
+    both.ours.execute(MERGE)
+    new = [("a", number, f"text {number}") for number in (100, 102)]
+    model = model.filter(~pl.col("id").is_in([1, 10])).with_columns(
+        text=pl.when(pl.col("id").is_in([2, 23])).then(pl.lit("merged")).otherwise("text")
+    )
+    model = pl.concat([model, pl.DataFrame(new, schema=SCHEMA, orient="row")])
     assert shared.rows() == canon(model)
     shared.new_changes()
     shared.compact(by=theirs(options))

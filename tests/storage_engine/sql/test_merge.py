@@ -111,13 +111,16 @@ def test_one_row_matched_twice_may_be_deleted(catalog: Catalog) -> None:
 
 def test_merge_asks_for_an_engine_that_can(catalog: Catalog) -> None:
     catalog.execute("""CREATE TABLE f (id BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '1',
-        'merge-engine' = 'first-row'); CREATE TABLE log (id BIGINT)""")
+        'merge-engine' = 'first-row')""")
     with pytest.raises(Unsupported, match="'first-row' cannot delete"):
         catalog.execute("MERGE INTO f USING s ON f.id = s.id WHEN MATCHED THEN DELETE")
-    with pytest.raises(Unsupported, match="needs a primary key"):
-        catalog.execute("MERGE INTO log USING s ON log.id = s.id WHEN MATCHED THEN DELETE")
 
 
+MERGE = """MERGE INTO t USING s ON t.id = s.id
+    WHEN MATCHED AND s.v < 0 THEN DELETE
+    WHEN MATCHED AND COALESCE(s.v, 0) > COALESCE(t.v, 0) THEN UPDATE SET v = s.v
+    WHEN NOT MATCHED THEN INSERT *
+    WHEN NOT MATCHED BY SOURCE AND t.v IS NULL THEN DELETE"""
 keys = st.integers(0, 6)
 values = st.none() | st.integers(-3, 3)
 
@@ -146,19 +149,82 @@ def test_merge_agrees_with_a_loop(target: dict[int, int | None], source: list[tu
         if target[key] is None:
             expected.pop(key)
     changed = [key if isinstance(key, int) else key[1] for key in dict.fromkeys(written)]
-    sql = """MERGE INTO t USING s ON t.id = s.id
-        WHEN MATCHED AND s.v < 0 THEN DELETE
-        WHEN MATCHED AND COALESCE(s.v, 0) > COALESCE(t.v, 0) THEN UPDATE SET v = s.v
-        WHEN NOT MATCHED THEN INSERT *
-        WHEN NOT MATCHED BY SOURCE AND t.v IS NULL THEN DELETE"""
     if len(set(changed)) < len(changed) or len([w for w in written if isinstance(w, int)]) > len(
         {w for w in written if isinstance(w, int)}
     ):
         with pytest.raises(InvalidRows, match="several rows of the source"):
-            catalog.execute(sql)
+            catalog.execute(MERGE)
     else:
-        catalog.execute(sql)
+        catalog.execute(MERGE)
         assert dict(catalog.table("t").scan().collect().iter_rows()) == expected
+
+
+APPEND = {
+    "files rewritten": "'bucket' = '-1'",
+    "deletion vectors": "'bucket' = '-1', 'deletion-vectors.enabled' = 'true'",
+    "buckets": "'bucket' = '2', 'bucket-key' = 'id'",
+}
+pairs = st.tuples(keys, values)
+
+
+@pytest.mark.parametrize("options", APPEND.values(), ids=APPEND)
+@settings(max_examples=examples(15), deadline=None)
+@given(batches=st.lists(st.lists(pairs, min_size=1, max_size=5), max_size=3), source=st.lists(pairs, max_size=6))
+def test_merge_of_rows_without_a_key_agrees_with_a_loop(
+    batches: list[list[tuple[int, int | None]]], source: list[tuple[int, int | None]], options: str
+) -> None:
+    catalog = Catalog(f"memory://merge-{uuid.uuid4()}")
+    catalog.execute(f"CREATE TABLE t (id INT, v INT) WITH ({options}); CREATE TABLE s (id INT, v INT)")
+    schema = {"id": pl.Int32, "v": pl.Int32}
+    for name, data in [*(("t", batch) for batch in batches), ("s", source)]:
+        catalog.table(name).write(pl.DataFrame(data, schema=schema, orient="row"))
+    target = [row for batch in batches for row in batch]
+    expected, changed = [], 0
+    for key, value in target:
+        matches = [given for other, given in source if other == key]
+        deletes = [given for given in matches if given is not None and given < 0]
+        updates = [given for given in matches if given not in deletes and (given or 0) > (value or 0)]
+        if len(updates) > 1 or (updates and deletes):
+            with pytest.raises(InvalidRows, match="several rows of the source change the row id="):
+                catalog.execute(MERGE)
+            return
+        gone = deletes or (not matches and value is None)
+        changed += bool(gone or updates)
+        expected += [] if gone else [(key, updates[0] if updates else value)]
+    new = [(key, value) for key, value in source if key not in {other for other, _ in target}]
+    before = catalog.table("t").latest_snapshot()
+    outcome = run(catalog, MERGE)
+    assert sorted(catalog.table("t").scan().collect().rows(), key=repr) == sorted(expected + new, key=repr)
+    assert (outcome["rows"], outcome["inserted"]) == (changed + len(new), len(new))
+    after = catalog.table("t").latest_snapshot()
+    assert (
+        after == before
+        if outcome["snapshot_id"] is None
+        else (after is not None and after.id == outcome["snapshot_id"])
+    )
+
+
+def test_a_merge_that_is_overtaken_is_asked_again(catalog: Catalog) -> None:
+    """Another writer rewrites the files between the question and the commit."""
+    catalog.execute("CREATE TABLE log (id BIGINT, v BIGINT); INSERT INTO log VALUES (1, 1), (2, 2)")
+    asked: list[int | None] = []
+    table = catalog.table("log")
+
+    def changed(snapshot: int | None) -> pl.DataFrame:
+        rows = table.scan(snapshot=snapshot, metadata_columns=["__file_path", "__row_index"]).filter(pl.col("id") == 1)
+        found = rows.with_columns(pl.lit("+U").alias("_row_kind"), v=pl.col("v") + 10).collect()
+        asked.append(snapshot)
+        if len(asked) == 1:
+            catalog.execute("UPDATE log SET v = v * 5 WHERE id = 1")
+        return found
+
+    done = table.replace_rows(changed)
+    assert asked == [1, 2]
+    assert done is not None
+    assert done.id == 3
+    assert rows(catalog, "SELECT * FROM log") == [(1, 15), (2, 2)]
+    with pytest.raises(Unsupported, match="a table with a primary key are changed by write"):
+        catalog.table("t").replace_rows(changed)
 
 
 def test_update_sets_columns_of_the_rows_it_selects(catalog: Catalog) -> None:
@@ -183,8 +249,29 @@ def test_conditions_and_values_may_hold_queries(catalog: Catalog) -> None:
     assert run(catalog, "DELETE FROM t x WHERE EXISTS (SELECT 1 FROM s WHERE s.id = x.id)")["rows"] == 2
     assert [row[1] for row in rows(catalog)] == [2, 4]
     assert run(catalog, "DELETE FROM t AS x WHERE x.id = 2")["rows"] == 1
-    with pytest.raises(Unsupported, match="with a primary key"):
-        catalog.execute("DELETE FROM s WHERE id IN (SELECT id FROM t)")
+    assert run(
+        catalog, "UPDATE s SET name = (SELECT MIN(name) FROM t) WHERE id IN (SELECT id FROM s WHERE op = 'u')"
+    ) == {
+        "snapshot_id": 2,
+        "rows": 2,
+    }
+    assert run(catalog, "DELETE FROM s WHERE id NOT IN (SELECT id FROM s WHERE id > 3)")["rows"] == 2
+    assert rows(catalog, "SELECT id, op FROM s") == [(8, "d"), (9, "u")]
+    assert run(catalog, "DELETE FROM s WHERE id IN (SELECT id + 100 FROM s)") == {"snapshot_id": None, "rows": 0}
+
+
+def test_rows_without_a_key_are_chosen_and_set_by_expressions(catalog: Catalog) -> None:
+    catalog.execute("CREATE TABLE log (id BIGINT, v BIGINT); INSERT INTO log VALUES (1, 1), (2, 2), (3, 3), (4, NULL)")
+    assert run(catalog, "UPDATE log SET v = v * 5 WHERE id IN (1, 3)")["rows"] == 2
+    assert run(catalog, "DELETE FROM log WHERE v / 2 > 5")["rows"] == 1
+    assert rows(catalog, "SELECT * FROM log") == [(1, 5), (2, 2), (4, None)]
+    for refused in ("DELETE FROM log WHERE v = MAX(v)", "UPDATE log SET v = MAX(v) + 1"):
+        with pytest.raises(InvalidInput, match="depends on other rows"):
+            catalog.execute(refused)
+    with pytest.raises(InvalidInput, match="depends on other rows"):
+        catalog.table("log").delete(pl.col("v") > pl.col("v").mean())
+    assert run(catalog, "DELETE FROM log WHERE v = (SELECT MAX(v) FROM log)")["rows"] == 1
+    assert rows(catalog, "SELECT * FROM log") == [(2, 2), (4, None)]
 
 
 def test_truncate_empties_a_table(catalog: Catalog) -> None:
