@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lakehouse_assets.stream.runner import StreamRunner
 from lakehouse_demo.events import StreamConfig
 from lakehouse_demo.landing import write_landing
 from storage_engine import Catalog, errors
-from storage_engine.errors import StorageEngineError, Unsupported
+from storage_engine.errors import StorageEngineError
 from storage_engine.options import _KEYS, TableOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -255,20 +255,3 @@ def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
     passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB", "POSTGRES")}
     elsewhere = {**passwords, "LAKEHOUSE_START_DATE": "2024-01-01"}
     assert rows == read | elsewhere
-
-
-# -- limits: a page that calls something missing is corrected when it comes --------------------------------------------
-
-
-def no_merge_without_a_key(catalog: Catalog) -> None:
-    catalog.execute(
-        "CREATE TABLE db.log (id INT); MERGE INTO db.log USING db.log l ON log.id = l.id WHEN MATCHED THEN DELETE"
-    )
-
-
-@pytest.mark.parametrize(("limit", "error"), [(no_merge_without_a_key, Unsupported)])
-def test_what_is_said_to_be_missing_is_refused(limit: Callable[[Catalog], None], error: type[Exception]) -> None:
-    catalog = Catalog(f"memory://{uuid.uuid4()}")
-    catalog.create_database("db")
-    with pytest.raises(error):
-        limit(catalog)
