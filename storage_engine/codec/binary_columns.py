@@ -31,11 +31,11 @@ _Bytes: TypeAlias = npt.NDArray[np.uint8]
 class BinaryRows:
     """Serialized rows of the same types."""
 
-    def __init__(self, types: Sequence[DataType], rows: Sequence[bytes]) -> None:
+    def __init__(self, types: Sequence[DataType], rows: Sequence[bytes] | pl.Series) -> None:
+        """``rows``: a column of them has no nulls."""
         self._types = tuple(types)
         self._rows = rows
-        sizes = np.fromiter(map(len, rows), np.int64, len(rows))
-        self._content: _Bytes = np.frombuffer(b"".join(rows), np.uint8)
+        self._content, sizes = _of_column(rows) if isinstance(rows, pl.Series) else _of_values(rows)
         self._ends: _Longs = np.cumsum(sizes)
         self._bodies: _Longs = self._ends - sizes + _ARITY_BYTES
         header = (len(self._types) + _HEADER_BITS + 63) // 64 * _WORD
@@ -45,12 +45,18 @@ class BinaryRows:
 
     def column(self, index: int) -> pl.Series:
         """The values of one field in the dtype of its type. Raises CorruptFile, without a file's name."""
-        data_type = self._types[index]
-        decode = _decoder(data_type) if self._regular else None
-        found = None if decode is None else decode(self, index)
+        found = self.exact_column(index)
         if found is None:
             values = [row[index] for row in self._by_row()]
-            return pl.Series(values, dtype=data_type.to_polars(), strict=False)
+            return pl.Series(values, dtype=self._types[index].to_polars(), strict=False)
+        return found
+
+    def exact_column(self, index: int) -> pl.Series | None:
+        """The same, if all of its values are decoded at once and without loss; None otherwise."""
+        decode = _decoder(self._types[index]) if self._regular else None
+        found = None if decode is None else decode(self, index)
+        if found is None:
+            return None
         nulls = self._nulls(index)
         return pl.select(pl.when(pl.Series(~nulls)).then(found)).to_series() if nulls.any() else found
 
@@ -66,7 +72,7 @@ class BinaryRows:
         return self._values
 
     def _all_have_shape(self, least_size: int, header: int) -> bool:
-        if not self._rows or least_size < _ARITY_BYTES + header + _WORD * len(self._types):
+        if not len(self._rows) or least_size < _ARITY_BYTES + header + _WORD * len(self._types):
             return False
         arity = self._content[self._bodies[:, None] + np.arange(-_ARITY_BYTES, 0)].view(">i4")
         return bool((arity == len(self._types)).all())
@@ -108,6 +114,20 @@ class BinaryRows:
         taken = np.repeat(places - bounds[:-1], sizes) + np.arange(bounds[-1])
         buffers = [None, pa.py_buffer(bounds.astype(np.int64)), pa.py_buffer(self._content[taken])]
         return pa.Array.from_buffers(pa.large_binary(), len(sizes), buffers)
+
+
+def _of_values(rows: Sequence[bytes]) -> tuple[_Bytes, _Longs]:
+    """The content of rows, one after the other, and their sizes."""
+    return np.frombuffer(b"".join(rows), np.uint8), np.fromiter(map(len, rows), np.int64, len(rows))
+
+
+def _of_column(rows: pl.Series) -> tuple[_Bytes, _Longs]:
+    array = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, places, content = array.buffers()
+    if content is None:
+        return np.zeros(0, np.uint8), np.zeros(len(array), np.int64)
+    offsets = np.frombuffer(places, np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]], np.diff(offsets)
 
 
 def _plain(physical: str, dtype: pl.DataType) -> Callable[[BinaryRows, int], pl.Series]:

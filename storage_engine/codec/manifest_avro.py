@@ -131,7 +131,7 @@ INDEX_MANIFEST_SCHEMA = _top(
 
 def encode_manifest(entries: Iterable[ManifestEntry], compression: str, file_format: str = AVRO) -> bytes:
     """A manifest file. ``compression`` and ``file_format`` as in options ``manifest.compression`` and ``manifest.format``."""
-    return _encode(MANIFEST_SCHEMA, map(_entry_record, entries), compression, file_format)
+    return _encode(MANIFEST_SCHEMA, map(entry_record, entries), compression, file_format)
 
 
 def decode_manifest(data: bytes, *, path: str) -> list[ManifestEntry]:
@@ -183,7 +183,8 @@ def _decode(
     return values
 
 
-def _stats_record(stats: SimpleStats) -> _Record:
+def stats_record(stats: SimpleStats) -> Mapping[str, Any]:
+    """Statistics as the record that a file has of them."""
     return {
         "_MIN_VALUES": stats.min_values,
         "_MAX_VALUES": stats.max_values,
@@ -199,14 +200,15 @@ def _stats_of(record: _Record) -> SimpleStats:
     )
 
 
-def _entry_record(entry: ManifestEntry) -> _Record:
+def entry_record(entry: ManifestEntry) -> Mapping[str, Any]:
+    """An entry as the record that a file has of it."""
     return {
         "_VERSION": MANIFEST_VERSION,
         "_KIND": int(entry.kind),
         "_PARTITION": entry.partition,
         "_BUCKET": entry.bucket,
         "_TOTAL_BUCKETS": entry.total_buckets,
-        "_FILE": _file_record(entry.file),
+        "_FILE": file_record(entry.file),
     }
 
 
@@ -220,15 +222,16 @@ def _entry_of(record: _Record) -> ManifestEntry:
     )
 
 
-def _file_record(file: DataFileMeta) -> _Record:
+def file_record(file: DataFileMeta) -> Mapping[str, Any]:
+    """A data file as the record that an entry has of it."""
     return {
         "_FILE_NAME": file.file_name,
         "_FILE_SIZE": file.file_size,
         "_ROW_COUNT": file.row_count,
         "_MIN_KEY": file.min_key,
         "_MAX_KEY": file.max_key,
-        "_KEY_STATS": _stats_record(file.key_stats),
-        "_VALUE_STATS": _stats_record(file.value_stats),
+        "_KEY_STATS": stats_record(file.key_stats),
+        "_VALUE_STATS": stats_record(file.value_stats),
         "_MIN_SEQUENCE_NUMBER": file.min_sequence_number,
         "_MAX_SEQUENCE_NUMBER": file.max_sequence_number,
         "_SCHEMA_ID": file.schema_id,
@@ -282,7 +285,7 @@ def _meta_record(meta: ManifestFileMeta) -> _Record:
         "_FILE_SIZE": meta.file_size,
         "_NUM_ADDED_FILES": meta.num_added_files,
         "_NUM_DELETED_FILES": meta.num_deleted_files,
-        "_PARTITION_STATS": _stats_record(meta.partition_stats),
+        "_PARTITION_STATS": stats_record(meta.partition_stats),
         "_SCHEMA_ID": meta.schema_id,
         "_MIN_BUCKET": meta.min_bucket,
         "_MAX_BUCKET": meta.max_bucket,

@@ -5,28 +5,35 @@ Spec: "Manifest" of Apache Paimon. A manifest may list a hundred thousand files 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
 import polars as pl
 
-from storage_engine.codec.avro import read_blocks
+from storage_engine.codec.avro import Block, read_blocks
 from storage_engine.codec.avro_decode import decode_records
-from storage_engine.codec.manifest_avro import MANIFEST_SCHEMA, MANIFEST_VERSION, decode_manifest
+from storage_engine.codec.manifest_avro import (
+    MANIFEST_SCHEMA,
+    MANIFEST_VERSION,
+    decode_manifest,
+    entry_record,
+    file_record,
+    stats_record,
+)
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
 
-_STATS = pl.Struct({"_MIN_VALUES": pl.Binary, "_MAX_VALUES": pl.Binary, "_NULL_COUNTS": pl.List(pl.Int64)})
+STATS = pl.Struct({"_MIN_VALUES": pl.Binary, "_MAX_VALUES": pl.Binary, "_NULL_COUNTS": pl.List(pl.Int64)})
 _FILE: Mapping[str, Any] = {
     "_FILE_NAME": pl.String,
     "_FILE_SIZE": pl.Int64,
     "_ROW_COUNT": pl.Int64,
     "_MIN_KEY": pl.Binary,
     "_MAX_KEY": pl.Binary,
-    "_KEY_STATS": _STATS,
-    "_VALUE_STATS": _STATS,
+    "_KEY_STATS": STATS,
+    "_VALUE_STATS": STATS,
     "_MIN_SEQUENCE_NUMBER": pl.Int64,
     "_MAX_SEQUENCE_NUMBER": pl.Int64,
     "_SCHEMA_ID": pl.Int64,
@@ -48,16 +55,34 @@ _TOP: Mapping[str, Any] = {
     "_BUCKET": pl.Int32,
     "_TOTAL_BUCKETS": pl.Int32,
 }
+_COLUMNS: Mapping[str, Any] = {**_TOP, **_FILE}
+_IDENTITY = ("_PARTITION", "_BUCKET", "_LEVEL", "_FILE_NAME", "_EMBEDDED_FILE_INDEX", "_EXTERNAL_PATH")
 _SMALL_BYTES = 64 << 10
+_WORTHWHILE = 2  # reading a part saves little if it is half of all
 _KINDS = (FileKind.ADD, FileKind.DELETE)
 _SOURCES = {None: None, 0: FileSource.APPEND, 1: FileSource.COMPACT}
 
 
 @dataclass(frozen=True, slots=True)
 class EntryColumns:
-    """The entries of a manifest, one row each."""
+    """Entries of manifests, one row each: a column for each field that is known here, those of the file among them."""
 
     frame: pl.DataFrame
+
+    @staticmethod
+    def of_entries(entries: Sequence[ManifestEntry]) -> EntryColumns:
+        """The same entries as columns."""
+        records = [entry_record(entry) for entry in entries]
+        top = pl.DataFrame({name: [record[name] for record in records] for name in _TOP}, schema=_TOP)
+        return EntryColumns(pl.concat([top, file_columns([entry.file for entry in entries])], how="horizontal"))
+
+    @staticmethod
+    def together(parts: Sequence[EntryColumns]) -> EntryColumns:
+        """The entries of several manifests, in order."""
+        return EntryColumns(pl.concat([part.frame for part in parts]) if parts else pl.DataFrame(schema=_COLUMNS))
+
+    def __len__(self) -> int:
+        return self.frame.height
 
     @property
     def deleted(self) -> int:
@@ -70,9 +95,8 @@ class EntryColumns:
 
     def file_names(self) -> pl.Series:
         """The names of the files that they add or remove, and of what lies beside them."""
-        names = self.frame.select(pl.col("_FILE").struct.field("_FILE_NAME", "_EXTRA_FILES"))
-        beside = names.get_column("_EXTRA_FILES").explode(empty_as_null=False)
-        return pl.concat([names.get_column("_FILE_NAME"), beside.drop_nulls()])
+        beside = self.frame.get_column("_EXTRA_FILES").explode(empty_as_null=False)
+        return pl.concat([self.frame.get_column("_FILE_NAME"), beside.drop_nulls()])
 
     def of(self, partitions: Iterable[bytes] | None, buckets: Iterable[int] | None) -> EntryColumns:
         """Those of some partitions and of some buckets; None is all."""
@@ -83,15 +107,48 @@ class EntryColumns:
             kept = kept.filter(pl.col("_BUCKET").is_in(list(buckets)))
         return EntryColumns(kept)
 
+    def live(self) -> EntryColumns:
+        """What ``live_entries`` leaves of them: the ADD entries that no DELETE entry names, in order."""
+        if not self.deleted:
+            return self
+        extra = pl.col("_EXTRA_FILES").list.join("/").alias("_EXTRA")  # no name of a file has a slash
+        identity = [*_IDENTITY, "_EXTRA"]
+        frame = self.frame.with_columns(extra)
+        removed = frame.filter(pl.col("_KIND") == FileKind.DELETE).select(identity)
+        added = frame.filter(pl.col("_KIND") == FileKind.ADD)
+        left = added.join(removed, on=identity, how="anti", nulls_equal=True, maintain_order="left")
+        return EntryColumns(left.drop("_EXTRA"))
+
     def entries(self) -> list[ManifestEntry]:
         """The same as values, in order."""
-        frame = self.frame
-        files = frame.get_column("_FILE").struct.unnest()
-        top = [frame.get_column(name).to_list() for name in ("_KIND", "_PARTITION", "_BUCKET", "_TOTAL_BUCKETS")]
+        top = [self.frame.get_column(name).to_list() for name in _TOP if name != "_VERSION"]
         return [
             ManifestEntry(kind=_KINDS[kind], partition=partition, bucket=bucket, total_buckets=total, file=file)
-            for kind, partition, bucket, total, file in zip(*top, _files(files), strict=True)
+            for kind, partition, bucket, total, file in zip(*top, self.files(), strict=True)
         ]
+
+    def files(self) -> list[DataFileMeta]:
+        """The files that they speak of, in order."""
+        return _files(self.frame)
+
+
+def file_columns(files: Iterable[DataFileMeta]) -> pl.DataFrame:
+    """What is known of some files as columns, one row each."""
+    records = [file_record(file) for file in files]
+    return pl.DataFrame({name: [record[name] for record in records] for name in _FILE}, schema=_FILE)
+
+
+def stats_column(stats: Iterable[SimpleStats]) -> pl.Series:
+    """Statistics as a column."""
+    return pl.Series([stats_record(each) for each in stats], dtype=STATS)
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfManifest:
+    """Those entries of a manifest that may be wanted, in order, and how many it has in all."""
+
+    entries: EntryColumns
+    count: int
 
 
 def decode_columns(data: bytes, *, path: str) -> EntryColumns | list[ManifestEntry]:
@@ -103,20 +160,39 @@ def decode_columns(data: bytes, *, path: str) -> EntryColumns | list[ManifestEnt
         return decode_manifest(data, path=path)
     try:
         document, blocks = read_blocks(data, path=path, like=MANIFEST_SCHEMA)
-        frame = decode_records(document, blocks, [*_TOP, "_FILE"], {**_TOP, "_FILE": _known(document)})
+        return _decoded(document, blocks)
     except CorruptFile:
         return decode_manifest(data, path=path)  # reads what is exotic, and says of the rest what is wrong
-    return EntryColumns(frame) if _is_known(frame) else decode_manifest(data, path=path)
 
 
-def _is_known(frame: pl.DataFrame) -> bool:
-    """Whether versions, kinds and sources are those that exist."""
+def decode_part(data: bytes, holding: Collection[Collection[bytes]], *, path: str) -> PartOfManifest | None:
+    """The entries of the blocks of a large manifest that hold the bytes of one of each of ``holding``.
+
+    None where that would save little, or cannot be done: ``decode_columns`` reads all of it, and says what is wrong.
+    """
+    if len(data) < _SMALL_BYTES:
+        return None
+    try:
+        document, unpacked = read_blocks(data, path=path, like=MANIFEST_SCHEMA)
+        blocks = list(unpacked)
+        kept = [block for block in blocks if all(any(part in block[1] for part in parts) for parts in holding)]
+        if len(kept) * _WORTHWHILE > len(blocks):
+            return None
+        return PartOfManifest(_decoded(document, kept), sum(count for count, _ in blocks))
+    except CorruptFile:
+        return None
+
+
+def _decoded(document: Mapping[str, Any], blocks: Iterable[Block]) -> EntryColumns:
+    frame = decode_records(document, blocks, [*_TOP, "_FILE"], {**_TOP, "_FILE": _known(document)})
+    frame = frame.unnest("_FILE")
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in _FILE.items() if name not in frame.columns]
+    frame = frame.with_columns(absent).select(*_COLUMNS)
     known = (pl.col("_VERSION") == MANIFEST_VERSION) & pl.col("_KIND").is_in([0, 1])
-    file = frame.get_column("_FILE")
-    if "_FILE_SOURCE" in file.struct.fields:
-        source = pl.col("_FILE").struct.field("_FILE_SOURCE")
-        known = known & (source.is_null() | source.is_in([0, 1]))
-    return bool(frame.select(known.all()).item())
+    source = pl.col("_FILE_SOURCE")
+    if not frame.select((known & (source.is_null() | source.is_in([0, 1]))).all()).item():
+        raise CorruptFile("an entry is of a version, kind or source that is not known")
+    return EntryColumns(frame)
 
 
 def _known(document: Mapping[str, Any]) -> pl.Struct:

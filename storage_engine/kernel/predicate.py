@@ -64,8 +64,8 @@ def stats_frame(
     names: Sequence[str],
     mins: Sequence[Sequence[object] | pl.Series],
     maxs: Sequence[Sequence[object] | pl.Series],
-    null_counts: Sequence[Sequence[int | None]],
-    lengths: Sequence[int],
+    null_counts: Sequence[Sequence[int | None] | pl.Series],
+    lengths: Sequence[int] | pl.Series,
 ) -> pl.DataFrame:
     """A statistics frame from one sequence of values for each name of ``names``."""
     columns = [pl.Series("len", lengths, pl.UInt32)]

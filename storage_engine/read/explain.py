@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from storage_engine.read.plan import Plan, Split
+from storage_engine.read.plan import Plan
 from storage_engine.read.row_groups import RowGroups, row_groups
+from storage_engine.read.split_rules import Split
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.file_io import FileIO
 

@@ -7,17 +7,15 @@ out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
 from pyroaring import BitMap
 
 from storage_engine.codec.bitmap_index import BitmapIndex
 from storage_engine.codec.bloom_filter import may_contain
 from storage_engine.errors import CorruptFile
+from storage_engine.kernel.equality import equality_of, operator_of
 from storage_engine.kernel.fast_hash import fast_hashes, indexed_values
 from storage_engine.spec.file_index_options import BITMAP, BLOOM_FILTER, FileIndexOptions
 from storage_engine.spec.manifest import DataFileMeta
@@ -41,6 +39,11 @@ class IndexPruner:
         self._schema = schema
         enabled = predicate is not None and FileIndexOptions.of(schema.table_options).read
         self._predicate = predicate if enabled else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it rules out anything at all."""
+        return self._predicate is not None
 
     def kept_files(self, files: Sequence[DataFileMeta], directory: str) -> list[DataFileMeta]:
         """Of files that are read raw, those that may hold rows the predicate allows. Raises CorruptFile, FileMissing."""
@@ -84,7 +87,7 @@ class _Rows:
 
     def of(self, predicate: pl.Expr) -> Rows:
         """The rows that may satisfy it. Raises ValueError for a damaged index."""
-        operator = _operator(predicate)
+        operator = operator_of(predicate)
         if operator in ("And", "LogicalAnd", "Or", "LogicalOr"):
             left, right = (self.of(part) for part in predicate.meta.pop())
             if "And" in operator:
@@ -98,17 +101,11 @@ class _Rows:
         return None
 
     def _among(self, predicate: pl.Expr) -> Rows:
-        parts = predicate.meta.pop()
-        column = next((part for part in parts if part.meta.is_column()), None)
-        literal = next((part for part in parts if part.meta.is_literal()), None)
-        if len(parts) != 2 or column is None or literal is None:
+        found = equality_of(predicate, self._schema.polars_schema)
+        if found is None or found[0] not in self._indexes:
             return None
-        name = column.meta.output_name()
-        field = self._schema.by_name.get(name)
-        if field is None or name not in self._indexes:
-            return None
-        wanted = _literals(literal, self._schema.polars_schema[name])
-        if wanted is None or (field.type.root in FLOAT_ROOTS and _is_odd(wanted)):
+        name, wanted = found
+        if self._schema.by_name[name].type.root in FLOAT_ROOTS and _is_odd(wanted):
             return None
         return self._having(name, wanted)
 
@@ -134,33 +131,6 @@ class _Rows:
 
     def _bitmap(self, body: bytes | None, dtype: pl.DataType) -> BitmapIndex | None:
         return None if body is None else BitmapIndex.read(body, dtype)
-
-
-def _operator(predicate: pl.Expr) -> str:
-    """``Eq``, ``And``, ``IsIn``, ``IsNull``, …; "" for what is none of these."""
-    document: Any = json.loads(predicate.meta.serialize(format="json"))
-    if not isinstance(document, dict):
-        return ""
-    if "BinaryExpr" in document:
-        return str(document["BinaryExpr"].get("op"))
-    function = document.get("Function", {}).get("function")
-    boolean = function.get("Boolean") if isinstance(function, dict) else None
-    if isinstance(boolean, str):
-        return boolean
-    return next(iter(boolean), "") if isinstance(boolean, dict) else ""
-
-
-def _literals(literal: pl.Expr, dtype: pl.DataType) -> pl.Series | None:
-    """The values that a column is compared with, as its dtype; None where they are not all of it, or one is null."""
-    values = pl.select(literal).to_series()
-    if values.dtype == pl.List:
-        values = values.explode()
-    try:
-        same = values.cast(dtype, strict=True)
-        unchanged = bool((same.cast(values.dtype, strict=True) == values).all())
-    except PolarsError:
-        return None
-    return None if values.null_count() or not unchanged else same
 
 
 def _is_odd(values: pl.Series) -> bool:

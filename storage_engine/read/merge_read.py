@@ -11,7 +11,7 @@ from storage_engine.kernel.merge import MergePlan, drop_retracts, merge
 from storage_engine.kernel.predicate import part_over
 from storage_engine.lsm.levels import stacked_runs
 from storage_engine.options import MergeEngine
-from storage_engine.read.plan import Split
+from storage_engine.read.split_rules import Split
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles

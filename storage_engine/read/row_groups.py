@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from storage_engine.kernel.predicate import part_over
-from storage_engine.read.plan import Plan, Split
+from storage_engine.read.plan import Plan
+from storage_engine.read.split_rules import Split
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.file_io import FileIO

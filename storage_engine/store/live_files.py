@@ -12,6 +12,7 @@ from typing import NamedTuple
 from storage_engine.codec.binary_columns import BinaryRows
 from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
+from storage_engine.codec.manifest_columns import EntryColumns
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import (
     DELETION_VECTORS_INDEX,
@@ -24,14 +25,15 @@ from storage_engine.spec.manifest import (
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter
-from storage_engine.store.manifests import ManifestStore
+from storage_engine.store.manifest_cache import ALL_ENTRIES, MANY, EntryFilter, Found
+from storage_engine.store.manifests import ManifestStore, as_columns, as_values
 from storage_engine.store.paths import POSTPONE_BUCKET, bucket_directory
 from storage_engine.store.schemas import SchemaStore
 from storage_engine.store.table_layout import TableLayout
 from storage_engine.store.table_store import TableStore
 
 BucketKey = tuple[bytes, int]
+IndexFiles = Mapping[BucketKey, tuple[IndexFileMeta, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ class _Partition(NamedTuple):
     directory: str
 
 
-ManifestFilter = Callable[[ManifestFileMeta], bool]
+ManifestFilter = Callable[[Sequence[ManifestFileMeta]], Sequence[ManifestFileMeta]]
 
 
 class LiveFiles:
@@ -90,20 +92,29 @@ class LiveFiles:
         """The versions of the table that its files were written by."""
         return self._store.schemas
 
-    def entries(
+    def entries(self, snapshot: Snapshot | None, *, keep: EntryFilter = ALL_ENTRIES) -> list[ManifestEntry]:
+        """Live entries of the wanted partitions and buckets, in order of the manifests."""
+        found = self.found(snapshot, keep=keep)
+        with collector_paused():
+            return as_values(found)
+
+    def found(
         self,
         snapshot: Snapshot | None,
         *,
-        keep_manifest: ManifestFilter | None = None,
+        kept_manifests: ManifestFilter | None = None,
         keep: EntryFilter = ALL_ENTRIES,
-    ) -> list[ManifestEntry]:
-        """Live entries of the wanted partitions and buckets; ``keep_manifest`` only saves work and may keep too much."""
+    ) -> Found:
+        """The same, as columns where they are many; ``kept_manifests`` only saves work and may keep too much."""
         if snapshot is None:
             return []
-        metas = self.manifest_metas(snapshot)
-        kept = [meta for meta in metas if keep_manifest is None or keep_manifest(meta)]
+        metas: Sequence[ManifestFileMeta] = self.manifest_metas(snapshot)
+        parts = self.manifests.found_in_all(metas if kept_manifests is None else kept_manifests(metas), keep)
+        columns = [part for part in parts if isinstance(part, EntryColumns)]
         with collector_paused():
-            return live_entries(entry for meta in kept for entry in self.manifests.read(meta, keep))
+            if not columns or sum(map(len, parts)) < MANY:
+                return live_entries(entry for part in parts for entry in as_values(part))
+            return EntryColumns.together([as_columns(part) for part in parts]).live()
 
     def manifest_metas(self, snapshot: Snapshot) -> list[ManifestFileMeta]:
         """Manifests of the base list, then of the delta list."""
@@ -116,26 +127,38 @@ class LiveFiles:
         snapshot: Snapshot | None,
         *,
         only: Iterable[BucketKey] | None = None,
-        keep_manifest: ManifestFilter | None = None,
         keep: EntryFilter = ALL_ENTRIES,
     ) -> dict[BucketKey, Bucket]:
         """Buckets that hold live files, by key, in order of the manifests; ``only`` limits them, instead of ``keep``."""
         wanted = None if only is None else frozenset(only)
         if wanted is not None:
             keep = EntryFilter.of_partitions({partition for partition, _ in wanted})
-        entries = self.entries(snapshot, keep_manifest=keep_manifest, keep=keep)
+        entries = self.entries(snapshot, keep=keep)
+        if wanted is not None:
+            entries = [entry for entry in entries if (entry.partition, entry.bucket) in wanted]
+        return self.by_bucket(entries, self.index_files(snapshot))
+
+    def by_bucket(self, entries: Iterable[ManifestEntry], index_files: IndexFiles) -> dict[BucketKey, Bucket]:
+        """Live entries as buckets, in order; ``index_files`` are those of the snapshot."""
         grouped: dict[BucketKey, list[ManifestEntry]] = {}
         for entry in entries:
-            key = (entry.partition, entry.bucket)
-            if wanted is None or key in wanted:
-                grouped.setdefault(key, []).append(entry)
-        index_files = self._index_files(snapshot)
+            grouped.setdefault((entry.partition, entry.bucket), []).append(entry)
         places = self._places({partition for partition, _ in grouped})
         with collector_paused():
             return {
                 key: self._bucket(key, listed, places[key[0]], index_files.get(key, ()))
                 for key, listed in grouped.items()
             }
+
+    def index_files(self, snapshot: Snapshot | None) -> IndexFiles:
+        """The index files of each bucket that has some. Raises FileMissing, CorruptFile."""
+        if snapshot is None or snapshot.index_manifest is None:
+            return {}
+        found: dict[BucketKey, tuple[IndexFileMeta, ...]] = {}
+        for entry in self.manifests.read_index(snapshot.index_manifest):
+            key = (entry.partition, entry.bucket)
+            found[key] = (*found.get(key, ()), entry.index_file)
+        return found
 
     def empty_bucket(self, partition: bytes, bucket: int, total_buckets: int) -> Bucket:
         """A bucket that holds nothing yet."""
@@ -173,15 +196,6 @@ class LiveFiles:
             index_files=index_files,
             vectors=self._vectors(key, index_files) if index_files else {},
         )
-
-    def _index_files(self, snapshot: Snapshot | None) -> dict[BucketKey, tuple[IndexFileMeta, ...]]:
-        if snapshot is None or snapshot.index_manifest is None:
-            return {}
-        found: dict[BucketKey, tuple[IndexFileMeta, ...]] = {}
-        for entry in self.manifests.read_index(snapshot.index_manifest):
-            key = (entry.partition, entry.bucket)
-            found[key] = (*found.get(key, ()), entry.index_file)
-        return found
 
     def _bucket(
         self,

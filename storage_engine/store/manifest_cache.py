@@ -6,7 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
+
+import polars as pl
 
 from storage_engine.codec.manifest_columns import EntryColumns
 from storage_engine.spec.manifest import FileKind, ManifestEntry, ManifestFileMeta
@@ -20,53 +22,56 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
-    """Which entries are wanted: of which partitions (asked once for all that are there), of which buckets; None is all."""
+    """Which entries are wanted: of which partitions (asked once for all that are there), of which buckets; None is all.
+
+    ``holding`` only saves work: of each of its groups, one is among the bytes of each partition that is wanted.
+    """
 
     partitions: Callable[[Collection[bytes]], Collection[bytes]] | None = None
     buckets: frozenset[int] | None = None
+    holding: tuple[frozenset[bytes], ...] = ()
 
     @staticmethod
     def of_partitions(wanted: Collection[bytes]) -> EntryFilter:
         """The entries of these partitions."""
         names = frozenset(wanted)
-        return EntryFilter(partitions=names.intersection)
+        return EntryFilter(partitions=names.intersection, holding=(names,) if len(names) <= MOST_HELD else ())
 
 
 ALL_ENTRIES = EntryFilter()
+MANY = 2_000  # entries that are dealt with faster as columns than one by one
+MOST_HELD = 8  # looking for more byte strings than that costs as much as decoding
+Found: TypeAlias = EntryColumns | list[ManifestEntry]
 
 
 class HeldManifest:
-    """The entries of one manifest, as columns until all of them are wanted. Safe between threads."""
+    """The entries of one manifest: values where they are few, otherwise columns. Safe between threads."""
 
-    def __init__(self, path: str, entries: EntryColumns | list[ManifestEntry]) -> None:
+    def __init__(self, path: str, entries: Found) -> None:
         """Raises CorruptFile for an entry that names no file."""
-        self._path = path
-        self._columns = entries if isinstance(entries, EntryColumns) else None
-        self._entries = entries if isinstance(entries, list) else None
+        self._entries = entries
         if isinstance(entries, EntryColumns):
-            self.count, self.deleted = entries.frame.height, entries.deleted
+            check_named_files(entries.file_names(), path)
+            self.count, self.deleted = len(entries), entries.deleted
         else:
             _check_file_names(entries, path)
             self.count, self.deleted = len(entries), sum(entry.kind is FileKind.DELETE for entry in entries)
 
-    def entries(self, keep: EntryFilter) -> list[ManifestEntry]:
-        """Those that are wanted, in order. Raises CorruptFile for one that names no file."""
-        columns, entries = self._columns, self._entries
-        if entries is None and columns is not None:
-            if keep is ALL_ENTRIES:
-                self._entries = entries = _made(columns, self._path)
-                self._columns = None
-                return list(entries)
-            wanted = None if keep.partitions is None else keep.partitions(columns.partitions())
-            return _made(columns.of(wanted, keep.buckets), self._path)
-        return _filtered(entries or [], keep)
+    def found(self, keep: EntryFilter) -> Found:
+        """Those that are wanted, in order."""
+        entries = self._entries
+        if keep is ALL_ENTRIES:
+            return entries if isinstance(entries, EntryColumns) else list(entries)
+        if isinstance(entries, EntryColumns):
+            wanted = None if keep.partitions is None else keep.partitions(entries.partitions())
+            return entries.of(wanted, keep.buckets)
+        return _filtered(entries, keep)
 
 
-def _made(columns: EntryColumns, path: str) -> list[ManifestEntry]:
-    names = columns.file_names()
+def check_named_files(names: pl.Series, path: str) -> None:
+    """Refuse what is not a file's name. Raises CorruptFile."""
     for name in names.filter(names.str.contains(r"^\.*$|[^\w.-]")):  # all but those that are plainly right
         check_stored_name(name, path=path)
-    return columns.entries()
 
 
 def _filtered(entries: list[ManifestEntry], keep: EntryFilter) -> list[ManifestEntry]:
@@ -118,6 +123,7 @@ class ManifestCache:
     def __init__(self, max_entries: int = _CACHED_ENTRIES) -> None:
         self._manifests: _Kept[HeldManifest] = _Kept(max_entries, lambda held: held.count)
         self._lists: _Kept[tuple[ManifestFileMeta, ...]] = _Kept(_CACHED_METAS, lambda metas: len(metas) + 1)
+        self._seen: _Kept[bool] = _Kept(_CACHED_METAS, lambda _: 1)
 
     def get(self, path: str) -> HeldManifest | None:
         """A manifest, if it is kept."""
@@ -126,6 +132,12 @@ class ManifestCache:
     def put(self, path: str, held: HeldManifest) -> None:
         """Keep a manifest."""
         self._manifests.put(path, held)
+
+    def is_new(self, path: str) -> bool:
+        """Whether a manifest is asked for the first time."""
+        is_new = self._seen.get(path) is None
+        self._seen.put(path, value=True)
+        return is_new
 
     def list_of(self, path: str) -> tuple[ManifestFileMeta, ...] | None:
         """What a manifest list names, if it is kept."""

@@ -18,7 +18,7 @@ from storage_engine.codec.manifest_avro import (
     encode_manifest,
     encode_manifest_list,
 )
-from storage_engine.codec.manifest_columns import decode_columns
+from storage_engine.codec.manifest_columns import EntryColumns, PartOfManifest, decode_columns, decode_part
 from storage_engine.errors import CorruptFile
 from storage_engine.options import TableOptions
 from storage_engine.spec.manifest import (
@@ -32,8 +32,19 @@ from storage_engine.spec.manifest import (
 )
 from storage_engine.spec.types import DataType
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.manifest_cache import ALL_ENTRIES, EntryFilter, HeldManifest, ManifestCache
+from storage_engine.store.manifest_cache import (
+    ALL_ENTRIES,
+    MANY,
+    EntryFilter,
+    Found,
+    HeldManifest,
+    ManifestCache,
+    check_named_files,
+)
 from storage_engine.store.paths import FileNames, TablePaths, check_stored_name
+from storage_engine.store.threads import side_by_side
+
+_THREADS = 4
 
 
 class ManifestStore:
@@ -86,16 +97,31 @@ class ManifestStore:
 
     def read(self, manifest: ManifestFileMeta | str, keep: EntryFilter = ALL_ENTRIES) -> list[ManifestEntry]:
         """The entries of a manifest that are wanted. Raises FileMissing or CorruptFile."""
+        return as_values(self.found(manifest, keep))
+
+    def found(self, manifest: ManifestFileMeta | str, keep: EntryFilter = ALL_ENTRIES) -> Found:
+        """The same, of a large manifest as columns.
+
+        Of one that was not read before, the first read may take only the part that can be wanted; the next one keeps it.
+        """
         meta = manifest if isinstance(manifest, ManifestFileMeta) else None
         path = self._path_of(manifest if isinstance(manifest, str) else manifest.file_name, "a manifest list")
         held = self._cache.get(path)
         if held is None:
             data = self._read_whole(path, meta.file_size if meta else None)
+            part = decode_part(data, keep.holding, path=path) if keep.holding and self._cache.is_new(path) else None
+            if part is not None:
+                return _wanted_part(part, meta, keep, path)
             held = HeldManifest(path, decode_columns(data, path=path))
             self._cache.put(path, held)
         if meta is not None:
             _check_counts(meta, held, path)
-        return held.entries(keep)
+        return held.found(keep)
+
+    def found_in_all(self, metas: Sequence[ManifestFileMeta], keep: EntryFilter = ALL_ENTRIES) -> list[Found]:
+        """What is wanted of several manifests, in order; those that must be read first are read side by side."""
+        missing = sum(self._cache.get(self._paths.manifest_file(meta.file_name)) is None for meta in metas)
+        return side_by_side(lambda meta: self.found(meta, keep), metas, threads=min(missing, _THREADS))
 
     def read_all(self, metas: Iterable[ManifestFileMeta]) -> list[ManifestEntry]:
         """The entries of several manifests, in order."""
@@ -197,7 +223,9 @@ class ManifestStore:
         name = self._manifest_names.next()
         path = self._paths.manifest_file(name)
         self._io.write_new(path, data)
-        self._cache.put(path, HeldManifest(path, list(entries)))
+        self._cache.put(
+            path, HeldManifest(path, list(entries) if len(entries) < MANY else EntryColumns.of_entries(entries))
+        )
         added = sum(entry.kind is FileKind.ADD for entry in entries)
         return ManifestFileMeta(
             file_name=name,
@@ -261,6 +289,26 @@ def fold_entries(entries: Iterable[ManifestEntry]) -> list[ManifestEntry]:
         else:
             folded[identity] = entry
     return list(folded.values())
+
+
+def as_values(found: Found) -> list[ManifestEntry]:
+    """Entries as values."""
+    return found.entries() if isinstance(found, EntryColumns) else found
+
+
+def as_columns(found: Found) -> EntryColumns:
+    """Entries as columns."""
+    return found if isinstance(found, EntryColumns) else EntryColumns.of_entries(found)
+
+
+def _wanted_part(part: PartOfManifest, meta: ManifestFileMeta | None, keep: EntryFilter, path: str) -> EntryColumns:
+    if meta is not None and part.count != (said := meta.num_added_files + meta.num_deleted_files):
+        raise CorruptFile(f"{path}: holds {part.count} files where its manifest list says {said}")
+    columns = part.entries
+    wanted = None if keep.partitions is None else keep.partitions(columns.partitions())
+    columns = columns.of(wanted, keep.buckets)
+    check_named_files(columns.file_names(), path)
+    return columns
 
 
 def _is_between(least: Any, value: Any, most: Any) -> bool:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage_engine.codec import manifest_columns
+from storage_engine.codec import avro, manifest_columns
 from storage_engine.codec.manifest_avro import decode_manifest, encode_manifest
-from storage_engine.codec.manifest_columns import EntryColumns, decode_columns
+from storage_engine.codec.manifest_columns import EntryColumns, decode_columns, decode_part
 from storage_engine.errors import CorruptFile
-from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
+from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats, live_entries
 from tests.effort import examples
 
 numbers = st.integers(0, 2**62)
@@ -78,6 +78,39 @@ def test_columns_hold_what_records_hold(listed: list[ManifestEntry], compression
     assert set(columns.partitions()) == {entry.partition for entry in listed}
     some = columns.of([b"a", b"c"], [0, 1, 2]).entries()
     assert some == [entry for entry in listed if entry.partition in (b"a", b"c") and entry.bucket in (0, 1, 2)]
+
+
+@given(st.data())
+@settings(max_examples=examples(60), deadline=None)
+def test_columns_of_values_and_what_is_live_of_them(data: st.DataObject) -> None:
+    added = data.draw(st.lists(entries, max_size=6))
+    added = [
+        replace(entry, kind=FileKind.ADD, file=replace(entry.file, extra_files=("x", "y")[: n % 3]))
+        for n, entry in enumerate(added)
+    ]
+    removed = data.draw(st.lists(st.sampled_from(added).map(ManifestEntry.as_delete), max_size=3)) if added else []
+    other = [replace(entry, file=entry.file.upgraded(entry.file.level + 1)) for entry in removed[:1]]
+    listed = data.draw(st.permutations([*added, *removed, *other]))
+    columns = EntryColumns.of_entries(listed)
+    assert columns.entries() == listed
+    assert columns.live().entries() == live_entries(listed)
+
+
+def test_a_part_of_a_manifest_is_the_blocks_that_can_be_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(avro, "_BLOCK_BYTES", 500)
+    listed = [replace(PLAIN, partition=f"partition {number:03}".encode(), bucket=number) for number in range(100)]
+    data = encode_manifest(listed, "zstd")
+    part = decode_part(data, [{b"partition 042", b"partition 043"}], path="x")
+    assert part is not None
+    found = part.entries.entries()
+    assert part.count == len(listed)
+    assert len(found) < 20
+    assert [entry for entry in found if entry.bucket in (42, 43)] == listed[42:44]
+    nothing = decode_part(data, [{b"partition 042"}, {b"partition 001"}], path="x")
+    assert nothing is not None
+    assert len(nothing.entries) == 0
+    assert decode_part(data, [{b"partition"}], path="x") is None, "it would save nothing"
+    assert decode_part(data[:-9], [{b"partition 042"}], path="x") is None, "all of it is read, to say what is wrong"
 
 
 PLAIN = ManifestEntry(
