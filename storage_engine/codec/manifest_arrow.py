@@ -55,6 +55,14 @@ def write_records(
 
 def read_records(data: bytes, *, path: str) -> list[dict[str, Any]]:
     """The records of a file in Parquet or ORC, timestamps as epoch milliseconds. Raises CorruptFile."""
+    try:
+        return list(read_frame(data, path=path).iter_rows(named=True))
+    except _DAMAGES as cause:
+        raise CorruptFile(f"{path}: not a readable manifest: {cause}") from cause
+
+
+def read_frame(data: bytes, *, path: str) -> pl.DataFrame:
+    """The same as columns, in the types that the file has. Raises CorruptFile."""
     if format_of(data) == ORC and data[-4:-1] != b"ORC":  # what is cut off is taken for an empty file otherwise
         raise CorruptFile(f"{path}: not a readable manifest: it does not end as an ORC file does")
     try:
@@ -62,10 +70,9 @@ def read_records(data: bytes, *, path: str) -> list[dict[str, Any]]:
         table = read(pa.BufferReader(data))
         for stamped in (_in_millis, _as_numbers):
             table = table.cast(pa.schema([field.with_type(stamped(field.type)) for field in table.schema]))
-        records = list(pl.DataFrame(table).iter_rows(named=True))
+        return pl.DataFrame(table)
     except _DAMAGES as cause:
         raise CorruptFile(f"{path}: not a readable manifest: {cause}") from cause
-    return records
 
 
 def _arrow_schema(schema: AvroSchema) -> pa.Schema:

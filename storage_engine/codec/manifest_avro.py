@@ -6,7 +6,7 @@ resolve fields by name: fields that are unknown here are skipped, nullable ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from storage_engine.codec.avro import AvroSchema, read_container, write_container
@@ -81,6 +81,8 @@ _DATA_FILE = _record(
     _field("_FIRST_ROW_ID", _nullable("long")),
     _field("_WRITE_COLS", _nullable(_array("string"))),
 )
+FILE_FIELDS: Sequence[Mapping[str, Any]] = _DATA_FILE["fields"]
+"""What an entry has of its data file; optional fields have a union as type."""
 _DELETION_VECTOR_RANGE = _record(
     "record__DELETIONS_VECTORS_RANGES",
     _field("f0", "string"),
@@ -183,8 +185,7 @@ def _decode(
     return values
 
 
-def stats_record(stats: SimpleStats) -> Mapping[str, Any]:
-    """Statistics as the record that a file has of them."""
+def _stats_record(stats: SimpleStats) -> _Record:
     return {
         "_MIN_VALUES": stats.min_values,
         "_MAX_VALUES": stats.max_values,
@@ -208,7 +209,7 @@ def entry_record(entry: ManifestEntry) -> Mapping[str, Any]:
         "_PARTITION": entry.partition,
         "_BUCKET": entry.bucket,
         "_TOTAL_BUCKETS": entry.total_buckets,
-        "_FILE": file_record(entry.file),
+        "_FILE": _file_record(entry.file),
     }
 
 
@@ -222,16 +223,15 @@ def _entry_of(record: _Record) -> ManifestEntry:
     )
 
 
-def file_record(file: DataFileMeta) -> Mapping[str, Any]:
-    """A data file as the record that an entry has of it."""
+def _file_record(file: DataFileMeta) -> _Record:
     return {
         "_FILE_NAME": file.file_name,
         "_FILE_SIZE": file.file_size,
         "_ROW_COUNT": file.row_count,
         "_MIN_KEY": file.min_key,
         "_MAX_KEY": file.max_key,
-        "_KEY_STATS": stats_record(file.key_stats),
-        "_VALUE_STATS": stats_record(file.value_stats),
+        "_KEY_STATS": _stats_record(file.key_stats),
+        "_VALUE_STATS": _stats_record(file.value_stats),
         "_MIN_SEQUENCE_NUMBER": file.min_sequence_number,
         "_MAX_SEQUENCE_NUMBER": file.max_sequence_number,
         "_SCHEMA_ID": file.schema_id,
@@ -285,7 +285,7 @@ def _meta_record(meta: ManifestFileMeta) -> _Record:
         "_FILE_SIZE": meta.file_size,
         "_NUM_ADDED_FILES": meta.num_added_files,
         "_NUM_DELETED_FILES": meta.num_deleted_files,
-        "_PARTITION_STATS": stats_record(meta.partition_stats),
+        "_PARTITION_STATS": _stats_record(meta.partition_stats),
         "_SCHEMA_ID": meta.schema_id,
         "_MIN_BUCKET": meta.min_bucket,
         "_MAX_BUCKET": meta.max_bucket,

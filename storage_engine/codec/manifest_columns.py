@@ -11,29 +11,30 @@ from itertools import repeat
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from storage_engine.codec.avro import Block, read_blocks
 from storage_engine.codec.avro_decode import decode_records
+from storage_engine.codec.manifest_arrow import format_of, read_frame
 from storage_engine.codec.manifest_avro import (
+    FILE_FIELDS,
     MANIFEST_SCHEMA,
     MANIFEST_VERSION,
     decode_manifest,
     entry_record,
-    file_record,
-    stats_record,
 )
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
 
-STATS = pl.Struct({"_MIN_VALUES": pl.Binary, "_MAX_VALUES": pl.Binary, "_NULL_COUNTS": pl.List(pl.Int64)})
+_STATS = pl.Struct({"_MIN_VALUES": pl.Binary, "_MAX_VALUES": pl.Binary, "_NULL_COUNTS": pl.List(pl.Int64)})
 _FILE: Mapping[str, Any] = {
     "_FILE_NAME": pl.String,
     "_FILE_SIZE": pl.Int64,
     "_ROW_COUNT": pl.Int64,
     "_MIN_KEY": pl.Binary,
     "_MAX_KEY": pl.Binary,
-    "_KEY_STATS": STATS,
-    "_VALUE_STATS": STATS,
+    "_KEY_STATS": _STATS,
+    "_VALUE_STATS": _STATS,
     "_MIN_SEQUENCE_NUMBER": pl.Int64,
     "_MAX_SEQUENCE_NUMBER": pl.Int64,
     "_SCHEMA_ID": pl.Int64,
@@ -57,6 +58,7 @@ _TOP: Mapping[str, Any] = {
 }
 _COLUMNS: Mapping[str, Any] = {**_TOP, **_FILE}
 _IDENTITY = ("_PARTITION", "_BUCKET", "_LEVEL", "_FILE_NAME", "_EMBEDDED_FILE_INDEX", "_EXTERNAL_PATH")
+_OPTIONAL = frozenset(field["name"] for field in FILE_FIELDS if isinstance(field["type"], list))
 _SMALL_BYTES = 64 << 10
 _WORTHWHILE = 2  # reading a part saves little if it is half of all
 _KINDS = (FileKind.ADD, FileKind.DELETE)
@@ -73,8 +75,9 @@ class EntryColumns:
     def of_entries(entries: Sequence[ManifestEntry]) -> EntryColumns:
         """The same entries as columns."""
         records = [entry_record(entry) for entry in entries]
-        top = pl.DataFrame({name: [record[name] for record in records] for name in _TOP}, schema=_TOP)
-        return EntryColumns(pl.concat([top, file_columns([entry.file for entry in entries])], how="horizontal"))
+        columns = {name: [record[name] for record in records] for name in _TOP}
+        columns |= {name: [record["_FILE"][name] for record in records] for name in _FILE}
+        return EntryColumns(pl.DataFrame(columns, schema=_COLUMNS))
 
     @staticmethod
     def together(parts: Sequence[EntryColumns]) -> EntryColumns:
@@ -132,17 +135,6 @@ class EntryColumns:
         return _files(self.frame)
 
 
-def file_columns(files: Iterable[DataFileMeta]) -> pl.DataFrame:
-    """What is known of some files as columns, one row each."""
-    records = [file_record(file) for file in files]
-    return pl.DataFrame({name: [record[name] for record in records] for name in _FILE}, schema=_FILE)
-
-
-def stats_column(stats: Iterable[SimpleStats]) -> pl.Series:
-    """Statistics as a column."""
-    return pl.Series([stats_record(each) for each in stats], dtype=STATS)
-
-
 @dataclass(frozen=True, slots=True)
 class PartOfManifest:
     """Those entries of a manifest that may be wanted, in order, and how many it has in all."""
@@ -159,9 +151,11 @@ def decode_columns(data: bytes, *, path: str) -> EntryColumns | list[ManifestEnt
     if len(data) < _SMALL_BYTES:
         return decode_manifest(data, path=path)
     try:
+        if format_of(data) is not None:
+            return _typed(read_frame(data, path=path))
         document, blocks = read_blocks(data, path=path, like=MANIFEST_SCHEMA)
         return _decoded(document, blocks)
-    except CorruptFile:
+    except (CorruptFile, PolarsError):
         return decode_manifest(data, path=path)  # reads what is exotic, and says of the rest what is wrong
 
 
@@ -185,7 +179,19 @@ def decode_part(data: bytes, holding: Collection[Collection[bytes]], *, path: st
 
 def _decoded(document: Mapping[str, Any], blocks: Iterable[Block]) -> EntryColumns:
     frame = decode_records(document, blocks, [*_TOP, "_FILE"], {**_TOP, "_FILE": _known(document)})
-    frame = frame.unnest("_FILE")
+    return _checked(frame.unnest("_FILE"))
+
+
+def _typed(frame: pl.DataFrame) -> EntryColumns:
+    """What a file in Parquet or ORC holds. Raises CorruptFile or a PolarsError for what is not a manifest's."""
+    frame = frame.with_columns(frame.get_column("_FILE").struct.unnest())
+    lacking = [name for name in _COLUMNS if name not in _OPTIONAL and frame.get_column(name).null_count()]
+    if lacking:
+        raise CorruptFile(f"an entry has no {lacking[0]}")
+    return _checked(frame.cast({name: dtype for name, dtype in _COLUMNS.items() if name in frame.columns}))
+
+
+def _checked(frame: pl.DataFrame) -> EntryColumns:
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in _FILE.items() if name not in frame.columns]
     frame = frame.with_columns(absent).select(*_COLUMNS)
     known = (pl.col("_VERSION") == MANIFEST_VERSION) & pl.col("_KIND").is_in([0, 1])

@@ -6,7 +6,7 @@ predicate, the footers of the files that are left tell how many row groups can m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,7 +14,6 @@ from polars.io.plugins import register_io_source
 
 from storage_engine.read.plan import Plan
 from storage_engine.read.row_groups import RowGroups, row_groups
-from storage_engine.read.split_rules import Split
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.file_io import FileIO
 
@@ -38,26 +37,22 @@ class ScanReport:
     def lines(self) -> list[str]:
         """The report as text."""
         snapshot = self.planned.snapshot
-        raw = [split for split in self.planned.splits if split.raw]
-        merged = [split for split in self.planned.splits if not split.raw]
+        some, whole = self.planned.totals, self.whole.totals
+        merged, merged_files = some.splits - some.raw_splits, some.files - some.raw_files
         limited = [] if self.limit is None else [f"  limit: {self.limit}"]
         return [
             f"{self.table} at {'no snapshot' if snapshot is None else f'snapshot {snapshot.id}'}",
             f"  columns: {len(self.columns)} of {self.all_columns}: {', '.join(self.columns)}",
             f"  predicate: {self.predicate or 'none'}",
             *limited,
-            "  partitions: " + self._share(lambda split: split.bucket.partition),
-            "  buckets: " + self._share(lambda split: split.bucket.key),
-            f"  files: {_files(self.planned.splits)} of {_files(self.whole.splits)}",
-            f"  rows in them: {_rows(self.planned.splits)} of {_rows(self.whole.splits)}",
-            f"  bytes of them: {_size(_bytes(self.planned.splits))} of {_size(_bytes(self.whole.splits))}",
-            f"  splits: {len(raw)} raw ({_files(raw)} files), {len(merged)} merged ({_files(merged)} files)",
+            f"  partitions: {some.partitions} of {whole.partitions}",
+            f"  buckets: {some.buckets} of {whole.buckets}",
+            f"  files: {some.files} of {whole.files}",
+            f"  rows in them: {some.rows} of {whole.rows}",
+            f"  bytes of them: {_size(some.bytes)} of {_size(whole.bytes)}",
+            f"  splits: {some.raw_splits} raw ({some.raw_files} files), {merged} merged ({merged_files} files)",
             *([] if self.groups is None else [f"  row groups: {self.groups.line()}"]),
         ]
-
-    def _share(self, part: Callable[[Split], object]) -> str:
-        read, whole = ({part(split) for split in plan.splits} for plan in (self.planned, self.whole))
-        return f"{len(read)} of {len(whole)}"
 
 
 def explained_scan(
@@ -94,18 +89,6 @@ def explained_scan(
         yield pl.DataFrame(schema={name: full[name] for name in columns})
 
     return register_io_source(read, schema=full, explain_name=f"paimon {table}")
-
-
-def _files(splits: Sequence[Split]) -> int:
-    return sum(len(split.files) for split in splits)
-
-
-def _rows(splits: Sequence[Split]) -> int:
-    return sum(file.row_count for split in splits for file in split.files)
-
-
-def _bytes(splits: Sequence[Split]) -> int:
-    return sum(file.file_size for split in splits for file in split.files)
 
 
 def _size(count: int) -> str:

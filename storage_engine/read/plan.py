@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from storage_engine.codec.collector import collector_paused
-from storage_engine.codec.manifest_columns import EntryColumns, file_columns
+from storage_engine.codec.manifest_columns import EntryColumns
+from storage_engine.read.file_statistics import OfFiles
 from storage_engine.read.index_pruning import IndexPruner
 from storage_engine.read.pruning import Pruner
-from storage_engine.read.split_columns import split_columns
-from storage_engine.read.split_rules import Split, SplitRules
+from storage_engine.read.split_columns import SplitColumns, split_columns
+from storage_engine.read.split_rules import Split, SplitRules, SplitTotals
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.live_files import LiveFiles
@@ -26,6 +27,11 @@ class Plan:
     splits: Sequence[Split]
     files_read: int = 0
     files_pruned: int = 0
+
+    @property
+    def totals(self) -> SplitTotals:
+        """What the splits add up to."""
+        return self.splits.totals if isinstance(self.splits, SplitColumns) else SplitTotals.of(self.splits)
 
 
 def plan_scan(
@@ -59,8 +65,11 @@ def plan_scan(
 
 def _pruned(splits: Sequence[Split], pruner: Pruner, index_pruner: IndexPruner) -> Iterator[Split]:
     """Splits without the files that need not be read; statistics are looked at for all files at once."""
-    raw = iter(pruner.may_hold_rows(file_columns(file for split in splits if split.raw for file in split.files)))
-    merged = iter(pruner.may_hold_keys(file_columns(file for split in splits if not split.raw for file in split.files)))
+    files = {
+        is_raw: [file for split in splits if split.raw is is_raw for file in split.files] for is_raw in (True, False)
+    }
+    raw = iter(pruner.may_hold_rows(OfFiles(files[True])))
+    merged = iter(pruner.may_hold_keys(OfFiles(files[False])))
     for split in splits:
         may_hold = [next(raw if split.raw else merged) for _ in split.files]
         if not split.raw:

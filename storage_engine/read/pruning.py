@@ -5,7 +5,7 @@ Partition values are exact; key statistics hold for merged rows too; value stati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from math import prod
 from typing import TypeAlias
@@ -16,9 +16,9 @@ import polars as pl
 
 from storage_engine.codec.binary_columns import BinaryRows
 from storage_engine.codec.binary_row import serialize_row
-from storage_engine.codec.manifest_columns import stats_column
 from storage_engine.kernel.equality import equality_of
 from storage_engine.kernel.predicate import conjuncts, part_over, ruled_out, stats_frame
+from storage_engine.read.file_statistics import FileStatistics, Statistics
 from storage_engine.spec.manifest import ManifestFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.types import INTEGER_ROOTS, NESTED_ROOTS, STRING_ROOTS, TIMESTAMP_ROOTS, DataType, TypeRoot
@@ -28,7 +28,7 @@ from storage_engine.store.schemas import SchemaStore
 _NANOS_PRECISION = 7
 # Types of which each value is the same bytes in every partition that holds it.
 _ONE_FORM_ROOTS = INTEGER_ROOTS | STRING_ROOTS | {TypeRoot.DATE}
-_RANK, _PLACE, _ROWS = "_RANK", "_PLACE", "_ROWS"
+_RANK = "_RANK"
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
@@ -58,9 +58,9 @@ class Pruner:
         """Those of some manifests that may list files of partitions that the predicate allows."""
         if self._on_partition is None or not metas:
             return metas
-        stats = stats_column([meta.partition_stats for meta in metas])
-        rows = pl.Series([meta.num_added_files + meta.num_deleted_files for meta in metas])
-        out = self._ruled_out(self._on_partition, self._schema.partition_keys, stats, rows)
+        names, rows = self._schema.partition_keys, [meta.num_added_files + meta.num_deleted_files for meta in metas]
+        stats = Statistics.of_values([meta.partition_stats for meta in metas], rows, len(names))
+        out = self._ruled_out(self._on_partition, names, stats, len(metas))
         return [meta for meta, is_out in zip(metas, out, strict=True) if not is_out]
 
     @property
@@ -69,30 +69,22 @@ class Pruner:
         partitions = None if self._on_partition is None else self._allowed
         return EntryFilter(partitions=partitions, buckets=self._buckets, holding=self._holding())
 
-    def may_hold_rows(self, files: pl.DataFrame) -> Bools:
-        """For each of some files (``file_columns``) that are read raw, whether it may hold rows that the predicate allows.
-
-        Nothing is known of one that was written with other columns.
-        """
-        keep = np.ones(files.height, np.bool_)
-        if self._on_values is None or not files.height:
+    def may_hold_rows(self, files: FileStatistics) -> Bools:
+        """For each of some files that are read raw, whether it may hold rows that the predicate allows."""
+        keep = np.ones(len(files), np.bool_)
+        if self._on_values is None or not len(files):
             return keep
-        same = [id_ for id_ in files.get_column("_SCHEMA_ID").unique() if self._has_same_columns(id_)]
-        known = files.select("_SCHEMA_ID", "_VALUE_STATS", "_VALUE_STATS_COLS", "_ROW_COUNT").with_row_index(_PLACE)
-        known = known.filter(pl.col("_SCHEMA_ID").is_in(same))
-        for columns, some in _by_columns(known, self._schema.column_names):
-            out = self._ruled_out(
-                self._on_values, columns, some.get_column("_VALUE_STATS"), some.get_column("_ROW_COUNT")
-            )
-            keep[some.get_column(_PLACE).to_numpy()] = ~out
+        for columns, places in files.by_columns(self._has_same_columns, self._schema.column_names):
+            stats = files.of_values(places, len(columns))
+            keep[places] = ~self._ruled_out(self._on_values, columns, stats, len(places))
         return keep
 
-    def may_hold_keys(self, files: pl.DataFrame) -> Bools:
+    def may_hold_keys(self, files: FileStatistics) -> Bools:
         """For each of some files that are merged with others, whether it may hold keys that the predicate allows."""
-        if self._on_key is None or not files.height:
-            return np.ones(files.height, np.bool_)
-        names, stats = self._schema.trimmed_primary_keys, files.get_column("_KEY_STATS")
-        return ~self._ruled_out(self._on_key, names, stats, files.get_column("_ROW_COUNT"))
+        if self._on_key is None or not len(files):
+            return np.ones(len(files), np.bool_)
+        names = self._schema.trimmed_primary_keys
+        return ~self._ruled_out(self._on_key, names, files.of_keys(len(names)), len(files))
 
     def _holding(self) -> tuple[frozenset[bytes], ...]:
         """Bytes that stand in the partitions that the predicate allows: whole rows, or the texts of some columns."""
@@ -128,36 +120,23 @@ class Pruner:
         allowed = pl.DataFrame([*columns, rank]).filter(self._on_partition)
         return {given[index] for index in allowed.get_column(_RANK)}
 
-    def _ruled_out(self, predicate: pl.Expr, columns: Sequence[str], stats: pl.Series, rows: pl.Series) -> Bools:
-        """For each of some statistics of ``columns``, of so many rows, whether it rules the predicate out."""
-        parts = pl.DataFrame([*stats.struct.unnest(), rows.alias(_ROWS)]).with_row_index(_PLACE)
-        parts = parts.filter(pl.col("_NULL_COUNTS").list.len().fill_null(0) == len(columns))
+    def _ruled_out(self, predicate: pl.Expr, columns: Sequence[str], stats: Statistics, count: int) -> Bools:
+        """For each of ``count`` places, whether the statistics of ``columns`` that are known there rule the predicate out."""
         types = [data_type.with_nullable(True) for data_type in self._schema.types_of(columns)]
-        lows, highs = (BinaryRows(types, parts.get_column(name)) for name in ("_MIN_VALUES", "_MAX_VALUES"))
-        nulls, unknown = parts.get_column("_NULL_COUNTS"), [None] * parts.height
-        of = {name: index for index, name in enumerate(columns)}
+        lows, highs = BinaryRows(types, stats.mins), BinaryRows(types, stats.maxs)
+        of, unknown = {name: index for index, name in enumerate(columns)}, [None] * len(stats.places)
         names = list(dict.fromkeys(predicate.meta.root_names()))
         frame = stats_frame(
             self._polars,
             names,
             [lows.column(of[name]) if name in of else unknown for name in names],
             [highs.column(of[name]) if name in of else unknown for name in names],
-            [nulls.list.get(of[name]) if name in of else unknown for name in names],
-            parts.get_column(_ROWS),
+            [stats.null_counts(of[name]) if name in of else unknown for name in names],
+            stats.rows,
         )
-        out = np.zeros(len(stats), np.bool_)
-        out[parts.get_column(_PLACE).to_numpy()] = ruled_out(predicate, self._polars, frame).to_numpy()
+        out = np.zeros(count, np.bool_)
+        out[stats.places] = ruled_out(predicate, self._polars, frame).to_numpy()
         return out
-
-
-def _by_columns(files: pl.DataFrame, all_columns: Sequence[str]) -> Iterator[tuple[Sequence[str], pl.DataFrame]]:
-    """Files by the columns that their statistics are of."""
-    named = files.get_column("_VALUE_STATS_COLS")
-    if named.null_count():
-        yield all_columns, files.filter(named.is_null())
-    if named.null_count() < files.height:
-        for (columns,), some in files.filter(named.is_not_null()).group_by("_VALUE_STATS_COLS"):
-            yield list(columns), some
 
 
 def _has_statistics(data_type: DataType) -> bool:

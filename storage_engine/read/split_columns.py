@@ -17,9 +17,10 @@ import polars as pl
 from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.manifest_columns import EntryColumns
 from storage_engine.lsm.section_columns import Bools, Longs, key_ranks, section_order
+from storage_engine.read.file_statistics import OfColumns
 from storage_engine.read.index_pruning import IndexPruner
 from storage_engine.read.pruning import Pruner
-from storage_engine.read.split_rules import Reading, Split, SplitRules
+from storage_engine.read.split_rules import Reading, Split, SplitRules, SplitTotals
 from storage_engine.spec.types import DataType
 from storage_engine.store.live_files import IndexFiles, LiveFiles
 from storage_engine.store.paths import POSTPONE_BUCKET
@@ -80,6 +81,21 @@ class SplitColumns(Sequence[Split]):
         while end < len(self):
             first, end = self._with_neighbours(end, min(end + _AT_ONCE, len(self)))
             yield from self._made(first, end)
+
+    @property
+    def totals(self) -> SplitTotals:
+        """What they add up to; none of them is made."""
+        read = self.files.select("_ROW_COUNT", "_FILE_SIZE")[self.cut.rows].sum().row(0)
+        return SplitTotals(
+            partitions=self.files.get_column("_PARTITION").n_unique(),
+            buckets=len(np.unique(self.group)),
+            splits=len(self),
+            raw_splits=int(self.cut.raw.sum()),
+            files=len(self.cut.rows),
+            raw_files=int(self.cut.sizes[self.cut.raw].sum()),
+            rows=read[0],
+            bytes=read[1],
+        )
 
     @cached_property
     def _buckets(self) -> Longs:
@@ -187,8 +203,8 @@ def _kept(files: pl.DataFrame, cut: _Cut, pruner: Pruner) -> Bools:
     of_split = np.repeat(np.arange(len(cut.sizes)), cut.sizes)
     is_raw = cut.raw[of_split]
     keep = np.ones(len(cut.rows), np.bool_)
-    keep[is_raw] = pruner.may_hold_rows(files[cut.rows[is_raw]])
-    keep[~is_raw] = pruner.may_hold_keys(files[cut.rows[~is_raw]])
+    keep[is_raw] = pruner.may_hold_rows(OfColumns(files[cut.rows[is_raw]]))
+    keep[~is_raw] = pruner.may_hold_keys(OfColumns(files[cut.rows[~is_raw]]))
     some = np.bincount(of_split, weights=keep, minlength=len(cut.sizes)) > 0
     return np.where(is_raw, keep, some[of_split])
 

@@ -39,6 +39,36 @@ class Split:
     raw: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitTotals:
+    """What some splits add up to; ``raw_files`` are those in the ``raw_splits``."""
+
+    partitions: int
+    buckets: int
+    splits: int
+    raw_splits: int
+    files: int
+    raw_files: int
+    rows: int
+    bytes: int
+
+    @staticmethod
+    def of(splits: Sequence[Split]) -> SplitTotals:
+        """Of a few."""
+        files = [file for split in splits for file in split.files]
+        raw = [split for split in splits if split.raw]
+        return SplitTotals(
+            partitions=len({split.bucket.partition for split in splits}),
+            buckets=len({split.bucket.key for split in splits}),
+            splits=len(splits),
+            raw_splits=len(raw),
+            files=len(files),
+            raw_files=sum(len(split.files) for split in raw),
+            rows=sum(file.row_count for file in files),
+            bytes=sum(file.file_size for file in files),
+        )
+
+
 class SplitRules:
     """The rules of one table version. ``read_optimized``: only the top level, unmerged."""
 

@@ -68,10 +68,14 @@ def decoded(data: bytes) -> EntryColumns:
     return found
 
 
-@given(st.lists(entries, min_size=1, max_size=5), st.sampled_from(["null", "zstd"]))
-@settings(max_examples=examples(60), deadline=None)
-def test_columns_hold_what_records_hold(listed: list[ManifestEntry], compression: str) -> None:
-    data = encode_manifest(listed, compression)
+@given(
+    st.lists(entries, min_size=1, max_size=5),
+    st.sampled_from(["null", "zstd"]),
+    st.sampled_from(["avro", "parquet", "orc"]),
+)
+@settings(max_examples=examples(90), deadline=None)
+def test_columns_hold_what_records_hold(listed: list[ManifestEntry], compression: str, file_format: str) -> None:
+    data = encode_manifest(listed, compression, file_format)
     columns = decoded(data)
     assert columns.entries() == decode_manifest(data, path="x") == listed
     assert columns.deleted == sum(entry.kind is FileKind.DELETE for entry in listed)

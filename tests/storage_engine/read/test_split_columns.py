@@ -20,6 +20,7 @@ from storage_engine.kernel.keys import key_order
 from storage_engine.lsm.section_columns import key_ranks
 from storage_engine.read.plan import Plan, plan_scan
 from storage_engine.read.split_columns import SplitColumns
+from storage_engine.read.split_rules import SplitTotals
 from storage_engine.spec.manifest import DataFileMeta, FileKind, ManifestEntry, SimpleStats
 from storage_engine.spec.snapshot import CommitKind, Snapshot
 from storage_engine.spec.types import parse_type
@@ -214,6 +215,7 @@ def test_columns_make_the_plan_of_plain_python(
     by_values = planned(kind, history, wanted, top=top, many=1 << 30)
     assert isinstance(by_values.splits, tuple)
     assert list(by_values.splits) == splits
+    assert by_columns.totals == by_values.totals == SplitTotals.of(splits)
     assert (by_values.files_read, by_values.files_pruned) == (by_columns.files_read, by_columns.files_pruned)
     assert by_columns.files_read == sum(len(files) for _, files in named)
     assert isinstance(by_columns.splits, SplitColumns) or not splits
