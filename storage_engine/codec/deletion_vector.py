@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ class DeletionVector:
     def __init__(self, positions: Iterable[int] = ()) -> None:
         """Raises InvalidInput for what is not a row position."""
         try:
-            self._bitmap = BitMap64(positions)
+            self._bitmap = BitMap64(_packed(positions))
         except (OverflowError, TypeError, ValueError) as cause:
             raise InvalidInput(f"row positions must be whole numbers from 0: {cause}") from cause
 
@@ -73,6 +74,15 @@ class DeletionVector:
         more = DeletionVector(positions)
         more._bitmap |= self._bitmap
         return more
+
+
+def _packed(positions: Iterable[int]) -> Iterable[int]:
+    """The same, numbers of numpy as the bitmap takes them without looking at each."""
+    if not isinstance(positions, np.ndarray) or positions.dtype.kind not in "iu":
+        return positions
+    if positions.dtype.kind == "i" and positions.size and positions.min() < 0:
+        raise ValueError(f"{positions.min()} is below 0")
+    return array("Q", positions.astype(np.uint64).tobytes())
 
 
 def write_deletion_vectors(

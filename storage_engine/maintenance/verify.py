@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import polars as pl
 
@@ -21,6 +22,7 @@ from storage_engine.spec.snapshot import Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.formats.parquet import ParquetFormat
 from storage_engine.store.live_files import LiveFiles
+from storage_engine.store.manifest_cache import ManifestCache
 from storage_engine.store.table_store import TableStore
 
 _READER_THREADS = 4
@@ -30,6 +32,7 @@ _Check = tuple[str, Callable[[], object]]
 
 def damaged_files(store: TableStore, schema: TableSchema, snapshot: Snapshot | None) -> pl.DataFrame:
     """The files of a snapshot that cannot be read as they should: ``file_path``, ``problem``; sorted, empty if all is well."""
+    store = replace(store, manifest_cache=ManifestCache())  # what was read before may be damaged now
     live, files = LiveFiles(store, schema), DataFiles(store.io, schema, store.schemas)
     try:
         checks = [*_data_checks(store, schema, live, files, snapshot), *_index_checks(store, live, snapshot)]

@@ -211,11 +211,17 @@ class LiveFiles:
         vectors: dict[str, DeletionVector] = {}
         for index_file in index_files:
             if index_file.index_type == DELETION_VECTORS_INDEX and index_file.deletion_vector_ranges:
-                path = self.layout.index_file(*key, index_file)
-                vectors |= read_deletion_vectors(
-                    self._store.io.read_bytes(path), index_file.deletion_vector_ranges, path=path
-                )
+                vectors |= self._vectors_in(self.layout.index_file(*key, index_file), index_file)
         return vectors
+
+    def _vectors_in(self, path: str, index_file: IndexFileMeta) -> Mapping[str, DeletionVector]:
+        cache = self.manifests.cache
+        found = cache.vectors_of(path, index_file)
+        if found is None:
+            ranges = index_file.deletion_vector_ranges or ()
+            found = read_deletion_vectors(self._store.io.read_bytes(path), ranges, path=path)
+            cache.put_vectors(path, index_file, found)
+        return found
 
 
 def check_total_buckets(buckets: Iterable[Bucket], expected: int, *, table: str) -> None:

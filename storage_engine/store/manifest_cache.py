@@ -1,21 +1,29 @@
-"""Manifests and manifest lists that were read, kept in memory: a name is never written twice, so they never change."""
+"""Manifests, their lists and deletion vectors that were read, kept in memory: no name is written twice, so they never change."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 import polars as pl
 
+from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.codec.manifest_columns import EntryColumns
-from storage_engine.spec.manifest import FileKind, ManifestEntry, ManifestFileMeta
+from storage_engine.spec.manifest import (
+    FileKind,
+    IndexFileMeta,
+    IndexManifestEntry,
+    ManifestEntry,
+    ManifestFileMeta,
+)
 from storage_engine.store.paths import check_stored_name
 
 _CACHED_ENTRIES = 200_000
 _CACHED_METAS = 20_000
+_CACHED_VECTOR_BYTES = 16 << 20
 
 _Value = TypeVar("_Value")
 
@@ -66,6 +74,14 @@ class HeldManifest:
             wanted = None if keep.partitions is None else keep.partitions(entries.partitions())
             return entries.of(wanted, keep.buckets)
         return _filtered(entries, keep)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldVectors:
+    """The deletion vectors of an index file, as an index manifest describes it."""
+
+    file: IndexFileMeta
+    vectors: Mapping[str, DeletionVector]
 
 
 def check_named_files(names: pl.Series, path: str) -> None:
@@ -124,6 +140,8 @@ class ManifestCache:
         self._manifests: _Kept[HeldManifest] = _Kept(max_entries, lambda held: held.count)
         self._lists: _Kept[tuple[ManifestFileMeta, ...]] = _Kept(_CACHED_METAS, lambda metas: len(metas) + 1)
         self._seen: _Kept[bool] = _Kept(_CACHED_METAS, lambda _: 1)
+        self._indexes: _Kept[tuple[IndexManifestEntry, ...]] = _Kept(_CACHED_METAS, lambda entries: len(entries) + 1)
+        self._vectors: _Kept[HeldVectors] = _Kept(_CACHED_VECTOR_BYTES, lambda held: held.file.file_size)
 
     def get(self, path: str) -> HeldManifest | None:
         """A manifest, if it is kept."""
@@ -146,3 +164,20 @@ class ManifestCache:
     def put_list(self, path: str, metas: tuple[ManifestFileMeta, ...]) -> None:
         """Keep what a manifest list names."""
         self._lists.put(path, metas)
+
+    def index_of(self, path: str) -> tuple[IndexManifestEntry, ...] | None:
+        """What an index manifest names, if it is kept."""
+        return self._indexes.get(path)
+
+    def put_index(self, path: str, entries: tuple[IndexManifestEntry, ...]) -> None:
+        """Keep what an index manifest names."""
+        self._indexes.put(path, entries)
+
+    def vectors_of(self, path: str, file: IndexFileMeta) -> Mapping[str, DeletionVector] | None:
+        """The deletion vectors of an index file by data file name, if they are kept."""
+        held = self._vectors.get(path)
+        return held.vectors if held is not None and held.file == file else None
+
+    def put_vectors(self, path: str, file: IndexFileMeta, vectors: Mapping[str, DeletionVector]) -> None:
+        """Keep the deletion vectors of an index file, which never change."""
+        self._vectors.put(path, HeldVectors(file, vectors))

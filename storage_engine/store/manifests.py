@@ -67,7 +67,7 @@ class ManifestStore:
         self._options = options
         self._encoding = options.manifest_compression, options.manifest_format
         self._partition_types = tuple(partition_types)
-        self._cache = cache or ManifestCache()
+        self.cache = cache or ManifestCache()
         self._manifest_names = FileNames("manifest-")
         self._list_names = FileNames("manifest-list-")
         self._index_names = FileNames("index-manifest-")
@@ -78,12 +78,12 @@ class ManifestStore:
         ``size``: what the snapshot says. Raises FileMissing or CorruptFile.
         """
         path = self._path_of(name, "a snapshot")
-        metas = self._cache.list_of(path)
+        metas = self.cache.list_of(path)
         if metas is None:
             metas = tuple(decode_manifest_list(self._read_whole(path, size), path=path))
             for meta in metas:
                 check_stored_name(meta.file_name, path=path)
-            self._cache.put_list(path, metas)
+            self.cache.put_list(path, metas)
         return list(metas)
 
     def write_list(self, metas: Iterable[ManifestFileMeta]) -> tuple[str, int]:
@@ -92,7 +92,7 @@ class ManifestStore:
         path = self._paths.manifest_file(name := self._list_names.next())
         data = encode_manifest_list(listed, *self._encoding)
         self._io.write_new(path, data)
-        self._cache.put_list(path, listed)
+        self.cache.put_list(path, listed)
         return name, len(data)
 
     def read(self, manifest: ManifestFileMeta | str, keep: EntryFilter = ALL_ENTRIES) -> list[ManifestEntry]:
@@ -106,21 +106,21 @@ class ManifestStore:
         """
         meta = manifest if isinstance(manifest, ManifestFileMeta) else None
         path = self._path_of(manifest if isinstance(manifest, str) else manifest.file_name, "a manifest list")
-        held = self._cache.get(path)
+        held = self.cache.get(path)
         if held is None:
             data = self._read_whole(path, meta.file_size if meta else None)
-            part = decode_part(data, keep.holding, path=path) if keep.holding and self._cache.is_new(path) else None
+            part = decode_part(data, keep.holding, path=path) if keep.holding and self.cache.is_new(path) else None
             if part is not None:
                 return _wanted_part(part, meta, keep, path)
             held = HeldManifest(path, decode_columns(data, path=path))
-            self._cache.put(path, held)
+            self.cache.put(path, held)
         if meta is not None:
             _check_counts(meta, held, path)
         return held.found(keep)
 
     def found_in_all(self, metas: Sequence[ManifestFileMeta], keep: EntryFilter = ALL_ENTRIES) -> list[Found]:
         """What is wanted of several manifests, in order; those that must be read first are read side by side."""
-        missing = sum(self._cache.get(self._paths.manifest_file(meta.file_name)) is None for meta in metas)
+        missing = sum(self.cache.get(self._paths.manifest_file(meta.file_name)) is None for meta in metas)
         return side_by_side(lambda meta: self.found(meta, keep), metas, threads=min(missing, _THREADS))
 
     def read_all(self, metas: Iterable[ManifestFileMeta]) -> list[ManifestEntry]:
@@ -142,12 +142,15 @@ class ManifestStore:
     def read_index(self, name: str) -> list[IndexManifestEntry]:
         """The index files that an index manifest names. Raises FileMissing or CorruptFile."""
         path = self._path_of(name, "a snapshot")
-        entries = decode_index_manifest(self._io.read_bytes(path), path=path)
-        for entry in entries:
-            check_stored_name(entry.index_file.file_name, path=path)
-            for part in entry.index_file.deletion_vector_ranges or ():
-                check_stored_name(part.data_file_name, path=path)
-        return entries
+        entries = self.cache.index_of(path)
+        if entries is None:
+            entries = tuple(decode_index_manifest(self._io.read_bytes(path), path=path))
+            for entry in entries:
+                check_stored_name(entry.index_file.file_name, path=path)
+                for part in entry.index_file.deletion_vector_ranges or ():
+                    check_stored_name(part.data_file_name, path=path)
+            self.cache.put_index(path, entries)
+        return list(entries)
 
     def write_index(self, entries: Iterable[IndexManifestEntry]) -> str:
         """Write an index manifest; returns its name."""
@@ -223,7 +226,7 @@ class ManifestStore:
         name = self._manifest_names.next()
         path = self._paths.manifest_file(name)
         self._io.write_new(path, data)
-        self._cache.put(
+        self.cache.put(
             path, HeldManifest(path, list(entries) if len(entries) < MANY else EntryColumns.of_entries(entries))
         )
         added = sum(entry.kind is FileKind.ADD for entry in entries)

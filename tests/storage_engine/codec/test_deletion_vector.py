@@ -110,6 +110,7 @@ def test_vectors_are_sets_of_positions() -> None:
     empty, some = DeletionVector(), DeletionVector(np.array([5, 3, 5]))
     more = some.with_positions([4])
     assert not empty
+    assert DeletionVector(np.array([5, 3, 5], np.uint32)) == DeletionVector(iter([3, 5])) == some
     assert some.positions().tolist() == [3, 5]
     assert more.positions().tolist() == [3, 4, 5]
     assert some.positions().tolist() == [3, 5], "a vector never changes"
@@ -121,6 +122,8 @@ def test_vectors_are_sets_of_positions() -> None:
 def test_what_is_no_position_is_refused() -> None:
     with pytest.raises(InvalidInput, match="row positions"):
         DeletionVector([-1])
+    with pytest.raises(InvalidInput, match="row positions"):
+        DeletionVector(np.array([3, -1]))
     with pytest.raises(InvalidInput, match="bitmap64"):
         encode_deletion_vector(DeletionVector([2**31]))
     with pytest.raises(InvalidInput, match="out of range"):

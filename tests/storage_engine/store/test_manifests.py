@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage_engine.codec.binary_row import deserialize_row, serialize_row
+from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.codec.manifest_avro import encode_index_manifest, encode_manifest, encode_manifest_list
 from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.options import TableOptions
@@ -205,6 +206,15 @@ def test_the_cache_is_bounded_and_keeps_the_recent() -> None:
     kept = [cache.get(ours._paths.manifest_file(meta.file_name)) is not None for meta in metas]
     assert kept == [False, False, True, True]
     assert ours.read(metas[0])[0].file.file_name == "0-0", "what left is read again"
+
+
+def test_vectors_are_kept_as_their_index_manifest_describes_them() -> None:
+    cache = ManifestCache()
+    file = IndexFileMeta(index_type="DELETION_VECTORS", file_name="index-1", file_size=33, row_count=1)
+    cache.put_vectors("index/index-1", file, {"d": DeletionVector([1])})
+    assert cache.vectors_of("index/index-1", file) == {"d": DeletionVector([1])}
+    assert cache.vectors_of("index/index-1", replace(file, file_size=34)) is None
+    assert cache.vectors_of("index/index-2", file) is None
 
 
 # Merging.
