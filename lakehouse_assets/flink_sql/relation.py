@@ -145,7 +145,10 @@ class Relations:
         return lookup.run(hint_of(hints, alias, name))
 
 
-_SET_OPERATION: Final = "UNION, INTERSECT and EXCEPT: a stream has one source; write an INSERT for each"
+_SET_OPERATION: Final = (
+    "UNION, INTERSECT and EXCEPT: a stream fills its table from one source, or from two that it joins: a FULL JOIN by the key"
+    " brings the columns of both"
+)
 
 
 def projected(selected: Selected) -> Relation:
