@@ -87,13 +87,14 @@ def work(job: Job, first: int, dies_after: int, told: Connection) -> None:
 class Writers:
     """Runs writers beside each other, and starts each that ends early again, with what was not acknowledged.
 
-    With ``kills``, each first dies with a commit that nobody was told of; then that many are killed at random moments.
+    With ``kills``, each first dies with a commit that nobody was told of; then up to that many are killed at random
+    moments, the first as soon as may be.
     """
 
     def __init__(self, jobs: list[Job], *, kills: int, seed: int) -> None:
         self._jobs = {job.writer: job for job in jobs}
         self._chance = random.Random(seed)
-        self._kills_left = kills
+        self._kills = self._kills_left = kills
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, "s3fs"])
         self._running: dict[Connection, tuple[Job, Any]] = {}
@@ -144,7 +145,8 @@ class Writers:
 
     def _perhaps_kill(self) -> None:
         all_died_once = min(self._lives.values()) > 1
-        if self._kills_left and all_died_once and self._running and self._chance.random() < 0.3:
+        now = self._kills_left == self._kills or self._chance.random() < 0.3
+        if self._kills_left and all_died_once and self._running and now:
             _, process = self._chance.choice(list(self._running.values()))
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
