@@ -146,11 +146,10 @@ class Writers:
     def _perhaps_kill(self) -> None:
         all_died_once = min(self._lives.values()) > 1
         now = self._kills_left == self._kills or self._chance.random() < 0.3
-        if self._kills_left and all_died_once and self._running and now:
-            _, process = self._chance.choice(list(self._running.values()))
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
-                self._kills_left -= 1
+        alive = [process for _, process in self._running.values() if process.is_alive()]
+        if self._kills_left and all_died_once and alive and now:
+            os.kill(self._chance.choice(alive).pid, signal.SIGKILL)
+            self._kills_left -= 1
 
     def _ended(self, connection: Connection, job: Job, process: Any) -> None:
         process.join()
