@@ -33,7 +33,8 @@ from lakehouse_assets.sources.change_source import (
     REJECTED_SCHEMA,
     SourceTable,
 )
-from lakehouse_assets.sources.debezium_columns import AT, TIME_MS_MAX, certain_rows
+from lakehouse_assets.sources.debezium_columns import certain_rows
+from lakehouse_assets.sources.debezium_fields import AT, TIME_MS_MAX
 from lakehouse_assets.sources.errors import SourceUnsupported
 
 LINE, RAW, REASON = "line", "raw", "reason"

@@ -1,5 +1,7 @@
 """Debezium's lines as columns: one decoding of many lines by Arrow's JSON reader, for those that are certainly right.
 
+Lines of a usual shape (``debezium_shapes``) are read before; Arrow is asked for the rest.
+
 Arrow refuses what is no JSON, values of another JSON type, members that come twice and integers that do not fit; but it
 refuses for a whole block, tells no missing member from a null, and reads two objects of a line as two rows. So lines are
 looked at before, blocks that it refuses are halved until few lines are left, and each row is checked after. A line that is not
@@ -8,7 +10,7 @@ certain here is not wrong: ``debezium`` judges it by itself, and says why it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -18,57 +20,13 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from lakehouse_assets.sources.change_source import DELETE_OP, DELETED, EVENT_TIME, OP, OPERATIONS, SourceTable
-
-AT: Final = "_at"
-"""The number of a line among those that were handed in."""
-TIME_MS_MAX: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
+from lakehouse_assets.sources.change_source import DELETE_OP, OP, OPERATIONS, SourceTable
+from lakehouse_assets.sources.debezium_fields import AT, READ, TIME, TIME_FIELD, day, field_of, results
+from lakehouse_assets.sources.debezium_shapes import rows_by_shape
 
 _SMALLEST_BLOCK: Final = 64
 _PARTS: Final = 8
 _BLOCK_BYTES: Final = 4 << 20
-_DAY: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Field:
-    """How a value is asked for, and read: null where it is no value of its column."""
-
-    asked: pa.DataType
-    read: Callable[[pl.Expr], pl.Expr]
-
-
-def _between(low: int, high: int, dtype: pl.DataType) -> Callable[[pl.Expr], pl.Expr]:
-    return lambda number: pl.when(number.is_between(low, high)).then(number).cast(dtype)
-
-
-def _day(text: pl.Expr) -> pl.Expr:
-    return pl.when(text.str.contains(_DAY)).then(text).str.to_date("%Y-%m-%d", strict=False)
-
-
-def _decimal(dtype: pl.Decimal) -> _Field:
-    fraction = rf"(?:\.[0-9]{{1,{dtype.scale}}})?" if dtype.scale else ""
-    pattern = rf"^-?[0-9]{{1,{dtype.precision - dtype.scale}}}{fraction}$"
-    return _Field(
-        asked=pa.string(),
-        read=lambda text: pl.when(text.str.contains(pattern)).then(text).cast(dtype, strict=False),
-    )
-
-
-_TIME: Final = _Field(asked=pa.int64(), read=_between(0, TIME_MS_MAX, pl.Datetime("ms")))
-_FIELDS: Final[Mapping[pl.DataType, _Field]] = {
-    pl.String(): _Field(asked=pa.string(), read=lambda text: text),
-    pl.Boolean(): _Field(asked=pa.bool_(), read=lambda value: value),
-    pl.Int32(): _Field(asked=pa.int64(), read=_between(-(2**31), 2**31 - 1, pl.Int32())),
-    pl.Int64(): _Field(asked=pa.int64(), read=lambda number: number),
-    pl.Date(): _Field(asked=pa.string(), read=_day),
-    pl.Datetime("ms"): _TIME,
-}
-
-
-def _field_of(dtype: pl.DataType) -> _Field:
-    return _decimal(dtype) if isinstance(dtype, pl.Decimal) else _FIELDS[dtype]
 
 
 def certain_rows(lines: pl.DataFrame, raw: str, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -78,10 +36,14 @@ def certain_rows(lines: pl.DataFrame, raw: str, table: SourceTable) -> tuple[pl.
     ``deleted`` and ``event_time``. REQUIRES: every column's dtype has a JSON form.
     """
     numbered = lines.with_row_index(AT)
-    fits = numbered.filter(_is_one_object(pl.col(raw)))
+    found, left = rows_by_shape(numbered, raw, table)
+    fits = left.filter(_is_one_object(pl.col(raw)))
     decoder = _Decoder(table)
-    found = [decoder.rows(block, raw) for block in _halved(fits, raw, decoder)]
+    shapes = len(found)
+    found += [decoder.rows(block, raw) for block in _halved(fits, raw, decoder)]
     rows = pl.concat(found) if found else decoder.rows_of_nothing()
+    if shapes and len(found) > 1:
+        rows = rows.sort(AT)
     if rows.height == numbered.height:
         return rows, numbered.clear()
     return rows, numbered.join(rows, on=AT, how="anti", maintain_order="left")
@@ -119,7 +81,7 @@ class _Decoder:
 
     def __init__(self, table: SourceTable) -> None:
         self._table = table
-        self._fields = {name: _field_of(dtype) for name, dtype in table.columns.items()}
+        self._fields = {name: field_of(dtype) for name, dtype in table.columns.items()}
         self._row = pa.struct([(name, field.asked) for name, field in self._fields.items()])
         self._schema = pa.schema(
             {"before": self._row, "after": self._row, OP: pa.string(), "source": pa.struct({"ts_ms": pa.int64()})}
@@ -150,29 +112,27 @@ class _Decoder:
             side = pl.when(deleted).then(pl.col("before")).otherwise(pl.col("after"))
         images = block.decoded.select(
             pl.col(OP),
-            _TIME.read(pl.col("source").struct.field("ts_ms")).alias("_time"),
+            TIME_FIELD.read(pl.col("source").struct.field("ts_ms")).alias(TIME),
             side.alias("_side"),
         )
-        texts = images.select(
-            OP, "_time", pl.col("_side").is_not_null().alias("_there"), pl.col("_side").struct.unnest()
-        )
+        texts = images.select(OP, TIME, pl.col("_side").is_not_null().alias("_there"), pl.col("_side").struct.unnest())
         return self._right(texts.hstack([block.lines[AT], block.lines[raw].alias("_raw")]))
 
     def _right(self, texts: pl.DataFrame) -> pl.DataFrame:
         names = list(self._table.columns)
-        read = texts.with_columns(self._fields[name].read(pl.col(name)).alias(f"_read.{name}") for name in names)
-        right = pl.col(OP).is_in(OPERATIONS) & pl.col("_time").is_not_null() & pl.col("_there")
+        read = texts.with_columns(self._fields[name].read(pl.col(name)).alias(f"{READ}{name}") for name in names)
+        right = pl.col(OP).is_in(OPERATIONS) & pl.col(TIME).is_not_null() & pl.col("_there")
         right = reduce(and_, (self._is_value(name) for name in names), right).fill_null(value=False)
         optional = [name for name in names if name not in self._table.required]
         if optional and sum(read[name].null_count() for name in optional):
             absent = pl.any_horizontal(pl.col(name).is_null() for name in optional)
             right = right & (~absent | self._tells_all())
-        return read.filter(right).select(AT, *self._results())
+        return read.filter(right).select(AT, *results(names))
 
     def _is_value(self, name: str) -> pl.Expr:
-        value, read = pl.col(name), pl.col(f"_read.{name}")
+        value, read = pl.col(name), pl.col(f"{READ}{name}")
         valid = read.is_not_null() if name in self._table.required else value.is_null() | read.is_not_null()
-        return valid & _day(value).is_not_null() if name in self._table.days else valid
+        return valid & day(value).is_not_null() if name in self._table.days else valid
 
     def _tells_all(self) -> pl.Expr:
         """Whether a row with nulls has all members: its text then has as many quotes as names and strings need.
@@ -185,21 +145,13 @@ class _Decoder:
         plain = ~pl.col("_raw").str.contains("\\", literal=True)
         return plain & (side.str.count_matches('"', literal=True) == 2 * told).fill_null(value=False)
 
-    def _results(self) -> list[pl.Expr]:
-        return [
-            *(pl.col(f"_read.{name}").alias(name) for name in self._table.columns if name != EVENT_TIME),
-            pl.col(OP),
-            (pl.col(OP) == DELETE_OP).alias(DELETED),
-            pl.col("_time").alias(EVENT_TIME),
-        ]
-
     def rows_of_nothing(self) -> pl.DataFrame:
         """No rows, with the columns that rows have."""
         texts = pl.from_arrow(pa.schema([*self._row]).empty_table())
         assert isinstance(texts, pl.DataFrame)
         empty = texts.select(
             pl.lit(None, pl.String).alias(OP),
-            pl.lit(None, pl.Datetime("ms")).alias("_time"),
+            pl.lit(None, pl.Datetime("ms")).alias(TIME),
             pl.lit(value=False).alias("_there"),
             pl.lit(0, pl.get_index_type()).alias(AT),
             pl.lit(None, pl.String).alias("_raw"),

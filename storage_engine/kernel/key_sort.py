@@ -1,4 +1,4 @@
-"""Sorting rows by key: whole-number keys are packed into one number each, which sorts several times faster than columns do.
+"""Sorting rows by key: keys are packed into one number each, or a few, which sort several times faster than columns do.
 
 Rows are ordered by (group, key, sequence fields, sequence number), nulls lowest, and last by their place in the frame.
 """
@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from storage_engine.kernel.text_words import text_words
+
 Longs = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _LIMIT = 1 << 62
 _FEW_DESCENTS = 64  # rows a descent: fewer, and the rows are mostly sorted runs, which a merging sort makes use of
 _LOWEST = np.iinfo(np.int64).min
+_ROW_BITS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,23 @@ class SortedKeys:
 
 
 def sort_keys(frame: pl.DataFrame, key: Sequence[str]) -> SortedKeys | None:
-    """The rows of a frame by (group and) key alone; None if the key is not of whole numbers that fit together in 62 bits."""
-    packed = _packed(frame, key)
-    if packed is None:
+    """The rows of a frame by (group and) key alone; None if the key is not of whole numbers and short texts without nulls."""
+    words = _packed(frame, key)
+    if words is None:
         return None
-    descents = np.count_nonzero(packed[1:] < packed[:-1])
-    rows = packed.argsort(kind="stable" if descents * _FEW_DESCENTS < len(packed) else None)
-    ordered = packed[rows]
-    first = np.ones(len(rows), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    leading = words[0]
+    descents = np.count_nonzero(leading[1:] < leading[:-1])
+    rows = leading.argsort(kind="stable" if descents * _FEW_DESCENTS < len(leading) else None)
+    first = _starts(leading[rows])
+    if len(words) > 1:
+        _break_ties(rows, first, words)
     return SortedKeys(rows, first)
+
+
+def lowest(keys: SortedKeys, ranks: npt.NDArray[np.int8]) -> Longs:
+    """The row number of the record of each key whose rank is the lowest, and of several the first."""
+    scores = (ranks[keys.rows].astype(np.int64) << _ROW_BITS) | keys.rows
+    return np.minimum.reduceat(scores, np.flatnonzero(keys.first)) & ((1 << _ROW_BITS) - 1)
 
 
 def newest(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> Longs | None:
@@ -78,21 +88,62 @@ def merge_order(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> 
     return rows
 
 
-def _packed(frame: pl.DataFrame, key: Sequence[str]) -> Longs | None:
-    """One number for each row that orders as the columns do."""
-    packed: Longs | None = None
-    spread = 1
+def _starts(ordered: Longs) -> Mask:
+    """Whether each number is another one than that before it."""
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return first
+
+
+def _break_ties(rows: Longs, first: Mask, words: Sequence[Longs]) -> None:
+    """Order rows that are sorted by the first word by the further ones, in place: where rows that agree so far differ."""
+    for number, word in enumerate(words[1:], 1):
+        differs = np.zeros(len(rows), np.bool_)
+        for further in words[number:]:
+            differs |= _starts(further[rows])
+        broken = differs & ~first
+        if not broken.any():
+            return
+        starts = np.flatnonzero(first)
+        mixed = np.logical_or.reduceat(broken, starts)
+        places = np.flatnonzero(np.repeat(mixed, np.diff(starts, append=len(rows))))
+        met = rows[places]
+        order = np.lexsort((word[met], np.cumsum(first[places])))
+        rows[places] = met[order]
+        first[places] |= _starts(word[met[order]])
+
+
+def _packed(frame: pl.DataFrame, key: Sequence[str]) -> list[Longs] | None:
+    """A few numbers for each row, the first of which decides, that order as the columns do; as few as they fit in."""
+    packed: list[Longs] = []
+    spread = _LIMIT
     for name in key:
-        values = _numbers(frame.get_column(name))
-        if values is None or frame.get_column(name).null_count():
+        words = _words(frame.get_column(name))
+        if words is None:
             return None
-        low, high = int(values.min()), int(values.max())
-        width = high - low + 1
-        spread *= width
-        if spread >= _LIMIT or abs(low) >= _LIMIT:
-            return None
-        packed = values - low if packed is None else packed * width + (values - low)
+        for values in words:
+            low, high = int(values.min()), int(values.max())
+            width = high - low + 1
+            if width >= _LIMIT:
+                packed.append(values)
+                spread = _LIMIT
+            elif spread * width >= _LIMIT:
+                packed.append(values - low)
+                spread = width
+            else:
+                packed[-1] = packed[-1] * width + (values - low)
+                spread *= width
     return packed
+
+
+def _words(column: pl.Series) -> list[Longs] | None:
+    """A key column as numbers, of which the first decides; None for what has none."""
+    if column.null_count():
+        return None
+    if column.dtype == pl.String:
+        return text_words(column)
+    values = _numbers(column)
+    return None if values is None else [values]
 
 
 def _numbers(column: pl.Series) -> Longs | None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from storage_engine.errors import Unsupported
+from storage_engine.kernel.text_words import padded_bytes
 from storage_engine.spec.types import BINARY_ROOTS, STRING_ROOTS, DataType, TypeRoot
 
 Words: TypeAlias = npt.NDArray[np.uint32]
@@ -237,13 +238,7 @@ def _fixed_variable(words: Words) -> _Variable:
 
 def _bytes(column: pl.Series, nulls: Mask | None) -> _Field:
     """Up to seven bytes stand in the slot, with their number in the last byte; longer ones behind the slots."""
-    array = column.cast(pl.Binary).fill_null(b"").to_arrow(compat_level=pl.CompatLevel.oldest())
-    offsets = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    data = np.zeros(int(offsets[-1] - offsets[0]) + 8, dtype=np.uint8)
-    if len(data) > 8:
-        data[:-8] = np.frombuffer(array.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
-    starts = offsets[:-1] - offsets[0]
-    lengths = np.diff(offsets)
+    data, starts, lengths = padded_bytes(column)
     unaligned: Words = np.ndarray(shape=(len(data) - 3,), dtype=np.uint32, buffer=data.data, strides=(1,))
 
     def word(rows: Longs, index: int) -> Words:

@@ -10,6 +10,7 @@ import polars as pl
 
 from storage_engine.codec.deletion_vector import DeletionVector
 from storage_engine.errors import CorruptFile
+from storage_engine.kernel.key_sort import lowest, sort_keys
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.key_ranges import OpenRun
@@ -161,4 +162,10 @@ def lowest_level_only(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """
     if rows.is_empty() or rows.get_column(LEVEL).n_unique() == 1:
         return rows
-    return rows.sort(LEVEL, maintain_order=True).unique(keys, keep="first", maintain_order=True)
+    whole = rows.rechunk()
+    ordered = sort_keys(whole, keys)
+    if ordered is None:
+        return rows.sort(LEVEL, maintain_order=True).unique(keys, keep="first", maintain_order=True)
+    if ordered.first.all():
+        return rows
+    return whole[lowest(ordered, whole.get_column(LEVEL).to_numpy())]
