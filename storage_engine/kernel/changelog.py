@@ -39,7 +39,8 @@ def lookup_changelog(
         [np.where(gone[minus], _DELETE, _UPDATE_BEFORE), np.where(existed[plus], _UPDATE_AFTER, _INSERT)]
     )
     order = np.argsort(np.concatenate([minus * 2, plus * 2 + 1]))
-    rows = pl.concat([stored[after.columns][place[minus]], after[plus]])[order]
+    sides = np.concatenate([place[minus], stored.height + plus])
+    rows = pl.concat([stored[after.columns], after])[sides[order]]
     return rows.with_columns(pl.Series(VALUE_KIND, kinds[order].astype(np.int8)))
 
 

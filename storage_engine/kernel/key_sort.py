@@ -83,6 +83,10 @@ def merge_order(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> 
     number = pl.Series("_KEY", np.cumsum(first[places]))
     row = pl.Series("_PLACE", met)
     several = frame.select(order)[met].with_columns(number, row)
+    by_key = sort_keys(several, ["_KEY", *order, "_PLACE"])
+    if by_key is not None:
+        rows[places] = met[by_key.rows]
+        return rows
     sorting = several.select(pl.arg_sort_by("_KEY", *order, "_PLACE", nulls_last=False)).to_series()
     rows[places] = met[sorting.to_numpy()]
     return rows

@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS dwd.member_order (
     'bucket' = '4',
     'changelog-producer' = 'lookup',
     'changelog-producer.row-deduplicate' = 'true',
+    'changelog-file.compression' = 'snappy',
+    'changelog-file.stats-mode' = 'none',
+    'file.compression.per.level' = '0:snappy',
     'snapshot.num-retained.max' = '10000'
 );
 
@@ -48,5 +51,8 @@ CREATE TABLE IF NOT EXISTS dwd.member_month (
     'bucket' = '4',
     'changelog-producer' = 'lookup',
     'changelog-producer.row-deduplicate' = 'true',
+    'changelog-file.compression' = 'snappy',
+    'changelog-file.stats-mode' = 'none',
+    'file.compression.per.level' = '0:snappy',
     'snapshot.num-retained.max' = '10000'
 );

@@ -20,6 +20,9 @@ CREATE TABLE IF NOT EXISTS ods.member (
     'sequence.field' = 'event_time',
     'changelog-producer' = 'lookup',
     'changelog-producer.row-deduplicate' = 'true',
+    'changelog-file.compression' = 'snappy',
+    'changelog-file.stats-mode' = 'none',
+    'file.compression.per.level' = '0:snappy',
     'snapshot.num-retained.max' = '10000'
 );
 
@@ -44,5 +47,8 @@ CREATE TABLE IF NOT EXISTS ods.member_order (
     'sequence.field' = 'event_time',
     'changelog-producer' = 'lookup',
     'changelog-producer.row-deduplicate' = 'true',
+    'changelog-file.compression' = 'snappy',
+    'changelog-file.stats-mode' = 'none',
+    'file.compression.per.level' = '0:snappy',
     'snapshot.num-retained.max' = '10000'
 );

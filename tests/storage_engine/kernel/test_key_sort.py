@@ -1,0 +1,89 @@
+"""Keys of numbers and texts in their order, held against Python's own sort of tuples of bytes and numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage_engine.kernel.key_sort import lowest, merge_order, sort_keys
+from tests.effort import examples
+
+LETTERS = st.text(st.sampled_from("ab\u00e9\u4e2d\U0001f600 ~\x01"), max_size=20)
+TEXTS = st.one_of(
+    LETTERS, LETTERS.map("o-".__add__), LETTERS.map(("long " * 8).__add__), st.sampled_from(["", "a", "a\0", "a\0b"])
+)
+LONGS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
+ROWS = st.lists(st.tuples(st.integers(0, 3), TEXTS, LONGS, TEXTS), min_size=1, max_size=60)
+KEY = ("group", "text", "number", "more")
+
+
+def frame_of(rows: list[tuple[int, str, int, str]]) -> pl.DataFrame:
+    schema = {"group": pl.Int32, "text": pl.String, "number": pl.Int64, "more": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def in_order(row: tuple[Any, ...], key: list[str]) -> tuple[Any, ...]:
+    values = dict(zip(KEY, row, strict=True))
+    return tuple(values[name].encode() if isinstance(values[name], str) else values[name] for name in key)
+
+
+@given(rows=ROWS, key=st.lists(st.sampled_from(KEY), min_size=1, max_size=4, unique=True))
+@settings(max_examples=examples(200))
+def test_rows_come_in_the_order_of_their_keys(rows: list[tuple[int, str, int, str]], key: list[str]) -> None:
+    found = sort_keys(frame_of(rows), key)
+    if found is None:
+        texts = [value for row in rows for value in row if isinstance(value, str)]
+        assert any("\0" in text or len(text.encode()) > 56 for text in texts)
+        return
+    keys = [in_order(row, key) for row in rows]
+    ordered = [keys[number] for number in found.rows.tolist()]
+    assert ordered == sorted(keys)
+    assert sorted(found.rows.tolist()) == list(range(len(rows)))
+    assert found.first.tolist() == [place == 0 or ordered[place] != ordered[place - 1] for place in range(len(rows))]
+
+
+@given(rows=ROWS, twice=st.integers(1, 3))
+@settings(max_examples=examples(100))
+def test_rows_of_a_key_come_in_the_order_of_columns_and_places(
+    rows: list[tuple[int, str, int, str]], twice: int
+) -> None:
+    rows = rows * twice
+    found = sort_keys(frame_of(rows), ["group", "text"])
+    if found is None:
+        return
+    expected = sorted(range(len(rows)), key=lambda place: (*in_order(rows[place], ["group", "text", "number"]), place))
+    assert merge_order(frame_of(rows), found, ["number"]).tolist() == expected
+
+
+@given(rows=ROWS)
+@settings(max_examples=examples(50))
+def test_the_lowest_of_each_key_is_the_first_of_those_that_rank_lowest(rows: list[tuple[int, str, int, str]]) -> None:
+    found = sort_keys(frame_of(rows), ["text"])
+    if found is None:
+        return
+    ranks = [group for group, *_ in rows]
+    best: dict[bytes, int] = {}
+    for place, (group, text, *_) in enumerate(rows):
+        kept = best.setdefault(text.encode(), place)
+        if group < ranks[kept]:
+            best[text.encode()] = place
+    assert lowest(found, np.array(ranks, np.int8)).tolist() == [best[text] for text in sorted(best)]
+
+
+def test_many_alike_texts_are_told_apart_by_their_ends() -> None:
+    rng = np.random.default_rng(3)
+    texts = [f"{'x' * 30}{number:06d}" for number in rng.integers(0, 5000, 20_000).tolist()]
+    frame = pl.DataFrame({"group": rng.integers(0, 500, 20_000).astype(np.int32), "text": texts})
+    found = sort_keys(frame, ["group", "text"])
+    assert found is not None
+    assert frame[found.rows].equals(frame.sort("group", "text"))
+    assert int(found.first.sum()) == frame.n_unique()
+
+
+def test_keys_with_nulls_and_very_long_texts_are_left_to_others() -> None:
+    assert sort_keys(pl.DataFrame({"text": ["a", None]}), ["text"]) is None
+    assert sort_keys(pl.DataFrame({"text": ["a" * 1000, "b" * 1000]}), ["text"]) is None
