@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeVar, overload
 
 import numpy as np
@@ -109,24 +110,29 @@ class SplitColumns(Sequence[Split]):
 
     def _made(self, first: int, end: int) -> list[Split]:
         """The splits from one to another one, which are all those of their buckets."""
-        numbers = self._buckets
-        start = int(np.searchsorted(self.group, numbers[first]))
-        stop = int(np.searchsorted(self.group, numbers[end - 1], "right"))
-        ends = self.cut.ends
+        numbers, ends = self._buckets[first:end], self.cut.ends[first:end]
+        start, stop = np.searchsorted(self.group, [numbers[0], numbers[-1] + 1]).tolist()
+        part, bounds = self.files[start:stop], np.flatnonzero(np.diff(self.group[start:stop], prepend=-1, append=-1))
+        last = part.select("_PARTITION", "_BUCKET", "_TOTAL_BUCKETS")[bounds[1:] - 1]
+        begins = (ends - self.cut.sizes[first:end]).tolist()
         with collector_paused():
-            entries = EntryColumns(self.files[start:stop]).entries()
-            buckets = list(self.live.by_bucket(entries, self.index_files).values())
-            offset = self.group[start]
+            files = EntryColumns(part).files()
+            bounded = [files[low:high] for low, high in pairwise(bounds.tolist())]
+            keys = list(zip(last.get_column("_PARTITION"), last.get_column("_BUCKET"), strict=True))
+            totals = last.get_column("_TOTAL_BUCKETS").to_list()
+            buckets = self.live.buckets_of(keys, totals, bounded, self.index_files)
+            rows = (self.cut.rows[begins[0] : ends[-1]] - start).tolist()
             return [
                 self.rules.split(
-                    buckets[numbers[place] - offset],
-                    [
-                        entries[row - start].file
-                        for row in self.cut.rows[ends[place] - self.cut.sizes[place] : ends[place]]
-                    ],
-                    raw=bool(self.cut.raw[place]),
+                    buckets[number], [files[row] for row in rows[low - begins[0] : high - begins[0]]], raw=is_raw
                 )
-                for place in range(first, end)
+                for number, low, high, is_raw in zip(
+                    (numbers - self.group[start]).tolist(),
+                    begins,
+                    ends.tolist(),
+                    self.cut.raw[first:end].tolist(),
+                    strict=True,
+                )
             ]
 
 

@@ -143,12 +143,24 @@ class LiveFiles:
         grouped: dict[BucketKey, list[ManifestEntry]] = {}
         for entry in entries:
             grouped.setdefault((entry.partition, entry.bucket), []).append(entry)
-        places = self._places({partition for partition, _ in grouped})
+        files = [[entry.file for entry in listed] for listed in grouped.values()]
+        totals = [listed[-1].total_buckets for listed in grouped.values()]
+        return dict(zip(grouped, self.buckets_of(list(grouped), totals, files, index_files), strict=True))
+
+    def buckets_of(
+        self,
+        keys: Sequence[BucketKey],
+        totals: Sequence[int],
+        files: Sequence[Sequence[DataFileMeta]],
+        index_files: IndexFiles,
+    ) -> list[Bucket]:
+        """The buckets of some keys, with how many of them their partitions have, and their files."""
+        places = self._places({partition for partition, _ in keys})
         with collector_paused():
-            return {
-                key: self._bucket(key, listed, places[key[0]], index_files.get(key, ()))
-                for key, listed in grouped.items()
-            }
+            return [
+                self._bucket_in(places[key[0]], key, total, tuple(listed), index_files.get(key, ()))
+                for key, total, listed in zip(keys, totals, files, strict=True)
+            ]
 
     def index_files(self, snapshot: Snapshot | None) -> IndexFiles:
         """The index files of each bucket that has some. Raises FileMissing, CorruptFile."""
@@ -196,16 +208,6 @@ class LiveFiles:
             index_files=index_files,
             vectors=self._vectors(key, index_files) if index_files else {},
         )
-
-    def _bucket(
-        self,
-        key: BucketKey,
-        entries: Sequence[ManifestEntry],
-        place: _Partition,
-        index_files: tuple[IndexFileMeta, ...],
-    ) -> Bucket:
-        files = tuple([entry.file for entry in entries])
-        return self._bucket_in(place, key, entries[-1].total_buckets, files, index_files)
 
     def _vectors(self, key: BucketKey, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
         vectors: dict[str, DeletionVector] = {}

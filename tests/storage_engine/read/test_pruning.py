@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from storage_engine import Catalog, Table
+from storage_engine.codec import avro, manifest_columns
 from storage_engine.read.plan import plan_scan
 from storage_engine.spec.schema_change import (
     AddColumn,
@@ -48,3 +49,35 @@ def test_files_of_an_older_version(change: SchemaChange, files: int) -> None:
     assert files_read(table, pl.col("v") == 15) == files
     assert table.scan().filter(pl.col("v") == 15).collect()["v"].to_list() == [15]
     assert table.scan().filter(pl.col("v") >= 15).collect().height == 15
+
+
+WANTED: list[tuple[pl.Expr, int]] = [
+    ((pl.col("dt") == "2024-01-03") & (pl.col("hour") == 7), 1),
+    ((pl.col("dt") == "2024-01-03") & pl.col("hour").is_in([7, 3, 99]), 2),
+    (pl.col("dt") == "2024-01-03", 10),
+    (pl.col("hour") == 7, 20),
+    (pl.col("dt").is_in(["2024-01-03", "2024-01-20"]) & (pl.col("hour") < 2), 4),
+    ((pl.col("dt") == "2024-01-03") & (pl.col("dt") == "2024-01-04"), 0),
+    ((pl.col("dt") == "2024-01-03") | (pl.col("hour") == 7), 29),
+    ((pl.col("hour") == 7.5) & (pl.col("dt") == "2024-01-03"), 0),
+    (pl.col("dt") == "none", 0),
+]
+
+
+@pytest.mark.parametrize(("predicate", "files"), WANTED, ids=[str(number) for number in range(len(WANTED))])
+def test_a_first_plan_that_reads_a_part_of_a_manifest(
+    predicate: pl.Expr, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_columns, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(avro, "_BLOCK_BYTES", 1_000)
+    warehouse = f"memory://{uuid.uuid4()}"
+    catalog = Catalog(warehouse)
+    catalog.create_database("db")
+    columns = {"dt": "STRING", "hour": "INT", "v": "INT"}
+    table = catalog.create_table("db.t", columns, partitioned_by=["dt", "hour"])
+    days = pl.DataFrame({"dt": [f"2024-01-{day:02}" for day in range(1, 21)]})
+    rows = days.join(pl.DataFrame({"hour": range(10)}, schema={"hour": pl.Int32}), how="cross")
+    table.write(rows.with_columns(v=pl.lit(1, pl.Int32)))
+    opened = Catalog(warehouse).table("db.t")
+    assert [files_read(opened, predicate) for _ in range(3)] == [files] * 3
+    assert opened.scan().filter(predicate).collect().height == files
