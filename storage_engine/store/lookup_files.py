@@ -23,8 +23,8 @@ from storage_engine.store.local_rows import LocalRows
 from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.merge_frames import FilePart
 
-LOOKS_BEFORE: Final = 2
-"""How often a file is looked into before it is unpacked, which costs as much as a few looks."""
+LOOKS_BEFORE: Final = 1
+"""How often a file is looked into before it is unpacked, which costs as much as two looks."""
 _TROUBLE: tuple[type[BaseException], ...] = (StorageUnavailable, CorruptFile, FileMissing, OSError, *DAMAGES)
 
 

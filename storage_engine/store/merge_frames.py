@@ -66,15 +66,15 @@ def read_parts(
 def find_rows(
     files: DataFiles, parts: Sequence[tuple[int, FilePart]], columns: Sequence[str], wanted: Mapping[int, pl.Expr]
 ) -> pl.DataFrame:
-    """What ``read_parts`` gives with ``positions``, but of each group no more than the rows that satisfy ``wanted``.
+    """What ``read_parts`` gives with ``positions``, but of each file no more than the rows that satisfy ``wanted``.
 
-    Each part comes with the number that ``_FILE`` shall hold. A group that ``wanted`` does not name is read whole. Of a file
-    that is local Parquet, only what may be wanted is read.
+    Each part comes with the number that ``_FILE`` shall hold, and that ``wanted`` goes by. A file that it does not name is read
+    whole. Of one that is local Parquet, only what may be wanted is read.
     """
 
     def read(item: tuple[int, FilePart]) -> pl.DataFrame:
         number, part = item
-        expression = wanted.get(part.group)
+        expression = wanted.get(number)
         found = None
         if expression is not None:
             found = files.matching(part.meta, part.directory, columns, expression, POSITION)

@@ -59,17 +59,18 @@ class PointLookup:
         self._unpacked.retain(parts)
         candidates = list(enumerate(self._candidates(keys, parts)))
         groups = {int(group[0]): rows for group, rows in keys.partition_by(GROUP, as_dict=True).items()}
-        few = self._few(groups, [part for _, part in candidates])
+        few = {number for number, part in candidates if groups[part.group].height <= part.meta.row_count * _FEW}
         read: list[tuple[int, FilePart]] = []
         found: list[pl.DataFrame] = []
         for number, part in candidates:
-            rows = self._unpacked.rows(part, few=part.group in few) if self._can_search else None
+            rows = self._unpacked.rows(part, few=number in few) if self._can_search else None
             if rows is None:
                 read.append((number, part))
             elif len(met := places_of(rows, groups[part.group], self._keys)):
                 found.append(placed_rows(part, number, rows[self._columns][met], pl.Series(met)))
         if held := [each for each in read if self._is_looked_into(each[1]) or self._holds_any(each[1], keys)]:
-            read_rows = find_rows(self._files, held, self._columns, self._wanted({key: groups[key] for key in few}))
+            wanted = self._wanted(groups, {number: part.group for number, part in held if number in few})
+            read_rows = find_rows(self._files, held, self._columns, wanted)
             found.append(read_rows.join(keys, on=[GROUP, *self._keys], how="semi"))
         if not found:
             return Found(rows=self._empty, places=_NOWHERE)
@@ -101,17 +102,13 @@ class PointLookup:
         stored = read_parts(self._files, [part], self._keys)
         return not stored.join(keys, on=[GROUP, *self._keys], how="semi").is_empty()
 
-    def _few(self, groups: Mapping[int, pl.DataFrame], parts: Sequence[FilePart]) -> list[int]:
-        """The groups that ask for little of each of their files; of the others, files are read whole."""
-        smallest: dict[int, int] = {}
-        for part in parts:
-            smallest[part.group] = min(part.meta.row_count, smallest.get(part.group, part.meta.row_count))
-        return [group for group, least in smallest.items() if groups[group].height <= least * _FEW]
-
-    def _wanted(self, few: Mapping[int, pl.DataFrame]) -> dict[int, pl.Expr]:
-        """Which rows of a group's files may be looked for."""
+    def _wanted(self, groups: Mapping[int, pl.DataFrame], few: Mapping[int, int]) -> dict[int, pl.Expr]:
+        """Which rows may be looked for, by file, given the group of each; files of which much is wanted are read whole."""
         names = [name for name in self._keys if self._empty.schema[name] in _EXACT]
-        return {group: _is_among(rows.select(names)) for group, rows in few.items()} if names else {}
+        if not names:
+            return {}
+        among = {group: _is_among(groups[group].select(names)) for group in set(few.values())}
+        return {number: among[group] for number, group in few.items()}
 
 
 def _is_among(keys: pl.DataFrame) -> pl.Expr:

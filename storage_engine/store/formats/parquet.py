@@ -23,6 +23,9 @@ from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, say
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
 _ROW_GROUP_ROWS = 1 << 20
+_BUFFERED_ROWS = (
+    10_000  # a small file is made in memory: each of its many writes would take as long as all of them together
+)
 _SAMPLE_ROWS, _SAMPLED_FROM = 1024, 4096
 
 
@@ -32,8 +35,14 @@ class ParquetFormat:
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write one file; returns its size in bytes."""
         table = to_arrow(frame, target.arrow_schema)
+        write = partial(pq.write_table, table, row_group_size=_ROW_GROUP_ROWS, **writer_options(target, frame))
+        if frame.height <= _BUFFERED_ROWS:
+            buffer = pa.BufferOutputStream()
+            write(buffer)
+            io.write_new(target.path, data := buffer.getvalue().to_pybytes())
+            return len(data)
         with io.open_output(target.path) as sink:
-            pq.write_table(table, sink, row_group_size=_ROW_GROUP_ROWS, **writer_options(target, frame))
+            write(sink)
         return io.size(target.path)
 
     def read(
