@@ -90,7 +90,7 @@ class Services:
 
     def kill_code_server(self) -> bool:
         """SIGKILL the code servers."""
-        return _killed([*self._children("code-server"), *self._children("grpc")])
+        return _killed([*self._children("code-server\0start"), *self._children("api\0grpc")])
 
     def kill_daemon(self) -> bool:
         """SIGKILL the daemon; its children notice, or live on."""
@@ -109,7 +109,7 @@ class Services:
         return found
 
     def _children(self, command: str) -> list[int]:
-        """Living processes of this folder with some word in their command line."""
+        """Living processes of this folder with some words, between which are zeros, in their command line."""
         home = f"DAGSTER_HOME={self.folder}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
