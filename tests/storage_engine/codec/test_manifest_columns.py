@@ -38,7 +38,7 @@ files = st.builds(
     schema_id=numbers,
     level=st.integers(0, 5),
     extra_files=st.lists(st.text(max_size=5), max_size=2).map(tuple),
-    creation_time_millis=st.none() | numbers,
+    creation_time_millis=st.none() | st.integers(0, 2**42),  # what ORC can hold as nanoseconds
     delete_row_count=st.none() | numbers,
     embedded_index=st.none() | st.binary(max_size=5),
     file_source=st.none() | st.sampled_from(FileSource),
