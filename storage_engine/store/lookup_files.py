@@ -30,11 +30,10 @@ _TROUBLE: tuple[type[BaseException], ...] = (StorageUnavailable, CorruptFile, Fi
 
 @dataclass(frozen=True, slots=True)
 class _Unpacked:
-    """A file's rows, mapped into memory from the local disk as long as this is there. ``rows``: None, it was no use."""
+    """A file's rows, mapped from one that has no name any more: it is gone with them. ``rows``: None, it was no use."""
 
     directory: str
     rows: pl.DataFrame | None
-    home: LocalRows | None
     nbytes: int
 
 
@@ -102,14 +101,13 @@ class LookupFiles:
         """Whatever is wrong with a file is told by who reads it then."""
         self._looks.pop(part.meta.file_name, None)
         try:
-            home = LocalRows()
-            rows = home.keep(self._stored(part))
+            rows = LocalRows().keep(self._stored(part))
         except _TROUBLE:
-            return _Unpacked(part.directory, None, None, 0)
+            return _Unpacked(part.directory, None, 0)
         is_whole = rows.height == part.meta.row_count and rows.schema == pl.Schema(self._dtypes)
         if not is_whole or not rows.get_column(self._first_key).is_sorted():
-            return _Unpacked(part.directory, None, None, 0)
-        return _Unpacked(part.directory, rows, home, int(rows.estimated_size()))
+            return _Unpacked(part.directory, None, 0)
+        return _Unpacked(part.directory, rows, int(rows.estimated_size()))
 
     def _stored(self, part: FilePart) -> pl.LazyFrame:
         columns = list(self._dtypes)
