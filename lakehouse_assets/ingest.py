@@ -119,7 +119,12 @@ class Ingester:
         """Targets for which the source has something new, be it columns only. Raises SourceError."""
         asked = [(self._expected(each), _position(self._offsets(each))) for each in self.ingestions]
         try:
-            news = set(self.source.read(asked, max_rows=1))
+            found = self.source.read(asked, max_rows=1)
+            news = {
+                table.name
+                for table, position in asked
+                if table.name in found and (position is None or found[table.name])
+            }
         except SourceColumnsDiffer as differ:
             news = {differ.table}
         return [each.target for each in self.ingestions if each.source_table in news]

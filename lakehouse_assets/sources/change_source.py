@@ -60,6 +60,10 @@ class SourceBatch:
     at_end: bool = True
     emptied: bool = False
 
+    def __bool__(self) -> bool:
+        """Whether it tells of anything but the position."""
+        return self.emptied or not (self.rows.is_empty() and self.rejected.is_empty())
+
 
 class ChangeSource(Protocol):
     """Where changes come from."""
@@ -71,8 +75,9 @@ class ChangeSource(Protocol):
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
         """The next changes of some tables, each after its own position (None: from the beginning).
 
-        The result is by the table's name; one without news is left out. A table's batch has about ``max_rows``
-        rows at most (whole files, whole transactions). Reading again from the same position gives the same rows.
+        The result is by the table's name; one without news is left out, or has a batch without rows whose position is
+        to be kept. A table's batch has about ``max_rows`` rows at most (whole files, whole transactions). Reading again
+        from the same position gives the same rows.
         """
 
     def everything(self, table: SourceTable) -> SourceBatch:

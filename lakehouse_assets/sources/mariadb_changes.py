@@ -6,6 +6,7 @@ The position of a table is the end of the last transaction that was read for it,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import polars as pl
 
@@ -15,13 +16,17 @@ from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
 from lakehouse_assets.sources.mariadb_tables import POSITION
 from lakehouse_assets.sources.typed_rows import LINE, SOURCE_FILE, check_columns, typed_batch
 
+NOTED_ROWS: Final = 2000
+"""Rows of one read from which on the tables that have none of them get the new position too."""
+
 
 class MariaDbChanges:
     """The tables of one database as a ``ChangeSource``.
 
     Tables that are read together with no position share one snapshot, so they are of the same moment. Where the log
     was searched in vain for a table is remembered, so that a table that seldom changes does not make the next
-    ``read`` search it again.
+    ``read`` search it again; and where a large part was, the table gets a batch without rows, so that its position tells
+    the next process too.
     """
 
     def __init__(self, connection: MariaDbConnection) -> None:
@@ -58,6 +63,11 @@ class MariaDbChanges:
                     self._searched[table.name] = (after, max(self._known_until(table.name, after), start))
                 else:
                     found[table.name] = _source_batch(table, changes, after=after, at_end=at_end)
+            if found and changes.rows >= NOTED_ROWS:
+                behind = [(table, after) for table, after in tables if after < changes.position]
+                return {
+                    table.name: _source_batch(table, changes, after=after, at_end=at_end) for table, after in behind
+                }
         return found
 
     def _known_until(self, table: str, after: int) -> int:

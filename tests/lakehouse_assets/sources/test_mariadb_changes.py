@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from lakehouse_assets.ingest import Ingester, Ingestion
+from lakehouse_assets.sources import mariadb_changes
 from lakehouse_assets.sources.change_source import REJECTED_SCHEMA, ChangeSource, SourceTable
 from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.errors import SourceSchemaChanged
@@ -152,6 +153,24 @@ def test_a_table_that_seldom_changes_does_not_make_the_log_be_searched_again(
     assert len(set(searched)) == 3
     sql("INSERT INTO city VALUES (1, 'a')")
     assert source.read([(ORDER, position), (CITY, start)], max_rows=100)["city"].rows.height == 1
+
+
+def test_after_many_rows_the_other_tables_get_the_position_too(
+    source: MariaDbChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that another process does not search the log again for them; a table that is ahead never goes back."""
+    monkeypatch.setattr(mariadb_changes, "NOTED_ROWS", 4)
+    start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
+    for number in range(3):
+        place(sql, number)
+    assert source.read([(ORDER, start), (CITY, start)], max_rows=100).keys() == {"member_order"}
+    place(sql, 3)
+    found = source.read([(ORDER, start), (CITY, start)], max_rows=100)
+    assert {name: batch.rows.height for name, batch in found.items()} == {"member_order": 4, "city": 0}
+    assert found["city"].position == found["member_order"].position
+    sql("INSERT INTO city VALUES (1, 'a')")
+    ahead = source.read([(CITY, found["city"].position)], max_rows=100)["city"].position
+    assert source.read([(ORDER, start), (CITY, ahead)], max_rows=4).keys() == {"member_order"}
 
 
 def test_batches_are_bounded_by_rows(source: MariaDbChanges, sql: Sql) -> None:
