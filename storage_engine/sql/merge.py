@@ -17,7 +17,7 @@ from storage_engine.read.merge_read import FILE_PATH_COLUMN, ROW_INDEX_COLUMN
 from storage_engine.rewrite.key_changes import check_deletable, check_updatable
 from storage_engine.spec.schema import TableSchema
 from storage_engine.sql.lexer import Source, Token, TokenKind, tokenize
-from storage_engine.sql.modify import replaced
+from storage_engine.sql.modify import written
 from storage_engine.sql.query import collected, query_frame, sql_errors
 from storage_engine.sql.show import quoted
 from storage_engine.sql.statements import Assignment, Expression, MatchKind, MergeAction, MergeClause, MergeInto, Query
@@ -44,11 +44,7 @@ def merge_into(warehouse: Warehouse, statement: MergeInto) -> pl.DataFrame:
     for clause in statement.clauses:
         _check_clause(clause, schema, table=table.name)
     merge = _Merge(warehouse, statement, table, schema)
-    if schema.primary_keys:
-        rows = merge.rows(None)
-        snapshot = None if rows.is_empty() else table.write(rows)
-    else:
-        snapshot, rows = replaced(table, merge.rows)
+    snapshot, rows = written(table, merge.rows)
     kinds = rows.get_column(ROW_KIND)
     counts = {name: [int((kinds == _KINDS[action]).sum())] for action, name in _COUNTS.items()}
     outcome = {"snapshot_id": [None if snapshot is None else snapshot.id], "rows": [rows.height], **counts}

@@ -111,7 +111,8 @@ def delete(warehouse: Warehouse, statement: Delete) -> pl.DataFrame:
             chosen = _selected(warehouse, table, statement.alias, where, {}, snapshot)
             return deleted_rows(chosen, pl.lit(value=True))
 
-        return _written(table, deleted)
+        snapshot, rows = written(table, deleted)
+        return outcome(snapshot, rows.height)
     condition = _expression(where, table, statement.alias)
     with sql_errors(where):
         count = table.scan(fallback=False).filter(condition).select(pl.len()).collect().item()
@@ -130,10 +131,11 @@ def update(warehouse: Warehouse, statement: Update) -> pl.DataFrame:
 
         def updated(snapshot: int | None) -> pl.DataFrame:
             chosen = _selected(warehouse, table, statement.alias, where, values, snapshot)
-            rows = updated_rows(chosen, pl.lit(value=True), assigned, schema, table=table.name)
-            return rows.drop(column.meta.output_name() for column in assigned.values())
+            found = updated_rows(chosen, pl.lit(value=True), assigned, schema, table=table.name)
+            return found.drop(column.meta.output_name() for column in assigned.values())
 
-        return _written(table, updated)
+        snapshot, rows = written(table, updated)
+        return outcome(snapshot, rows.height)
     condition = _expression(where, table, statement.alias)
     assignments = {name: _expression(value, table, statement.alias) for name, value in values.items()}
     with sql_errors(where):
@@ -145,17 +147,11 @@ def _has_query(expression: Expression) -> bool:
     return any(token.is_word("SELECT") for token in tokenize(Source(expression.text)))
 
 
-def _written(table: Table, changed: Callable[[int | None], pl.DataFrame]) -> pl.DataFrame:
-    """Write the changes of rows that a query has chosen."""
+def written(table: Table, changed: Callable[[int | None], pl.DataFrame]) -> tuple[Snapshot | None, pl.DataFrame]:
+    """Write the changes that a query makes of a snapshot (None: the newest): the commit, and what it changed."""
     if table.schema.primary_keys:
         rows = changed(None)
-        return outcome(table.write(rows) if rows.height else None, rows.height)
-    snapshot, rows = replaced(table, changed)
-    return outcome(snapshot, rows.height)
-
-
-def replaced(table: Table, changed: Callable[[int | None], pl.DataFrame]) -> tuple[Snapshot | None, pl.DataFrame]:
-    """``table.replace_rows``: the commit, and what it changed."""
+        return (table.write(rows) if rows.height else None), rows
     answers: list[pl.DataFrame] = []
 
     def answered(snapshot: int | None) -> pl.DataFrame:
