@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +80,13 @@ class House:
         assert run is not None
         return run
 
+    @property
+    def zygotes(self) -> list[subprocess.Popen[bytes]]:
+        """The processes that runs are forked from."""
+        launcher = self.instance.run_launcher
+        assert isinstance(launcher, WarmRunLauncher)
+        return [loaded.process for loaded in launcher._loaded.values()]
+
     def worker(self, run_id: str) -> Worker:
         worker = Worker.parse(self.run(run_id).tags.get(WORKER_TAG))
         assert worker is not None
@@ -147,11 +155,9 @@ def test_a_run_is_ended_when_asked(house: House) -> None:
 @pytest.mark.slow
 def test_a_dead_zygote_is_replaced_and_its_runs_go_on(house: House) -> None:
     run_id = house.launched()
-    launcher = house.instance.run_launcher
-    assert isinstance(launcher, WarmRunLauncher)
-    (loaded,) = launcher._loaded.values()
-    loaded.process.kill()
-    loaded.process.wait()
+    (zygote,) = house.zygotes
+    zygote.kill()
+    zygote.wait()
     other = house.launched()
     (house.folder / "go").touch()
     until(lambda: house.run(run_id).is_finished and house.run(other).is_finished)
@@ -161,15 +167,13 @@ def test_a_dead_zygote_is_replaced_and_its_runs_go_on(house: House) -> None:
 @pytest.mark.slow
 def test_a_zygote_that_dies_while_it_is_asked_is_replaced(house: House) -> None:
     first = house.launched()
-    launcher = house.instance.run_launcher
-    assert isinstance(launcher, WarmRunLauncher)
-    (loaded,) = launcher._loaded.values()
-    os.kill(loaded.process.pid, signal.SIGSTOP)  # it will not answer
-    threading.Timer(1.0, loaded.process.kill).start()
+    (zygote,) = house.zygotes
+    os.kill(zygote.pid, signal.SIGSTOP)  # it will not answer
+    threading.Timer(1.0, zygote.kill).start()
     run_id = house.launched()
     assert house.worker(run_id).is_alive
-    (other,) = launcher._loaded.values()
-    assert other.process.pid != loaded.process.pid
+    (other,) = house.zygotes
+    assert other.pid != zygote.pid
     (house.folder / "go").touch()
     until(lambda: house.run(first).is_finished and house.run(run_id).is_finished)
     assert {house.run(run).status for run in (first, run_id)} == {dg.DagsterRunStatus.SUCCESS}
@@ -177,11 +181,9 @@ def test_a_zygote_that_dies_while_it_is_asked_is_replaced(house: House) -> None:
 
 @pytest.mark.slow
 def test_where_no_fork_can_be_had_a_run_starts_as_dagster_starts_it(house: House) -> None:
-    launcher = house.instance.run_launcher
-    assert isinstance(launcher, WarmRunLauncher)
-    for loaded in launcher._loaded.values():
-        loaded.process.kill()
-        loaded.process.wait()
+    for zygote in house.zygotes:
+        zygote.kill()
+        zygote.wait()
     me = Worker.current()
     dead = Worker(host=me.host, process=me.process, begun="1")  # of a run that this one repeats
     run_id = house.launched(tags={WORKER_TAG: str(dead)}, python="/bin/false")
