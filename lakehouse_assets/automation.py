@@ -17,7 +17,7 @@ from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, by_target, of_one_target, sources_of
 from lakehouse_assets.stream.loop import Mover, StreamMover
 from lakehouse_assets.stream_assets import stream_key
 
@@ -51,39 +51,41 @@ INTERVAL_S: Final = 1
 
 
 def stream_sensor(
-    stream: Stream,
+    stream: Stream | Sequence[Stream],
     *,
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     interval_seconds: int = INTERVAL_S,
     linger_seconds: float = LINGER_S,
     look_out_seconds: float = LOOK_OUT_S,
 ) -> dg.SensorDefinition:
-    """Asks for a run of a stream whenever a source of it is ahead of what its target has consumed.
+    """Asks for a run of a target's streams whenever a source is ahead of what the target has consumed.
 
     The run goes on until there were no changes for ``linger_seconds``, or another run is queued. A tick that finds
     nothing looks out for ``look_out_seconds``.
     """
-    key = stream_key(stream.target)
+    streams = of_one_target(stream)
+    target, name, sources = streams[0].target, streams[0].only_name, ", ".join(sources_of(streams))
+    key = stream_key(target)
 
     @dg.sensor(
-        name=f"{stream.target.replace('.', '_')}_stream",
+        name=f"{target.replace('.', '_')}_stream",
         asset_selection=[key],
         default_status=status,
         minimum_interval_seconds=interval_seconds,
-        description=f"Runs {key.to_user_string()} when {', '.join(stream.sources)} has changes that it has not read.",
+        description=f"Runs {key.to_user_string()} when {sources} has changes that it has not read.",
     )
     def ahead(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.RunRequest | dg.SkipReason:
-        if (busy := hindrance(context.instance, stream.name)) is not None:
+        if (busy := hindrance(context.instance, name)) is not None:
             return dg.SkipReason(busy)
-        mover = StreamMover(lakehouse.runner(stream))
-        look = watched(mover, lambda: what_waits(lakehouse, stream))
-        found = look_out(look, seconds=look_out_seconds, poll_s=max(POLL_S, mover.poll_s))
+        movers = [StreamMover(lakehouse.runner(each)) for each in streams]
+        look = watched(movers, lambda: what_waits(lakehouse, streams))
+        found = look_out(look, seconds=look_out_seconds, poll_s=max(POLL_S, *(mover.poll_s for mover in movers)))
         if not found:
-            return dg.SkipReason(f"{stream.target} has consumed all changes of {', '.join(stream.sources)}")
+            return dg.SkipReason(f"{target} has consumed all changes of {sources}")
         return dg.RunRequest(
             asset_selection=[key],
             run_config=lingering("__".join(key.path), linger_seconds),
-            tags={STREAM_TAG: stream.name, SLICE_TAG: found, **RUN_TAGS},
+            tags={STREAM_TAG: name, SLICE_TAG: found, **RUN_TAGS},
         )
 
     return ahead
@@ -116,7 +118,7 @@ def ingest_sensor(
         ingester = changes.ingester(lakehouse, tuple(ingestions))
         try:
             mover = IngestMover(ingester)
-            look = watched(mover, ingester.waiting)
+            look = watched([mover], ingester.waiting)
             waiting = look_out(look, seconds=look_out_seconds, poll_s=max(INGEST_POLL_S, mover.poll_s))
         except SourceUnavailable as error:
             return dg.SkipReason(f"{ingester.source.name} is away: {error}")
@@ -137,25 +139,26 @@ def lingering(step: str, linger_seconds: float) -> dict[str, Any]:
     return {"ops": {step: {"config": config}}}
 
 
-def what_waits(lakehouse: LakehouseResource, stream: Stream) -> str:
-    """What a stream has to do, in words; empty if nothing."""
-    runner = lakehouse.runner(stream)
-    slices = [f"{name} ({news.after},{news.until}]" for name, news in runner.waiting().items()]
-    if not slices and runner.is_unfinished():
-        return f"{stream.target} has a commit without a changelog"
+def what_waits(lakehouse: LakehouseResource, stream: Stream | Sequence[Stream]) -> str:
+    """What a target's streams have to do, in words; empty if nothing."""
+    runners = [lakehouse.runner(each) for each in of_one_target(stream)]
+    slices = [f"{name} ({news.after},{news.until}]" for runner in runners for name, news in runner.waiting().items()]
+    if not slices and any(runner.is_unfinished() for runner in runners):
+        return f"{runners[0].stream.target} has a commit without a changelog"
     return ", ".join(slices)
 
 
-def watched(mover: Mover, closely: Callable[[], T]) -> Callable[[], T | None]:
-    """Looks closely at first, and then only when the mover's sources have stirred."""
+def watched(movers: Sequence[Mover], closely: Callable[[], T]) -> Callable[[], T | None]:
+    """Looks closely at first, and then only when a mover's sources have stirred."""
     looked = False
 
     def look() -> T | None:
         nonlocal looked
-        if looked and not mover.stirred():
+        if looked and not any(mover.stirred() for mover in movers):
             return None
         looked = True
-        mover.note_seen()
+        for mover in movers:
+            mover.note_seen()
         return closely()
 
     return look
@@ -210,12 +213,15 @@ class SourceAhead(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, subset)
 
 
-def source_ahead(stream: Stream, lakehouse: LakehouseResource) -> dg.AutomationCondition[dg.AssetKey]:
-    """``SourceAhead`` of a stream, unless it is running already."""
-    condition = SourceAhead(stream=stream.name, probe=lambda: bool(what_waits(lakehouse, stream)))
+def source_ahead(
+    stream: Stream | Sequence[Stream], lakehouse: LakehouseResource
+) -> dg.AutomationCondition[dg.AssetKey]:
+    """``SourceAhead`` of a target's streams, unless they are running already."""
+    streams = of_one_target(stream)
+    condition = SourceAhead(stream=streams[0].only_name, probe=lambda: bool(what_waits(lakehouse, streams)))
     return condition & ~dg.AutomationCondition.in_progress()
 
 
 def sensors_of(streams: Sequence[Stream], **settings: Any) -> list[dg.SensorDefinition]:
-    """A sensor for each stream."""
-    return [stream_sensor(stream, **settings) for stream in streams]
+    """A sensor for each target."""
+    return [stream_sensor(each, **settings) for each in by_target(streams).values()]

@@ -129,7 +129,15 @@ class BatchReports:
 
 def together(results: Sequence[BatchResult]) -> BatchResult:
     """Several batches of a table as one: sums of what was read and written, the longest of what took time."""
-    return reduce(_both, results)
+    parts: dict[str, list[BatchResult]] = {}
+    for result in results:
+        parts.setdefault(result.stream, []).append(result)
+    of_each = {name: reduce(_both, own) for name, own in parts.items()}
+    whole = reduce(_both, results)
+    if list(of_each) == [""]:
+        return whole
+    behind = sum(own.rows_behind for own in of_each.values())
+    return replace(whole, rows_behind=behind, parts=of_each)
 
 
 def _both(first: BatchResult, then: BatchResult) -> BatchResult:
@@ -139,8 +147,11 @@ def _both(first: BatchResult, then: BatchResult) -> BatchResult:
     return replace(
         then,
         consumed={
-            name: (first.consumed[name][0] if name in first.consumed else old, new)
-            for name, (old, new) in then.consumed.items()
+            **first.consumed,
+            **{
+                name: (first.consumed[name][0] if name in first.consumed else old, new)
+                for name, (old, new) in then.consumed.items()
+            },
         },
         rows_read=first.rows_read + then.rows_read,
         rows_reemitted=first.rows_reemitted + then.rows_reemitted,

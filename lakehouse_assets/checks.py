@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.quarantine import counts
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, of_one_target
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog
 
@@ -54,11 +54,12 @@ def key_unique(table: str, *, columns: Sequence[str] | None = None) -> Check:
     return Check(description="No primary key stands twice in a table.", run=check)
 
 
-def stream_lag(stream: Stream, *, rows_max: int = LAG_ROWS_MAX) -> Check:
-    """The target is not far behind the source that drives it."""
+def stream_lag(stream: Stream | Sequence[Stream], *, rows_max: int = LAG_ROWS_MAX) -> Check:
+    """The target is not far behind the source that drives it; of several streams, behind all sources together."""
+    streams = of_one_target(stream)
 
     def check(catalog: Catalog) -> Outcome:
-        behind = StreamRunner(catalog, stream).pending().rows
+        behind = sum(StreamRunner(catalog, each).pending().rows for each in streams)
         return Outcome(
             passed=behind <= rows_max,
             description=f"{behind} changes wait in the source; {rows_max} may",

@@ -150,7 +150,9 @@ class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
             if not files:
                 raise InvalidInput(f"component {self.name}: {folder / self.sql} has no *.sql files")
             texts |= {file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8") for file in files}
-        texts |= {f"stream {stream.target}": stream.sql for stream in self.streams}
+        for number, stream in enumerate(self.streams, 1):
+            name = f"stream {stream.target}"
+            texts[f"{name} ({number})" if name in texts else name] = stream.sql
         return read_project(texts, name=self.name, database=self.database)
 
 

@@ -19,7 +19,7 @@ from lakehouse_assets.batch_reports import BatchReports
 from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, by_target, sources_of
 from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover, lasting
 from lakehouse_assets.stream_assets import GROUP, KINDS, OWNERS, stream_key
 
@@ -58,7 +58,7 @@ class Continuous:
     @property
     def targets(self) -> list[str]:
         """The tables that are filled, in the order in which data flows."""
-        return [*(each.target for each in self.ingestions), *(each.target for each in self.streams)]
+        return [*(each.target for each in self.ingestions), *by_target(self.streams)]
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -76,11 +76,14 @@ class Continuous:
             each.target: f"Lands the source's table `{each.source_table}` in `{each.target}`, continuously."
             for each in self.ingestions
         }
+        filling = by_target(self.streams)
         descriptions |= {
-            each.target: f"Moves `{each.source}` → `{each.target}`, continuously. {each.description}"
-            for each in self.streams
+            target: "\n\n".join(
+                f"Moves `{each.source}` → `{target}`, continuously. {each.description}" for each in streams
+            )
+            for target, streams in filling.items()
         }
-        deps = {each.target: [stream_key(source) for source in each.sources] for each in self.streams}
+        deps = {target: [stream_key(each) for each in sources_of(streams)] for target, streams in filling.items()}
         return [
             dg.AssetSpec(
                 key=stream_key(target),

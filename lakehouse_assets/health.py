@@ -103,13 +103,18 @@ def _written(snapshot: Snapshot) -> int:
 
 
 def _behind(catalog: Catalog, table: Table) -> tuple[int | None, tuple[str, ...], str]:
-    """What the stream that fills a table has not consumed, of which sources, and why that is not known."""
-    consumed = Consumed.of(table, f"stream-{table.name}")
-    sources = tuple(name for name, position in consumed.positions.items() if "." in name and str(position).isdecimal())
+    """What the streams that fill a table have not consumed, of which sources, and why that is not known."""
+    read = [
+        (name, int(position))
+        for consumed in Consumed.of_target(table).values()
+        for name, position in consumed.positions.items()
+        if "." in name and str(position).isdecimal()
+    ]
+    sources = tuple(dict.fromkeys(name for name, _ in read))
     behind = 0
-    for name in sources:
+    for name, position in read:
         try:
-            behind += pending(catalog.table(name), int(consumed.positions[name]), bounds=UNBOUNDED).rows
+            behind += pending(catalog.table(name), position, bounds=UNBOUNDED).rows
         except (StreamError, NotFound) as error:
             return None, sources, type(error).__name__
     return (behind if sources else None), sources, ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -56,25 +56,42 @@ def definition_metadata(table: str, schema: TableSchema, *, partition_column: st
     return metadata if partition_column is None else {**metadata, "partition_expr": partition_column}
 
 
-def column_lineage(stream: Stream, columns: Sequence[str], source_columns: Sequence[str]) -> dg.TableColumnLineage:
-    """Which columns each column of the target comes from: its own name, a lookup, or what the stream declares."""
+Origins = Mapping[str, Sequence[tuple[str, str]]]
+"""Column of a table → the columns that it comes from, as (table, column)."""
+
+
+def column_origins(
+    streams: Sequence[Stream], columns: Sequence[str], source_columns: Mapping[str, Sequence[str]]
+) -> Origins:
+    """Where the columns of a target come from: their own names, lookups, or what its streams declare.
+
+    ``source_columns``: the columns of each driving source.
+    """
+    return {
+        column: list(
+            dict.fromkeys(
+                origin for stream in streams for origin in stream.origins(column, source_columns[stream.source])
+            )
+        )
+        for column in columns
+    }
+
+
+def column_lineage(origins: Origins) -> dg.TableColumnLineage:
+    """Which columns each column of the target comes from."""
     return dg.TableColumnLineage(
         {
-            column: [
-                dg.TableColumnDep(asset_key=asset_key(table), column_name=name)
-                for table, name in stream.origins(column, source_columns)
-            ]
-            for column in columns
+            column: [dg.TableColumnDep(asset_key=asset_key(table), column_name=name) for table, name in found]
+            for column, found in origins.items()
         }
     )
 
 
-def lineage_markdown(stream: Stream, columns: Sequence[str], source_columns: Sequence[str]) -> str:
+def lineage_markdown(origins: Origins) -> str:
     """Column lineage as text, for pages that do not draw it."""
     lines = ["| column | from |", "|---|---|"]
-    for column in columns:
-        origins = ", ".join(f"`{table}.{name}`" for table, name in stream.origins(column, source_columns))
-        lines.append(f"| `{column}` | {origins or '-'} |")
+    for column, found in origins.items():
+        lines.append(f"| `{column}` | {', '.join(f'`{table}.{name}`' for table, name in found) or '-'} |")
     return "\n".join(lines)
 
 
@@ -136,6 +153,8 @@ def batch_metadata(result: BatchResult) -> Metadata:
         "partitions_touched": len(result.partitions),
         "consumed": dg.MetadataValue.md(_consumed_markdown(result)),
     }
+    for part, own in result.parts.items():
+        metadata |= {f"rows_read {part}": own.rows_read, f"rows_behind {part}": own.rows_behind}
     if result.latency_ms is not None:
         metadata["latency_ms"] = result.latency_ms
     if result.lookups:
@@ -214,7 +233,9 @@ def _snapshots_markdown(table: Table) -> str:
 
 def _consumed_markdown(result: BatchResult) -> str:
     rows = [
-        f"| {source} | {'start' if old is None else old} | {new} |" for source, (old, new) in result.consumed.items()
+        f"| {source} | {'start' if old is None else old} | {new} |"
+        for each in (result.parts.values() or [result])
+        for source, (old, new) in each.consumed.items()
     ]
     return "\n".join(["| source | after | until |", "|---|---|---|", *rows])
 

@@ -27,7 +27,8 @@ from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.schedules import audit_schedule, repair_schedule, stream_schedule
 from lakehouse_assets.sink_assets import sink_asset, sink_sensor
 from lakehouse_assets.sinks import Sink
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, by_target
+from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.modes import Mode
 from lakehouse_assets.stream_assets import KINDS, OWNERS, ingest_asset, stream_asset, stream_key
 from lakehouse_assets.table_assets import landed_table_asset, table_asset, table_check
@@ -45,7 +46,7 @@ class Project:
     table → name → check, beside those that every table has (``key_unique``; ``lag`` of a stream's target;
     ``quarantine`` of an ingested table). ``sinks``: where tables are served from.
     ``mode``: how streams run that say nothing themselves;
-    ``ingest_mode``: how the ingestion does, None: the same.
+    ``ingest_mode``: how the ingestion does, None: the same. Streams of one target are one asset; each has its ``part``.
     """
 
     name: str
@@ -60,6 +61,15 @@ class Project:
     mode: Mode = "micro-batch"
     ingest_mode: Mode | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InvalidStream for streams of one target that go by one name, or run in different modes."""
+        for target, streams in by_target(self.streams).items():
+            names = [stream.name for stream in streams]
+            if len(set(names)) < len(names):
+                raise InvalidStream(f"{len(names)} streams fill {target}: give each a part of its own, Stream(part=…)")
+            if len({stream.mode or self.mode for stream in streams}) > 1:
+                raise InvalidStream(f"the streams that fill {target} are one asset: let them run in one mode")
+
     def tables(self) -> dict[str, TableAsset]:
         """Every table as Dagster sees it. Raises like ``defined_tables``."""
         return {name: self._table(name, schema) for name, schema in defined_tables(self.ddl).items()}
@@ -72,9 +82,13 @@ class Project:
         return [
             *([continuous_asset(continuous)] if continuous.keys else []),
             *([ingest_asset(self.ingestions, tables)] if self.ingestions and not continuous.ingestions else []),
-            *(stream_asset(each, tables[each.target]) for each in self.streams if each not in continuous.streams),
+            *(
+                stream_asset(streams, tables[target])
+                for target, streams in by_target(self.streams).items()
+                if target not in continuous.targets
+            ),
             *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
-            *(table_asset(stream, tables) for stream in self.streams),
+            *(table_asset(streams, tables) for streams in by_target(self.streams).values()),
             *(batch_asset(batch, tables) for batch in self.batches),
             *(sink_asset(sink) for sink in self.sinks),
             *(_unfilled(table) for name, table in tables.items() if name not in filled),
@@ -127,10 +141,10 @@ class Project:
         tables = self.tables()
         targets = [tables[stream.target] for stream in self.streams]
         days = next((table.partitions for table in targets if _is_daily(table)), None)
-        daily = [table.name for table in targets if _is_daily(table)]
+        daily = list(dict.fromkeys(table.name for table in targets if _is_daily(table)))
         repairs = [repair_schedule(daily, days)] if isinstance(days, dg.DailyPartitionsDefinition) else []
         landed = [stream_key(each.target) for each in self.ingestions_of("batch")]
-        scheduled = landed + [stream_key(each.target) for each in self.streams_of("batch")]
+        scheduled = landed + [stream_key(target) for target in by_target(self.streams_of("batch"))]
         batches = [stream_schedule(self.name, scheduled)] if scheduled else []
         return [*repairs, *batches, audit_schedule(list(tables))]
 
@@ -147,9 +161,9 @@ class Project:
 
     def _checks_of(self, name: str) -> dict[str, Check]:
         checks = {"key_unique": key_unique(name)}
-        for stream in self.streams:
-            if stream.target == name:
-                checks["lag"] = stream_lag(stream)
+        filling = by_target(self.streams).get(name)
+        if filling is not None:
+            checks["lag"] = stream_lag(filling)
         if name in {ingestion.target for ingestion in self.ingestions}:
             checks["quarantine"] = quarantine_count(QUARANTINE, name, rows_max=QUARANTINED_MAX)
         return checks

@@ -13,8 +13,9 @@ from lakehouse_assets.batch_reports import BatchReports
 from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
-from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover
+from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of
+from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover, lasting
+from storage_engine.errors import InvalidInput
 
 GROUP: Final = "stream"
 KINDS: Final = {"paimon", "polars"}
@@ -48,29 +49,36 @@ def stream_key(table: str) -> dg.AssetKey:
 
 
 def stream_asset(
-    stream: Stream, table: TableAsset, *, automation_condition: dg.AutomationCondition[Any] | None = None
+    stream: Stream | Sequence[Stream],
+    table: TableAsset,
+    *,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset that moves a stream on: each run takes what is there, batch by batch."""
-    key = stream_key(stream.target)
+    """The asset that moves a stream, or all streams of a target, on: each run takes what is there, batch by batch."""
+    streams = of_one_target(stream)
+    target = streams[0].target
+    key = stream_key(target)
 
     @dg.asset(
         key=key,
-        deps=[stream_key(source) for source in stream.sources],
+        deps=[stream_key(source) for source in sources_of(streams)],
         group_name=GROUP,
         kinds=KINDS,
         owners=OWNERS,
-        pool=stream.target,
+        pool=target,
         output_required=False,
         automation_condition=automation_condition,
-        description=f"Micro-batches `{stream.source}` → `{stream.target}`. {stream.description}",
-        metadata={"dagster/table_name": stream.target, "reads": stream.reads},
+        description="\n\n".join(f"Micro-batches `{each.source}` → `{target}`. {each.description}" for each in streams),
+        metadata={"dagster/table_name": target, "reads": ", ".join(dict.fromkeys(each.reads for each in streams))},
     )
     def moved(
         context: dg.AssetExecutionContext, config: StreamConfig, lakehouse: LakehouseResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        mover = StreamMover(lakehouse.runner(stream), upto=config.upto)
+        if config.upto is not None and len(streams) > 1:
+            raise InvalidInput(f"upto is a snapshot of one source, and {len(streams)} streams fill {target}")
+        movers = [StreamMover(lakehouse.runner(each), upto=config.upto) for each in streams]
         reports = BatchReports(context, lakehouse, {table.name: table}, stream_key, every_s=config.report_seconds)
-        yield from _moved(context, config, mover, reports, [stream.target])
+        yield from _moved(context, config, movers, reports, [target])
 
     return moved
 
@@ -109,7 +117,7 @@ def ingest_asset(
         ingester = changes.ingester(lakehouse, tuple(chosen.values()))
         reports = BatchReports(context, lakehouse, tables, stream_key, every_s=config.report_seconds)
         mover = IngestMover(ingester)
-        yield from _moved(context, config, mover, reports, [each.target for each in chosen.values()])
+        yield from _moved(context, config, [mover], reports, [each.target for each in chosen.values()])
 
     return ingest
 
@@ -117,11 +125,11 @@ def ingest_asset(
 def _moved(
     context: dg.AssetExecutionContext,
     config: StreamConfig,
-    mover: Mover,
+    movers: Sequence[Mover],
     reports: BatchReports,
     targets: Sequence[str],
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """Move on as far and as long as the configuration says, and tell Dagster."""
+    """Move on as far and as long as the configuration says, and tell Dagster. Of several, one that fails stops no other."""
     limits = Limits(
         seconds=config.seconds,
         linger_s=config.linger_seconds,
@@ -129,9 +137,19 @@ def _moved(
         max_batches=config.max_batches,
         make_way=(lambda: others_wait(context.instance)) if config.linger_seconds else (lambda: False),
     )
-    for result in Loop([mover], limits, on_idle=reports.idle).results():
+    loop = Loop(
+        movers,
+        limits,
+        tolerant=len(movers) > 1,
+        on_error=lambda mover, error: context.log.error(f"{mover.name}: {error}"),
+        on_idle=reports.idle,
+    )
+    for result in loop.results():
         reports.note(result)
-    yield from reports.ended(targets, checks=config.evaluate_checks, report_idle=config.report_idle)
+    error = lasting(loop.troubles.values())
+    yield from reports.ended(targets, checks=config.evaluate_checks and error is None, report_idle=config.report_idle)
+    if error is not None:
+        raise error
 
 
 def others_wait(instance: dg.DagsterInstance) -> bool:

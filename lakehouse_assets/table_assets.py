@@ -4,7 +4,7 @@ The stream's runs report to it which partitions they touched. Materializing some
 one run and one commit, while the stream goes on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -19,6 +19,7 @@ from lakehouse_assets.metadata import (
     audit_metadata,
     batch_metadata,
     column_lineage,
+    column_origins,
     definition_metadata,
     lineage_markdown,
     repair_metadata,
@@ -26,7 +27,7 @@ from lakehouse_assets.metadata import (
 from lakehouse_assets.reporting import TableAsset, check_result, data_version, report_table
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.audit import audited_repair
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of
 from lakehouse_assets.stream.repair import repair
 from storage_engine import Snapshot
 
@@ -53,14 +54,18 @@ class AuditedRepairConfig(RepairConfig):
     publish: str = Field(default=DIRECT, pattern=f"^({DIRECT}|{AUDITED})$")
 
 
-def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
-    """A table that a stream fills."""
-    table = tables[stream.target]
-    source_columns, columns = tables[stream.source].schema.column_names, table.schema.column_names
+def table_asset(stream: Stream | Sequence[Stream], tables: Mapping[str, TableAsset]) -> dg.AssetsDefinition:
+    """A table that a stream fills, or several."""
+    streams = of_one_target(stream)
+    table = tables[streams[0].target]
+    driving = [each.source for each in streams]
+    origins = column_origins(
+        streams, table.schema.column_names, {source: tables[source].schema.column_names for source in driving}
+    )
 
     @dg.asset(
         key=table.key,
-        deps=[asset_key(source) for source in stream.sources],
+        deps=[asset_key(source) for source in sources_of(streams)],
         group_name=table.layer,
         kinds=KINDS,
         owners=OWNERS,
@@ -69,13 +74,14 @@ def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDe
         freshness_policy=table.freshness,
         backfill_policy=_single_run(table),
         description=(
-            f"{table.schema.comment}. {stream.description}\n\nFilled by `stream/{table.name.replace('.', '/')}`."
-            f" Materializing recomputes it from `{stream.source}`, in one commit and while the stream goes on."
+            f"{table.schema.comment}. {' '.join(each.description for each in streams)}\n\nFilled by"
+            f" `stream/{table.name.replace('.', '/')}`. Materializing recomputes it from"
+            f" {', '.join(f'`{source}`' for source in dict.fromkeys(driving))}, in one commit and while the stream goes on."
         ),
         metadata={
             **definition_metadata(table.name, table.schema, partition_column=table.partition_column),
-            "dagster/column_lineage": column_lineage(stream, columns, source_columns),
-            "lineage": dg.MetadataValue.md(lineage_markdown(stream, columns, source_columns)),
+            "dagster/column_lineage": column_lineage(origins),
+            "lineage": dg.MetadataValue.md(lineage_markdown(origins)),
         },
     )
     def repaired(
@@ -84,9 +90,9 @@ def table_asset(stream: Stream, tables: Mapping[str, TableAsset]) -> dg.AssetsDe
         whole = config.whole or table.partitions is None
         values = None if whole else list(context.partition_keys)
         if config.publish == AUDITED:
-            yield from _audited(context, lakehouse, table, stream, values)
+            yield from _audited(context, lakehouse, table, streams, values)
             return
-        result = repair(lakehouse.catalog(), stream, values)
+        result = repair(lakehouse.catalog(), streams, values)
         yield from _materialized(context, lakehouse, table, result.snapshot, repair_metadata(result))
 
     return repaired
@@ -145,11 +151,11 @@ def _audited(
     context: dg.AssetExecutionContext,
     lakehouse: LakehouseResource,
     table: TableAsset,
-    stream: Stream,
+    streams: Sequence[Stream],
     values: list[str] | None,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """A repair by write, audit and publish. Raises Failure, which shows the difference, if a check failed."""
-    result = audited_repair(lakehouse.catalog(), stream, table.checks, values)
+    result = audited_repair(lakehouse.catalog(), streams, table.checks, values)
     metadata = audit_metadata(result)
     if result.repaired is None:
         raise dg.Failure(

@@ -9,7 +9,7 @@ import polars as pl
 
 from lakehouse_assets.flink_sql.project import SqlProject, load_project
 from lakehouse_assets.ingest import Ingester
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.declaration import Stream, by_target
 from lakehouse_assets.stream.runner import BatchResult, StreamRunner
 from storage_engine import Catalog
 
@@ -45,9 +45,10 @@ def moved(folder: str, database: str, warehouse: str) -> pl.DataFrame:
     catalog = Catalog(warehouse)
     catalog.execute(project.ddl)
     rows = _ingested(catalog, project)
-    for stream in project.streams:
-        runner = StreamRunner(catalog, stream)
-        rows.append(_summed(stream.target, [result for result in iter(runner.run_batch, None) if result is not None]))
+    for target, streams in by_target(project.streams).items():
+        runners = [StreamRunner(catalog, stream) for stream in streams]
+        found = [result for runner in runners for result in iter(runner.run_batch, None) if result is not None]
+        rows.append(_summed(target, found))
     return pl.DataFrame(rows, schema=_MOVED, orient="row")
 
 

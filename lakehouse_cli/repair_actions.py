@@ -14,6 +14,7 @@ import polars as pl
 from lakehouse_assets.flink_sql.project import load_project
 from lakehouse_assets.project import Project
 from lakehouse_assets.stream.audit import AuditResult, audited_repair
+from lakehouse_assets.stream.declaration import by_target
 from lakehouse_assets.stream.repair import RepairResult
 from lakehouse_assets.stream.repair import repair as direct_repair
 from storage_engine import Catalog
@@ -37,15 +38,16 @@ def repaired(
 ) -> Done:
     """Repair parts of a table. Raises InvalidInput for a table that no stream fills, and what the repair raises."""
     found = load_project(folder).project() if folder is not None else _project(project)
-    stream = next((each for each in found.streams if each.target == table), None)
-    if stream is None:
-        filled = ", ".join(each.target for each in found.streams) or "none"
+    filling = by_target(found.streams)
+    streams = filling.get(table)
+    if streams is None:
+        filled = ", ".join(filling) or "none"
         raise InvalidInput(f"no stream of {folder or project} fills {table}; filled are {filled}")
     parts = None if values is None else parts_of(values)
     catalog = Catalog(warehouse)
     if not audited:
-        return Done(summary=_summary(direct_repair(catalog, stream, parts)))
-    return _shown(audited_repair(catalog, stream, found.tables()[table].checks, parts))
+        return Done(summary=_summary(direct_repair(catalog, streams, parts)))
+    return _shown(audited_repair(catalog, streams, found.tables()[table].checks, parts))
 
 
 def parts_of(text: str) -> list[str]:

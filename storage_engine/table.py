@@ -191,13 +191,17 @@ class Table(TableWrites):
         )
         return self._table_write(schema).commit_statistics(name)
 
+    def offsets(self) -> Offsets:
+        """What every commit user has committed last, read once: identifiers and properties by user."""
+        return Offsets.read(self.store.snapshots, self.store.snapshots.latest())
+
     def last_committed(self, commit_user: str) -> int | None:
         """The highest identifier committed by a user, however long ago."""
-        return self._offsets().identifiers.get(commit_user)
+        return self.offsets().identifiers.get(commit_user)
 
     def committed_properties(self, commit_user: str) -> dict[str, str]:
         """The ``properties`` of that user's last commit."""
-        return dict(self._offsets().user_properties.get(commit_user, {}))
+        return dict(self.offsets().user_properties.get(commit_user, {}))
 
     def alter(self, *changes: SchemaChange) -> TableSchema:
         """Change the schema; see ``storage_engine.spec.schema_change``. Raises InvalidSchema or InvalidOption."""
@@ -344,9 +348,6 @@ class Table(TableWrites):
             buckets=buckets,
             read_optimized=read_optimized,
         )
-
-    def _offsets(self) -> Offsets:
-        return Offsets.read(self.store.snapshots, self.store.snapshots.latest())
 
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id

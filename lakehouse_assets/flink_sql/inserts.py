@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -15,6 +15,7 @@ from lakehouse_assets.flink_sql.present import NOW
 from lakehouse_assets.flink_sql.transforms import Additions, Contributions, EachRow
 from lakehouse_assets.flink_sql.values import Value
 from lakehouse_assets.stream.declaration import Join, Lookup, Repair, Stream, Transform
+from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.options import MergeEngine
 from storage_engine.spec.schema import TableSchema
 
@@ -61,7 +62,7 @@ def stream_of(plan: Plan) -> Stream:
         reads=kept.reads,
         lookups=lookups,
         join=plan.relation.join,
-        repair=_repair(plan),
+        repair=next(repairs_of(plan), None),
         computed={name: tuple(sorted(value.reads - {NOW})) for name, value in plan.values.items()},
         description=_description(plan),
     )
@@ -176,6 +177,7 @@ def _additions(plan: Plan) -> Additions:
 def _identity(plan: Plan) -> dict[str, pl.Expr]:
     """What a delete needs: the key, what orders its versions, and what may not be null."""
     needed = {*plan.target.primary_keys, *plan.target.table_options.sequence_field}
+    needed |= {name for group in MergePlan.of(plan.target).groups for name in group.sequence}
     needed |= {field.name for field in plan.target.fields if not field.type.nullable}
     return {name: value.expr for name, value in plan.values.items() if name in needed}
 
@@ -191,20 +193,20 @@ def _used_lookups(plan: Plan) -> tuple[Lookup, ...]:
     return tuple(reversed(found))
 
 
-def _repair(plan: Plan) -> Repair | None:
-    """By the partition column if there is one, else by the first key that the source tells."""
+def repairs_of(plan: Plan) -> Iterator[Repair]:
+    """How the target may be repaired: by the partition column if there is one, then by the keys that the source tells."""
     if plan.relation.join is not None and plan.relation.join.how == "full":
-        return None
+        return
     candidates = dict.fromkeys((*plan.target.partition_keys, *plan.target.primary_keys))
     for name in candidates:
         value: Value | None = plan.values.get(name)
         if value is None or not plan.from_source(value) or not value.reads:
             continue
         if plan.engine is MergeEngine.AGGREGATION and not _differs(plan):
-            overwrites = name in plan.target.partition_keys
-            return Repair(column=name, source=value.expr, mode="overwrite") if overwrites else None
-        return Repair(column=name, source=value.expr)
-    return None
+            if name in plan.target.partition_keys:
+                yield Repair(column=name, source=value.expr, mode="overwrite")
+        else:
+            yield Repair(column=name, source=value.expr)
 
 
 def _differs(plan: Plan) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,11 +12,10 @@ from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check
 from lakehouse_assets.ddl import QUARANTINE_DDL
 from lakehouse_assets.flink_sql.batches import batch_of, is_batch
-from lakehouse_assets.flink_sql.errors import NotIncremental
-from lakehouse_assets.flink_sql.inserts import stream_of
 from lakehouse_assets.flink_sql.plans import plan_of
 from lakehouse_assets.flink_sql.relation import Relations, projected
 from lakehouse_assets.flink_sql.script import DeclaredInsert, DeclaredTable, Script
+from lakehouse_assets.flink_sql.shared_targets import streams_of
 from lakehouse_assets.ingest import QUARANTINE, Ingestion
 from lakehouse_assets.project import Project
 from lakehouse_assets.resources import ChangesResource
@@ -107,11 +106,13 @@ def read_project(texts: Mapping[str, str], *, name: str, database: str = "defaul
         script.database = database
     relations = Relations(script=script, tables=script.tables)
     moving = [insert for insert in script.inserts if not is_batch(insert, relations)]
-    streams = [(insert, stream_of(plan_of(insert, relations))) for insert in moving]
-    _check_targets(streams, {name: table for name, table in script.tables.items() if table.connected is not None})
+    streams = streams_of([plan_of(insert, relations) for insert in moving])
+    mirrors = {name for name, table in script.tables.items() if table.connected is not None}
+    for insert, stream in zip(moving, streams, strict=True):
+        _check_target(insert, stream, mirrors)
     for query in script.queries:
         projected(relations.selected(query))
-    ordered = tuple(_in_order([stream for _, stream in streams]))
+    ordered = tuple(_in_order(streams))
     tables, added = _with_producers(script.tables, ordered)
     batches = tuple(batch_of(insert, relations) for insert in script.inserts if insert not in moving)
     ingestions, changes = _ingested(script.tables)
@@ -141,36 +142,25 @@ def _ingested(tables: Mapping[str, DeclaredTable]) -> tuple[tuple[Ingestion, ...
     return ingestions, first
 
 
-def _check_targets(streams: Sequence[tuple[DeclaredInsert, Stream]], ingested: Mapping[str, DeclaredTable]) -> None:
-    """One INSERT moves a table, and none one that mirrors a source."""
-    first: dict[str, DeclaredInsert] = {}
-    for insert, stream in streams:
-        if stream.target in ingested:
-            raise insert.place.refusal(
-                f"{stream.target} mirrors a source, and is filled from there: serve tables by sinks"
-            )
-        if stream.target in first:
-            raise NotIncremental(
-                f"{insert.place}: {stream.target} is filled by {first[stream.target].place} already; one stream fills a table:"
-                " name the days that a repair writes (WHERE v_date BETWEEN …), or give the other rows a table of their own"
-            )
-        if stream.target in stream.sources:
-            raise insert.place.refusal(f"{stream.target} would read what it writes itself")
-        first[stream.target] = insert
+def _check_target(insert: DeclaredInsert, stream: Stream, mirrors: Collection[str]) -> None:
+    """No INSERT fills a table that mirrors a source, or that it reads."""
+    if stream.target in mirrors:
+        raise insert.place.refusal(f"{stream.target} mirrors a source, and is filled from there: serve tables by sinks")
+    if stream.target in stream.sources:
+        raise insert.place.refusal(f"{stream.target} would read what it writes itself")
 
 
 def _in_order(streams: Sequence[Stream]) -> list[Stream]:
-    """Each stream after those whose targets it reads. Raises InvalidInput for a circle."""
+    """Each stream after all those whose targets it reads. Raises InvalidInput for a circle."""
     left = list(streams)
     done: list[Stream] = []
-    targets = {stream.target for stream in streams}
     while left:
-        filled = {stream.target for stream in done}
-        ready = [each for each in left if not (set(each.sources) & targets) - filled]
+        unfilled = {stream.target for stream in left}
+        ready = {each.name: each for each in left if not set(each.sources) & unfilled}
         if not ready:
             raise InvalidInput(f"streams go in a circle: {', '.join(each.target for each in left)}")
-        done += ready
-        left = [each for each in left if each not in ready]
+        done += ready.values()
+        left = [each for each in left if each.name not in ready]
     return done
 
 

@@ -18,9 +18,15 @@ import polars as pl
 
 from lakehouse_assets.checks import Check, Outcome
 from lakehouse_assets.stream.declaration import Stream
-from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
-from lakehouse_assets.stream.repair import ATTEMPTS, PAUSE_S, Correction, RepairAttempt, RepairResult
-from lakehouse_assets.stream.runner import StreamRunner
+from lakehouse_assets.stream.repair import (
+    ATTEMPTS,
+    PAUSE_S,
+    Correction,
+    RepairAttempt,
+    RepairResult,
+    busy,
+    repairable,
+)
 from storage_engine import Catalog, Table
 from storage_engine.errors import CommitConflict
 
@@ -63,27 +69,28 @@ class AuditResult:
 
 
 def audited_repair(
-    catalog: Catalog, stream: Stream, checks: Mapping[str, Check], values: Sequence[str] | None = None
+    catalog: Catalog,
+    stream: Stream | Sequence[Stream],
+    checks: Mapping[str, Check],
+    values: Sequence[str] | None = None,
 ) -> AuditResult:
     """Repair parts of a target (None: all of it), if its checks pass on a branch that holds the repaired rows.
 
+    ``stream``: all that fill the target.
+
     Raises InvalidStream, StreamBusy if the stream moved on during each attempt, and what ``repair`` raises.
     """
-    runner = StreamRunner(catalog, stream)
-    if stream.repair is None:
-        raise InvalidStream(f"{stream.name} does not tell how it is repaired: declare Stream(repair=Repair(…))")
-    runner.settle()
-    if runner.consumed().identifier is None:
-        runner.run_batch()
-    _forget_old(runner.target)
+    runners = repairable(catalog, stream)
+    target = runners[0].target
+    _forget_old(target)
     for number in range(1, ATTEMPTS + 1):
-        attempt = RepairAttempt(runner, stream.repair, values, number)
+        attempt = RepairAttempt(runners, values, number)
         correction = attempt.correction()
         try:
-            return _audited(catalog, runner.target, attempt, correction, checks, number)
+            return _audited(catalog, target, attempt, correction, checks, number)
         except CommitConflict:
             time.sleep(PAUSE_S)
-    raise StreamBusy(f"{stream.name}: the stream moved on during each of {ATTEMPTS} repairs; try again, or pause it")
+    raise busy(runners)
 
 
 def _audited(

@@ -6,13 +6,14 @@ for a repair of some partitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import polars as pl
 
 from lakehouse_assets.stream.modes import Mode
+from storage_engine.errors import InvalidInput
 from storage_engine.lookup import Strategy
 
 Transform: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
@@ -113,7 +114,8 @@ class Stream:
     ``join``: the source is joined with a second table, whose changes count as its own do; the transformation then gets
     joined rows as inserts, and what it gives is compared with what it gave before.
     ``computed``: column of the target → columns of the stream that it is computed from, for lineage. ``mode``: how it is
-    run, None: as its project says.
+    run, None: as its project says. ``part``: where several streams fill one target, each has a name of its own in it; one that
+    is named as its source goes on where the stream from there was while it was the only one.
     """
 
     source: str
@@ -127,16 +129,34 @@ class Stream:
     computed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
     mode: Mode | None = None
+    part: str | None = None
 
     @property
     def name(self) -> str:
         """The name, which is also the commit user: it must stay the same for as long as the target lives."""
+        return self.only_name if self.part is None else f"{self.only_name}@{self.part}"
+
+    @property
+    def only_name(self) -> str:
+        """The name of a target's only stream."""
         return f"stream-{self.target}"
+
+    @property
+    def former_name(self) -> str | None:
+        """The name that it had if its target had one stream before and has several now, or the other way round."""
+        if self.part is None:
+            return f"{self.only_name}@{self.source}"
+        return self.only_name if self.part == self.source else None
 
     @property
     def repairer(self) -> str:
         """The commit user of repairs."""
         return f"repair-{self.target}"
+
+    @property
+    def resetter(self) -> str:
+        """The commit user of repairs that move several streams of a target at once."""
+        return f"reset-{self.target}"
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -162,3 +182,24 @@ class Stream:
             elif self.join is not None and name in self.join.columns.values():
                 found += [(self.join.table, origin) for origin, alias in self.join.columns.items() if alias == name]
         return tuple(found)
+
+
+def by_target(streams: Iterable[Stream]) -> dict[str, tuple[Stream, ...]]:
+    """The streams that fill each target, in their order."""
+    found: dict[str, tuple[Stream, ...]] = {}
+    for stream in streams:
+        found[stream.target] = (*found.get(stream.target, ()), stream)
+    return found
+
+
+def of_one_target(streams: Stream | Sequence[Stream]) -> tuple[Stream, ...]:
+    """One or more streams of a target. Raises InvalidInput if they are of several, or of none."""
+    found = (streams,) if isinstance(streams, Stream) else tuple(streams)
+    if len({stream.target for stream in found}) != 1:
+        raise InvalidInput(f"expected streams of one target, got {sorted(stream.name for stream in found)}")
+    return found
+
+
+def sources_of(streams: Iterable[Stream]) -> tuple[str, ...]:
+    """Every table that some streams read, each once."""
+    return tuple(dict.fromkeys(source for stream in streams for source in stream.sources))

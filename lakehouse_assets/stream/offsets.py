@@ -2,32 +2,49 @@
 
 Each commit of a stream has the next identifier (1, 2, 3, …) and, in its properties, the position in every source:
 for a table the id of the last snapshot that was read, for other sources what they call their position.
+
+Several streams may fill one target, each under a user of its own. A repair of all of them at once commits where each goes on,
+beside the identifier that it had: that counts until the stream's next commit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+from lakehouse_assets.stream.declaration import Stream
 from storage_engine import Table
 from storage_engine.errors import CorruptFile
+from storage_engine.write.offsets import Offsets
 
 SOURCES_PROPERTY: Final = "lakehouse.sources"
+DRIVING_PROPERTY: Final = "lakehouse.driving"
+RESET_PROPERTY: Final = "lakehouse.reset"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumed:
-    """The last commit of a user in a table: its identifier (None: there is none), and the position in each source."""
+    """The last commit of a user in a table: its identifier (None: there is none), and the position in each source.
 
+    ``beside``: the identifiers of others who write the same rows, at that moment.
+    """
+
+    user: str = ""
     identifier: int | None = None
     positions: Mapping[str, int | str] = field(default_factory=dict)
+    beside: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def next_identifier(self) -> int:
         """The identifier of the commit that comes next."""
         return 1 if self.identifier is None else self.identifier + 1
+
+    @property
+    def expected(self) -> dict[str, int | None]:
+        """What must not have moved when something is committed that was computed from here."""
+        return {**self.beside, self.user: self.identifier}
 
     def snapshot(self, source: str) -> int | None:
         """The last snapshot that was read of a source table, None if it was never read."""
@@ -37,17 +54,71 @@ class Consumed:
     @staticmethod
     def of(table: Table, user: str) -> Consumed:
         """What a user has consumed, by the table's newest snapshot. Raises CorruptFile for a damaged property."""
-        identifier = table.last_committed(user)
-        text = table.committed_properties(user).get(SOURCES_PROPERTY, "{}")
-        try:
-            positions = json.loads(text)
-        except ValueError as cause:
-            raise CorruptFile(f"table {table.name}: {SOURCES_PROPERTY} of {user!r} is no JSON: {text!r}") from cause
-        if not isinstance(positions, dict):
-            raise CorruptFile(f"table {table.name}: {SOURCES_PROPERTY} of {user!r} is no JSON object: {text!r}")
-        return Consumed(identifier=identifier, positions=positions)
+        return _consumed(table, table.offsets(), user)
+
+    @staticmethod
+    def of_stream(table: Table, stream: Stream) -> Consumed:
+        """What a stream has consumed, under the name that it has or had. Raises CorruptFile for a damaged property."""
+        offsets = table.offsets()
+        user = _user_of(table, offsets, stream)
+        others = {stream.name, stream.former_name, stream.repairer, stream.resetter} - {user, None}
+        beside = {other: offsets.identifiers.get(other) for other in others if other is not None}
+        found = _consumed(table, offsets, user)
+        return replace(found, beside=beside)
+
+    @staticmethod
+    def of_target(table: Table) -> dict[str, Consumed]:
+        """What each stream into a table has consumed, by commit user. Raises CorruptFile for a damaged property."""
+        offsets, only = table.offsets(), f"stream-{table.name}"
+        users = [user for user in offsets.identifiers if user == only or user.startswith(f"{only}@")]
+        return {user: _consumed(table, offsets, user) for user in users}
 
 
-def properties(positions: Mapping[str, int | str]) -> dict[str, str]:
-    """The snapshot properties that hold positions."""
-    return {SOURCES_PROPERTY: json.dumps(dict(positions), sort_keys=True)}
+def properties(positions: Mapping[str, int | str], *, driving: str | None = None) -> dict[str, str]:
+    """The snapshot properties that hold positions; ``driving``: the source that drives the stream."""
+    held = {SOURCES_PROPERTY: json.dumps(dict(positions), sort_keys=True)}
+    return held if driving is None else {**held, DRIVING_PROPERTY: driving}
+
+
+def reset_properties(moved: Iterable[tuple[Consumed, Mapping[str, int | str]]]) -> dict[str, str]:
+    """The snapshot properties of a repair that moves several streams: where each goes on, if it has not committed since."""
+    held = {
+        consumed.user: {"identifier": consumed.identifier, "positions": dict(positions)}
+        for consumed, positions in moved
+    }
+    return {RESET_PROPERTY: json.dumps(held, sort_keys=True)}
+
+
+def _user_of(table: Table, offsets: Offsets, stream: Stream) -> str:
+    """The user under which a stream commits: its name, unless it began under the other one."""
+    former = stream.former_name
+    if former is None or former not in offsets.identifiers or _drives(table, offsets, stream.name, stream):
+        return stream.name
+    return former if _drives(table, offsets, former, stream) else stream.name
+
+
+def _drives(table: Table, offsets: Offsets, user: str, stream: Stream) -> bool:
+    """Whether a user's commits are those of a stream from the same source; the oldest ones name no driving source."""
+    told = offsets.user_properties.get(user, {}).get(DRIVING_PROPERTY)
+    if told is not None:
+        return told == stream.source
+    return set(_consumed(table, offsets, user).positions) == set(stream.sources)
+
+
+def _consumed(table: Table, offsets: Offsets, user: str) -> Consumed:
+    identifier = offsets.identifiers.get(user)
+    reset = _document(table, offsets, f"reset-{table.name}", RESET_PROPERTY).get(user)
+    if reset is not None and reset["identifier"] == identifier:
+        return Consumed(user=user, identifier=identifier, positions=reset["positions"])
+    return Consumed(user=user, identifier=identifier, positions=_document(table, offsets, user, SOURCES_PROPERTY))
+
+
+def _document(table: Table, offsets: Offsets, user: str, name: str) -> dict[str, Any]:
+    text = offsets.user_properties.get(user, {}).get(name, "{}")
+    try:
+        found = json.loads(text)
+    except ValueError as cause:
+        raise CorruptFile(f"table {table.name}: {name} of {user!r} is no JSON: {text!r}") from cause
+    if not isinstance(found, dict):
+        raise CorruptFile(f"table {table.name}: {name} of {user!r} is no JSON object: {text!r}")
+    return found

@@ -15,9 +15,9 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.stream.declaration import Repair, Stream
+from lakehouse_assets.stream.declaration import Repair, Stream, of_one_target
 from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
-from lakehouse_assets.stream.offsets import Consumed, properties
+from lakehouse_assets.stream.offsets import Consumed, properties, reset_properties
 from lakehouse_assets.stream.runner import StreamRunner, kind_counts, touched_partitions
 from lakehouse_assets.stream.source import (
     DELETE,
@@ -53,24 +53,47 @@ class RepairResult:
     attempts: int = 1
 
 
-def repair(catalog: Catalog, stream: Stream, values: Sequence[str] | None = None) -> RepairResult:
+def repair(catalog: Catalog, stream: Stream | Sequence[Stream], values: Sequence[str] | None = None) -> RepairResult:
     """Recompute the parts of a target that ``stream.repair.column`` names; None: all of it, from the source of now.
 
-    A stream that has never run is caught up first. Raises InvalidStream if the stream has no repair, StreamBusy if the
-    stream moved on at every attempt, and ChangesExpired if the source has lost the consumed snapshot.
+    A target that several streams fill is recomputed from all of them, which are given together. A stream that has never run
+    is caught up first. Raises InvalidStream if the stream has no repair, StreamBusy if the stream moved on at every attempt,
+    and ChangesExpired if the source has lost the consumed snapshot.
     """
-    runner = StreamRunner(catalog, stream)
-    if stream.repair is None:
-        raise InvalidStream(f"{stream.name} does not tell how it is repaired: declare Stream(repair=Repair(…))")
-    runner.settle()
-    if runner.consumed().identifier is None:
-        runner.run_batch()
+    runners = repairable(catalog, stream)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return RepairAttempt(runner, stream.repair, values, attempt).run()
+            return RepairAttempt(runners, values, attempt).run()
         except CommitConflict:
             time.sleep(PAUSE_S)
-    raise StreamBusy(f"{stream.name}: the stream moved on during each of {ATTEMPTS} repairs; try again, or pause it")
+    raise busy(runners)
+
+
+def repairable(catalog: Catalog, streams: Stream | Sequence[Stream]) -> list[StreamRunner]:
+    """The runners of a target's streams, each of which has run. Raises InvalidStream if they do not tell how it is repaired."""
+    runners = [StreamRunner(catalog, stream) for stream in of_one_target(streams)]
+    for runner in runners:
+        if runner.stream.repair is None:
+            raise InvalidStream(
+                f"{runner.stream.name} does not tell how it is repaired: declare Stream(repair=Repair(…))"
+            )
+    columns = {runner.stream.repair.column for runner in runners if runner.stream.repair is not None}
+    if len(columns) > 1:
+        raise InvalidStream(
+            f"streams into {runners[0].stream.target} are repaired by different columns, {' and '.join(sorted(columns))}:"
+            " name one column of it in all of them"
+        )
+    for runner in runners:
+        runner.settle()
+        if runner.consumed().identifier is None:
+            runner.run_batch()
+    return runners
+
+
+def busy(runners: Sequence[StreamRunner]) -> StreamBusy:
+    """What a repair raises that was overtaken again and again."""
+    names = ", ".join(runner.stream.name for runner in runners)
+    return StreamBusy(f"{names}: the stream moved on during each of {ATTEMPTS} repairs; try again, or pause it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,38 +103,38 @@ class Correction:
     current: pl.DataFrame
     wanted: pl.DataFrame
     written: pl.DataFrame
-    snapshots: Mapping[str, int]
+    snapshots: Sequence[Mapping[str, int]]
     overwrites: bool
 
 
 class RepairAttempt:
-    """One try to repair, at the offsets that the target has now."""
+    """One try to repair, at the offsets that the target has now: by one stream, or all that fill it."""
 
-    def __init__(self, runner: StreamRunner, how: Repair, values: Sequence[str] | None, number: int) -> None:
-        self._runner = runner
-        self._stream = runner.stream
-        self._target = runner.target
-        self._how = how
+    def __init__(self, runners: Sequence[StreamRunner], values: Sequence[str] | None, number: int) -> None:
+        self._runners = runners
+        self._target = runners[0].target
+        self._repairs = [runner.stream.repair for runner in runners if runner.stream.repair is not None]
+        self._column = self._repairs[0].column
         self._values = None if values is None else list(values)
         self._number = number
-        self._offsets = runner.consumed()
-        self._expected = runner.expected_offsets(self._offsets)
+        self._offsets = [runner.consumed() for runner in runners]
+        self._expected = {user: at for offsets in self._offsets for user, at in offsets.expected.items()}
 
     def run(self) -> RepairResult:
-        """Compute and commit. Raises OffsetConflict if the stream moved meanwhile."""
+        """Compute and commit. Raises OffsetConflict if a stream moved meanwhile."""
         return self.commit(self.correction())
 
     def correction(self) -> Correction:
         """Compute; nothing is written."""
-        snapshots = self._snapshots()
+        snapshots = [self._snapshots(*each) for each in zip(self._runners, self._offsets, strict=True)]
         wanted = self._recomputed(snapshots)
         current = self._target.scan(fallback=False).filter(self._chosen()).collect()
-        overwrites = self._how.mode == "overwrite" and self._values is not None
+        overwrites = any(how.mode == "overwrite" for how in self._repairs) and self._values is not None
         written = wanted if overwrites else self._difference(current, wanted)
         return Correction(current=current, wanted=wanted, written=written, snapshots=snapshots, overwrites=overwrites)
 
     def commit(self, correction: Correction) -> RepairResult:
-        """Commit what was computed. Raises OffsetConflict if the stream moved meanwhile."""
+        """Commit what was computed. Raises OffsetConflict if a stream moved meanwhile."""
         written = correction.written
         snapshot = self._overwrite(written) if correction.overwrites else self._write(written, correction.snapshots)
         return RepairResult(
@@ -126,31 +149,37 @@ class RepairAttempt:
     def write_to(self, branch: Table, correction: Correction) -> None:
         """Write what was computed to a branch of the target."""
         if correction.overwrites:
-            partitions = [{self._how.column: value} for value in self._values or ()]
-            branch.overwrite(correction.written, partitions=partitions)
+            branch.overwrite(correction.written, partitions=self._partitions())
         elif not correction.written.is_empty():
             branch.write(correction.written)
 
-    def _snapshots(self) -> dict[str, int]:
+    def _snapshots(self, runner: StreamRunner, offsets: Consumed) -> dict[str, int]:
         """The snapshot of each source that is recomputed from."""
-        if self._values is not None:
-            return {name: self._offsets.snapshot(name) or 0 for name in self._stream.sources}
-        latest = {name: complete_snapshot(table) for name, table in self._runner.tables.items()}
-        source = self._stream.source
-        return {**latest, source: starting_snapshot(self._runner.tables[source]) or 0}
+        stream = runner.stream
+        if self._values is not None or (offsets.identifier is None and len(self._runners) > 1):
+            return {name: offsets.snapshot(name) or 0 for name in stream.sources}
+        latest = {name: complete_snapshot(table) for name, table in runner.tables.items()}
+        return {**latest, stream.source: starting_snapshot(runner.tables[stream.source]) or 0}
 
-    def _recomputed(self, snapshots: Mapping[str, int]) -> pl.DataFrame:
+    def _recomputed(self, snapshots: Sequence[Mapping[str, int]]) -> pl.DataFrame:
         """The rows that the parts must hold, merged as the target merges them."""
-        source = self._runner.tables[self._stream.source]
-        predicate = None if self._values is None else self._how.source.is_in(self._values)
-        rows = read_state(source, snapshots[self._stream.source], predicate)
-        written = self._runner.transformed(rows, snapshots)
-        if ROW_KIND in written.columns:
-            written = written.filter(~pl.col(ROW_KIND).is_in(RETRACTIONS)).with_columns(pl.lit(INSERT).alias(ROW_KIND))
-        return merged_rows(self._target, written).filter(self._chosen())
+        found = [
+            self._rows_of(runner, how, at)
+            for runner, how, at in zip(self._runners, self._repairs, snapshots, strict=True)
+        ]
+        return merged_rows(self._target, pl.concat(found, how="diagonal_relaxed")).filter(self._chosen())
+
+    def _rows_of(self, runner: StreamRunner, how: Repair, snapshots: Mapping[str, int]) -> pl.DataFrame:
+        source = runner.tables[runner.stream.source]
+        predicate = None if self._values is None else how.source.is_in(self._values)
+        rows = read_state(source, snapshots[source.name], predicate)
+        written = runner.transformed(rows, snapshots)
+        if ROW_KIND not in written.columns:
+            return written
+        return written.filter(~pl.col(ROW_KIND).is_in(RETRACTIONS)).with_columns(pl.lit(INSERT).alias(ROW_KIND))
 
     def _chosen(self) -> pl.Expr:
-        return pl.lit(value=True) if self._values is None else pl.col(self._how.column).is_in(self._values)
+        return pl.lit(value=True) if self._values is None else pl.col(self._column).is_in(self._values)
 
     def _difference(self, current: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
         """The changes that turn the target's rows into the wanted ones."""
@@ -162,37 +191,55 @@ class RepairAttempt:
         gone = wrong.join(right, on=list(self._target.schema.primary_keys), how="anti")
         return pl.concat([_of_kind(gone, DELETE), _of_kind(right, UPDATE_AFTER)])
 
-    def _write(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> Snapshot | None:
+    def _write(self, rows: pl.DataFrame, snapshots: Sequence[Mapping[str, int]]) -> Snapshot | None:
         if self._values is None:
-            snapshot = self._target.write(
-                rows,
-                commit_user=self._stream.name,
-                commit_identifier=self._offsets.next_identifier,
-                properties=properties(snapshots),
-                expected_offsets=self._expected,
-            )
-            self._runner.note_consumers(snapshots)
+            snapshot = self._moved(rows, snapshots)
+            for runner, offsets, at in zip(self._runners, self._offsets, snapshots, strict=True):
+                runner.note_consumers(offsets, at)
             return snapshot
         if rows.is_empty():
             return None
         return self._target.write(
             rows,
-            commit_user=self._stream.repairer,
-            commit_identifier=self._next_repair(),
+            commit_user=self._runners[0].stream.repairer,
+            commit_identifier=self._next(self._runners[0].stream.repairer),
+            expected_offsets=self._expected,
+        )
+
+    def _moved(self, rows: pl.DataFrame, snapshots: Sequence[Mapping[str, int]]) -> Snapshot | None:
+        """Write the whole target, and where its streams go on."""
+        stream, offsets = self._runners[0].stream, self._offsets[0]
+        if len(self._runners) == 1:
+            return self._target.write(
+                rows,
+                commit_user=offsets.user,
+                commit_identifier=offsets.next_identifier,
+                properties=properties(snapshots[0], driving=stream.source),
+                expected_offsets=self._expected,
+            )
+        begun = [each for each in zip(self._offsets, snapshots, strict=True) if each[0].identifier is not None]
+        return self._target.write(
+            rows,
+            commit_user=stream.resetter,
+            commit_identifier=self._next(stream.resetter),
+            properties=reset_properties(begun),
             expected_offsets=self._expected,
         )
 
     def _overwrite(self, rows: pl.DataFrame) -> Snapshot | None:
         return self._target.overwrite(
             rows,
-            partitions=[{self._how.column: value} for value in self._values or ()],
-            commit_user=self._stream.repairer,
-            commit_identifier=self._next_repair(),
+            partitions=self._partitions(),
+            commit_user=self._runners[0].stream.repairer,
+            commit_identifier=self._next(self._runners[0].stream.repairer),
             expected_offsets=self._expected,
         )
 
-    def _next_repair(self) -> int:
-        return Consumed(identifier=self._expected[self._stream.repairer]).next_identifier
+    def _partitions(self) -> list[dict[str, object]]:
+        return [{self._column: value} for value in self._values or ()]
+
+    def _next(self, user: str) -> int:
+        return Consumed(identifier=self._expected[user]).next_identifier
 
 
 def merged_rows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:

@@ -51,7 +51,8 @@ class BatchResult:
     ``consumed``: source → (position before, position after). ``rows_read``: changes of the driving source;
     ``rows_reemitted``: rows that were sent again because a dimension changed; ``rows_written``: by row kind.
     ``partitions``: values of the target's partition columns that were touched. ``latency_ms``: from the commit of
-    the newest change at the driving source to the commit here; ``rows_behind``: changes still waiting there.
+    the newest change at the driving source to the commit here; ``rows_behind``: changes still waiting there. ``stream``:
+    its name in a target that several fill ("": it is the only one); ``parts``: by that name, if this is what several did.
     """
 
     target: str
@@ -67,6 +68,8 @@ class BatchResult:
     rows_behind: int = 0
     lookups: Mapping[str, LookupStats] = field(default_factory=dict)
     rows_rejected: int = 0
+    stream: str = ""
+    parts: Mapping[str, BatchResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,7 @@ class StreamRunner:
 
     def consumed(self) -> Consumed:
         """What the stream has consumed, by the target's newest snapshot."""
-        return Consumed.of(self.target, self.stream.name)
+        return Consumed.of_stream(self.target, self.stream)
 
     def pending(self) -> Pending:
         """All that waits in the driving source. Raises ChangesExpired and SourceRewound."""
@@ -150,16 +153,12 @@ class StreamRunner:
         """Whether the stream's last commit was killed before its changelog was written."""
         if not compaction_brings_changelog(self.target):
             return False
-        own = (found for found in self.target.store.snapshots.backwards() if found.commit_user == self.stream.name)
+        user = self.consumed().user
+        own = (found for found in self.target.store.snapshots.backwards() if found.commit_user == user)
         last = next(own, None)
         if last is None or is_complete(last, by_compaction=True):
             return False
         return bool((self.target.files()["level"] == 0).any())
-
-    def expected_offsets(self, offsets: Consumed) -> dict[str, int | None]:
-        """What must not have moved when a batch or a repair commits: both write the same keys."""
-        repairs = self.target.last_committed(self.stream.repairer)
-        return {self.stream.name: offsets.identifier, self.stream.repairer: repairs}
 
     def _plan(self, upto: int | None) -> _Plan | None:
         offsets = self.consumed()
@@ -189,21 +188,20 @@ class StreamRunner:
 
     def _run(self, plan: _Plan) -> BatchResult | None:
         started = time.perf_counter()
-        expected = self.expected_offsets(plan.offsets)
         written, read, reemitted = self._computed(plan)
         committing = time.perf_counter()
         snapshot = self.target.write(
             written,
-            commit_user=self.stream.name,
+            commit_user=plan.offsets.user,
             commit_identifier=plan.offsets.next_identifier,
-            properties=properties(plan.positions),
-            expected_offsets=expected,
+            properties=properties(plan.positions, driving=self.stream.source),
+            expected_offsets=plan.offsets.expected,
         )
         if snapshot is None:
             return None
         if snapshot.commit_kind is not CommitKind.APPEND or written.is_empty():
             self._settled = snapshot.id
-        self.note_consumers(plan.snapshots)
+        self.note_consumers(plan.offsets, plan.snapshots)
         source = plan.pending[self.stream.source]
         committed = [
             found.committed_ms for name, found in plan.pending.items() if name in self.stream.driving and found
@@ -211,6 +209,7 @@ class StreamRunner:
         newest = max((at for at in committed if at is not None), default=source.committed_ms)
         return BatchResult(
             target=self.stream.target,
+            stream=self.stream.part or "",
             snapshot=snapshot,
             consumed={name: (plan.offsets.snapshot(name), found.until) for name, found in plan.pending.items()},
             rows_read=read,
@@ -258,11 +257,11 @@ class StreamRunner:
             return self.stream.transform(self._joining.widened(rows, snapshots[self._joining.join.table]))
         return self.stream.transform(self.widening.join(rows, snapshots))
 
-    def note_consumers(self, snapshots: Mapping[str, int]) -> None:
+    def note_consumers(self, offsets: Consumed, snapshots: Mapping[str, int]) -> None:
         """Tell the sources' expiry what this stream still needs: from the consumed snapshot on."""
         for name, snapshot in snapshots.items():
             if snapshot:
-                self.tables[name].store.consumers.write(self.stream.name, snapshot)
+                self.tables[name].store.consumers.write(offsets.user, snapshot)
 
 
 def run_batch(catalog: Catalog, stream: Stream, *, upto: int | None = None) -> BatchResult | None:

@@ -57,7 +57,7 @@ REFUSED = {
     ),
     "sums of the present": ("INSERT INTO sums (a, n) SELECT DATE_FORMAT(NOW(), 'yyyy'), n FROM o", "present time"),
     "updates into a log": ("INSERT INTO log SELECT d, a, n FROM o", "no primary key"),
-    "two streams": ("INSERT INTO copy SELECT d, id, a FROM o;\nINSERT INTO copy SELECT d, id, p FROM o", "already"),
+    "two streams": ("INSERT INTO copy SELECT d, id, a FROM o;\nINSERT INTO copy SELECT d, id, p FROM o", "as well"),
     "lookup by no key": (
         "INSERT INTO copy SELECT o.d, o.id, x.id FROM o LEFT JOIN dim FOR SYSTEM_TIME AS OF o.pt AS x ON o.p = x.name",
         "primary key",
