@@ -6,9 +6,9 @@ complete: those rows are one range, which can be merged by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from typing import Literal
 
 import polars as pl
 
@@ -19,7 +19,7 @@ OpenRun = Callable[[int], Portions]
 """Opens a sorted run, to be read in portions of so many bytes."""
 
 
-def key_ranges(runs: Sequence[OpenRun], keys: Sequence[str], range_bytes: int) -> Iterator[pl.DataFrame]:
+def key_ranges(runs: Sequence[OpenRun], keys: Sequence[str], range_bytes: int) -> Generator[pl.DataFrame, None, None]:
     """The rows of all runs, as frames of about so many bytes: each holds all rows of a range of keys, in no order.
 
     REQUIRES: each run is sorted by ``keys``, nulls first; a key may stand in a run more than once.
@@ -30,13 +30,14 @@ def key_ranges(runs: Sequence[OpenRun], keys: Sequence[str], range_bytes: int) -
         list(pool.map(_Cursor.fill, cursors))
         while any(cursor.held for cursor in cursors):
             going_on = [cursor for cursor in cursors if not cursor.ended]
-            bound = _least([cursor.last_key() for cursor in going_on], keys) if going_on else None
+            bound = _least([cursor.last_key for cursor in going_on], keys) if going_on else None
             parts = [part for cursor in cursors for part in cursor.taken(bound)]
+            short = [cursor for cursor in going_on if cursor.is_short or bound is None or cursor.ends_at(bound)]
+            filled = pool.map(_Cursor.fill, short)  # while the range is being merged
             if parts:
                 yield pl.concat(parts)
                 del parts
-            short = [cursor for cursor in going_on if cursor.is_short or bound is None or cursor.ends_at(bound)]
-            list(pool.map(_Cursor.fill, short))
+            list(filled)
 
 
 class _Cursor:
@@ -47,6 +48,8 @@ class _Cursor:
         self._keys = list(keys)
         self._portion_bytes = portion_bytes
         self.held: list[pl.DataFrame] = []
+        self.last_key = pl.DataFrame()
+        """The key of the last row read."""
         self.ended = False
 
     def fill(self) -> None:
@@ -56,19 +59,16 @@ class _Cursor:
             self.ended = True
         else:
             self.held.append(portion)
+            self.last_key = portion[-1:, self._keys]
 
     @property
     def is_short(self) -> bool:
         """Whether so little waits that the next range would be small."""
         return sum(part.estimated_size() for part in self.held) < self._portion_bytes / 2
 
-    def last_key(self) -> pl.DataFrame:
-        """The key of the last row read. REQUIRES: rows are held."""
-        return self.held[-1].select(self._keys).tail(1)
-
     def ends_at(self, bound: pl.DataFrame) -> bool:
         """Whether nothing is held beyond a key, so that the next range needs more of this run."""
-        return not self.held or self.last_key().equals(bound)
+        return not self.held or self.last_key.equals(bound)
 
     def taken(self, bound: pl.DataFrame | None) -> list[pl.DataFrame]:
         """The rows below a key (None: all), which are held no more."""
@@ -91,12 +91,16 @@ def _least(keys: Sequence[pl.DataFrame], names: Sequence[str]) -> pl.DataFrame:
 
 def _rows_below(part: pl.DataFrame, bound: pl.DataFrame) -> int:
     """How many rows of a sorted frame have a key below one."""
-    values = {name: pl.lit(bound.get_column(name)).first() for name in bound.columns}
+    low, high = 0, part.height
+    *leading, last = bound.columns
+    for name in leading:
+        column, value = part.get_column(name).slice(low, high - low), bound.get_column(name)
+        low, high = low + _place(column, value, "left"), low + _place(column, value, "right")
+    return low + _place(part.get_column(last).slice(low, high - low), bound.get_column(last), "left")
 
-    def lower(rest: pl.Expr, name: str) -> pl.Expr:
-        column, value = pl.col(name), values[name]
-        is_lower = (column < value).fill_null(value=False) | (column.is_null() & value.is_not_null())
-        return is_lower | (column.eq_missing(value) & rest)
 
-    below = reduce(lower, reversed(bound.columns), pl.lit(value=False))
-    return int(part.select(below.sum()).item())
+def _place(column: pl.Series, value: pl.Series, side: Literal["left", "right"]) -> int:
+    """Where a value stands, or would stand, in a sorted column with nulls first."""
+    if column.dtype.is_integer() and not column.null_count() and not value.null_count():
+        return int(column.to_numpy().searchsorted(value.to_numpy()[0], side))
+    return int(column.search_sorted(value, side).item())

@@ -54,7 +54,9 @@ def read_parts(
             frame = files.read(part.meta, part.directory, columns, pushed)
         else:
             frame = frame[list(columns)]
-        frame = frame.hstack(_tags(part, number, 0, frame.height, positions=positions))
+        frame = frame.hstack(_tags(part, frame.height))
+        if positions:
+            frame = frame.hstack(_positions(number, pl.Series(np.arange(frame.height))))
         return frame.filter(_visible(part, frame.height)) if part.vector else frame
 
     if len(parts) == 1:
@@ -91,7 +93,7 @@ def find_rows(
 
 def placed_rows(part: FilePart, number: int, rows: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
     """Some rows of a file, whose places in it (Int64) are given, as ``read_parts`` gives them with ``positions``."""
-    tagged = rows.hstack([*_tags(part, number, 0, rows.height), *_positions(number, places)])
+    tagged = rows.hstack([*_tags(part, rows.height), *_positions(number, places)])
     return tagged.filter(_visible(part, part.meta.row_count).gather(places)) if part.vector else tagged
 
 
@@ -118,9 +120,14 @@ def open_run(
             else:
                 portions = held.select(columns).iter_slices(_HELD_ROWS)
             start = 0
+            tags: list[pl.Series] = []
             visible = _visible(part, part.meta.row_count) if part.vector else None
             for frame in portions:
-                rows = frame.hstack(_tags(part, number, start, frame.height, positions=positions))
+                if not tags or len(tags[0]) < frame.height:
+                    tags = _tags(part, frame.height)
+                rows = frame.hstack([tag.head(frame.height) for tag in tags])
+                if positions:
+                    rows = rows.hstack(_positions(number, pl.Series(np.arange(start, start + frame.height))))
                 rows = rows if visible is None else rows.filter(visible.slice(start, frame.height))
                 start += frame.height
                 yield rows if predicate is None else rows.filter(predicate)
@@ -128,14 +135,11 @@ def open_run(
     return opened
 
 
-def _tags(part: FilePart, number: int, start: int, height: int, *, positions: bool = False) -> list[pl.Series]:
-    tags = [
+def _tags(part: FilePart, height: int) -> list[pl.Series]:
+    return [
         pl.Series(GROUP, np.full(height, part.group, np.int32)),
         pl.Series(LEVEL, np.full(height, part.meta.level, np.int8)),
     ]
-    if positions:
-        tags += _positions(number, pl.Series(np.arange(start, start + height, dtype=np.int64)))
-    return tags
 
 
 def _positions(number: int, places: pl.Series) -> list[pl.Series]:

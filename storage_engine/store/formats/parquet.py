@@ -22,7 +22,8 @@ from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
 from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, says_damaged
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
-_ROW_GROUP_ROWS = 1 << 20
+_ROW_GROUP_ROWS = 1 << 16
+"""A merge of many runs holds a row group of each."""
 _BUFFERED_ROWS = (
     10_000  # a small file is made in memory: each of its many writes would take as long as all of them together
 )

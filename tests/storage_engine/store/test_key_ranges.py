@@ -41,7 +41,7 @@ def test_every_row_comes_once_and_no_key_twice(data: list[list[Row]], portion: i
     assert len(seen) == len(set(seen))
 
 
-def test_only_a_portion_of_each_run_is_asked_for() -> None:
+def test_no_more_than_the_next_portion_of_each_run_is_read_ahead() -> None:
     asked: list[int] = []
 
     def endless(number: int) -> Iterator[pl.DataFrame]:
@@ -57,4 +57,5 @@ def test_only_a_portion_of_each_run_is_asked_for() -> None:
 
     ranges = key_ranges([opened(0), opened(1)], ["a"], 1 << 20)
     assert next(ranges).height > 0
-    assert len(asked) == 2
+    ranges.close()
+    assert max(asked.count(number) for number in (0, 1)) <= 2
