@@ -102,7 +102,7 @@ def _audited(
     number: int,
 ) -> AuditResult:
     """One attempt. Raises CommitConflict if the stream moved meanwhile."""
-    found = difference(target, correction)
+    found = difference(target, attempt.current, correction.wanted)
     name = f"{PREFIX}{datetime.now(UTC).strftime(_FORMAT)}-{uuid.uuid4().hex[:6]}"
     failed = False
     if found:
@@ -130,10 +130,10 @@ def _audited(
             target.delete_branch(name)
 
 
-def difference(target: Table, correction: Correction) -> Difference:
-    """What a correction changes, by the target's key."""
+def difference(target: Table, current: pl.DataFrame, wanted: pl.DataFrame) -> Difference:
+    """What a repair changes, by the target's key."""
     key, columns = list(target.schema.primary_keys), list(target.schema.column_names)
-    current, wanted = correction.current.select(columns), correction.wanted.select(columns)
+    current, wanted = current.select(columns), wanted.select(columns)
     gone = current.join(wanted, on=columns, how="anti", nulls_equal=True)
     came = wanted.join(current, on=columns, how="anti", nulls_equal=True)
     removed, added = gone.join(came, on=key, how="anti"), came.join(gone, on=key, how="anti")

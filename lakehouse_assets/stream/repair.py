@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import polars as pl
@@ -98,9 +99,8 @@ def busy(runners: Sequence[StreamRunner]) -> StreamBusy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What a repair would do: the parts as they are and as they must be, and the rows that it writes."""
+    """What a repair would do: the parts as they must be, and the rows that it writes."""
 
-    current: pl.DataFrame
     wanted: pl.DataFrame
     written: pl.DataFrame
     snapshots: Sequence[Mapping[str, int]]
@@ -128,10 +128,14 @@ class RepairAttempt:
         """Compute; nothing is written."""
         snapshots = [self._snapshots(*each) for each in zip(self._runners, self._offsets, strict=True)]
         wanted = self._recomputed(snapshots)
-        current = self._target.scan(fallback=False).filter(self._chosen()).collect()
         overwrites = any(how.mode == "overwrite" for how in self._repairs) and self._values is not None
-        written = wanted if overwrites else self._difference(current, wanted)
-        return Correction(current=current, wanted=wanted, written=written, snapshots=snapshots, overwrites=overwrites)
+        written = wanted if overwrites else self._difference(self.current, wanted)
+        return Correction(wanted=wanted, written=written, snapshots=snapshots, overwrites=overwrites)
+
+    @cached_property
+    def current(self) -> pl.DataFrame:
+        """The parts as they are; an overwrite need not read them."""
+        return self._target.scan(fallback=False).filter(self._chosen()).collect()
 
     def commit(self, correction: Correction) -> RepairResult:
         """Commit what was computed. Raises OffsetConflict if a stream moved meanwhile."""
