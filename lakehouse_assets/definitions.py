@@ -3,12 +3,13 @@
 | environment variable | default | |
 |---|---|---|
 | ``LAKEHOUSE_WAREHOUSE`` | ``./warehouse`` | URL of the warehouse |
-| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files``, ``kafka``, ``mariadb`` or ``postgres`` |
+| ``LAKEHOUSE_SOURCE`` | ``files`` | ``files``, ``kafka``, ``mariadb``, ``mysql`` or ``postgres`` |
 | ``LAKEHOUSE_LANDING`` | ``./landing`` | folder in which change files land |
 | ``LAKEHOUSE_KAFKA_SERVERS``, ``_FORMAT``, ``_PREFIX``, ``_START``, ``_REGISTRY`` | | the cluster, if changes come from it |
 | ``LAKEHOUSE_KAFKA_SECURITY``, ``_MECHANISM``, ``_USER``, ``_PASSWORD`` | | how it is reached |
 | ``LAKEHOUSE_MARIADB_HOST``, ``_PORT``, ``_USER``, ``_DATABASE`` | | the server, if changes come from it |
 | ``LAKEHOUSE_MARIADB_PASSWORD`` | | its password |
+| ``LAKEHOUSE_MYSQL_HOST``, ``_PORT``, ``_USER``, ``_DATABASE``, ``_PASSWORD`` | | likewise |
 | ``LAKEHOUSE_STREAM_MODE`` | ``micro-batch`` | how streams run: ``batch``, ``micro-batch`` or ``continuous`` |
 | ``LAKEHOUSE_POSTGRES_HOST``, ``_PORT``, ``_USER``, ``_DATABASE``, ``_SSLMODE``, ``_SLOT``, ``_PUBLICATION`` | | likewise |
 | ``LAKEHOUSE_POSTGRES_PASSWORD`` | | its password |
@@ -30,6 +31,7 @@ from lakehouse_assets.resources import (
     LakehouseResource,
     LandingResource,
     MariaDbResource,
+    MySqlResource,
     PostgresResource,
 )
 from lakehouse_assets.sprint.assets import SPRINT, SprintLakehouse
@@ -83,6 +85,15 @@ def _mariadb(environment: Mapping[str, str]) -> ChangesResource:
     )
 
 
+def _mysql(environment: Mapping[str, str]) -> ChangesResource:
+    return MySqlResource(
+        host=environment.get("LAKEHOUSE_MYSQL_HOST", "127.0.0.1"),
+        port=environment.get("LAKEHOUSE_MYSQL_PORT", "3306"),
+        user=environment.get("LAKEHOUSE_MYSQL_USER", "reader"),
+        database=environment.get("LAKEHOUSE_MYSQL_DATABASE", "sales"),
+    )
+
+
 def _postgres(environment: Mapping[str, str]) -> ChangesResource:
     return PostgresResource(
         host=environment.get("LAKEHOUSE_POSTGRES_HOST", "127.0.0.1"),
@@ -99,6 +110,7 @@ SOURCES: Final[Mapping[str, Callable[[Mapping[str, str]], ChangesResource]]] = {
     "files": _landing,
     "kafka": _kafka,
     "mariadb": _mariadb,
+    "mysql": _mysql,
     "postgres": _postgres,
 }
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import dagster as dg
 from pydantic import Field
@@ -18,8 +18,8 @@ from lakehouse_assets.sources.kafka.avro_values import AvroFormat
 from lakehouse_assets.sources.kafka.changes import JsonFormat, KafkaChanges, Start
 from lakehouse_assets.sources.kafka.connection import KafkaConnection, SchemaRegistry
 from lakehouse_assets.sources.landing import LandingSource
-from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.mysql.changes import MySqlChanges
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.postgres.changes import PostgresChanges
 from lakehouse_assets.sources.postgres.connection import PostgresConnection
 from lakehouse_assets.stream.declaration import Stream
@@ -157,27 +157,38 @@ def _start(text: str) -> Start:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-class MariaDbResource(ChangesResource):
-    """A MariaDB server whose binary log is read."""
+class MySqlResource(ChangesResource):
+    """A MySQL server whose binary log is read, or a MariaDB server: which of them it is, it tells itself."""
 
     host: str = "127.0.0.1"
     port: str = "3306"
     user: str = "reader"
     database: str = "sales"
     password_variable: str = Field(
-        default="LAKEHOUSE_MARIADB_PASSWORD", description="Environment variable that holds the password"
+        default="LAKEHOUSE_MYSQL_PASSWORD", description="Environment variable that holds the password"
     )
+    _server: ClassVar[str] = "MySQL"
 
     def source(self) -> ChangeSource:
         """The server as a source. Raises InvalidInput if the password's variable is not set."""
-        connection = MariaDbConnection(
+        connection = MySqlConnection(
             host=self.host,
             port=int(self.port),
             user=self.user,
             password=_values_of({"password": self.password_variable})["password"],
             database=self.database,
+            server=self._server,
         )
-        return MariaDbChanges(connection)
+        return MySqlChanges(connection)
+
+
+class MariaDbResource(MySqlResource):
+    """A MariaDB server whose binary log is read."""
+
+    password_variable: str = Field(
+        default="LAKEHOUSE_MARIADB_PASSWORD", description="Environment variable that holds the password"
+    )
+    _server: ClassVar[str] = "MariaDB"
 
 
 class PostgresResource(ChangesResource):

@@ -1,7 +1,7 @@
 """The bounded main job: a whole stream through ODS, DWD and APP, and a check of the figures it ends with.
 
-The stream comes step by step (files that land, or transactions on a MariaDB server), and after each step Dagster runs one
-micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the raw files in
+The stream comes step by step (files that land, or transactions on a MariaDB or MySQL server), and after each step Dagster
+runs one micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the raw files in
 plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on from there,
 since the positions stand in the tables.
 """
@@ -21,27 +21,26 @@ from lakehouse_demo.claims import claim_warehouse
 from lakehouse_demo.errors import DemoError
 from lakehouse_demo.feeds import Feed
 from lakehouse_demo.file_feed import FileFeed, embedded_stream
-from lakehouse_demo.mariadb import MariaDbFailed, MariaDbMissing
-from lakehouse_demo.mariadb_feed import MariaDbFeed, workload
 from lakehouse_demo.orchestration import MicroBatches, end_abandoned_runs, open_instance
 from lakehouse_demo.progress import ProgressBoard
 from lakehouse_demo.report import print_app_tables, print_findings
+from lakehouse_demo.server_feed import SERVERS, ServerFeed, workload
+from lakehouse_demo.sql_server import ServerFailed, ServerMissing
 
 EQUAL: Final = 0
 NOT_EQUAL: Final = 1
 INTERRUPTED: Final = 130
-SERVERS: Final = ".mariadb"
-_TROUBLE: Final = (DemoError, MariaDbMissing, MariaDbFailed, ValueError)
+_TROUBLE: Final = (DemoError, ServerMissing, ServerFailed, ValueError)
 
 
 def run(*, events: int, seed: int, source: str, landing: str, warehouse: str) -> int:
     """Run the job to its end, or on from where it was stopped; 0 if all figures are right, else 1.
 
-    ``source``: "files" or "mariadb". Raises what the engine raises.
+    ``source``: of ``FEEDS``. Raises what the engine raises.
     """
     console = Console()
     try:
-        with _FEEDS[source](events, seed, landing, warehouse) as feed, open_instance() as instance:
+        with FEEDS[source](events, seed, landing, warehouse) as feed, open_instance() as instance:
             return run_feed(feed, warehouse, instance, console)
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         console.print("Stopped. The same command goes on from here.")
@@ -86,10 +85,17 @@ def _file_feed(events: int, seed: int, landing: str, _warehouse: str) -> Feed:
     return FileFeed(embedded_stream(events, seed), Path(landing))
 
 
-def _mariadb_feed(events: int, seed: int, _landing: str, warehouse: str) -> Feed:
+def _server_feed(kind: str) -> Callable[[int, int, str, str], Feed]:
     """The warehouse's own server, beside it; beside this folder if the warehouse is no local one."""
-    place = Path() if "://" in warehouse else Path(warehouse).absolute().parent
-    return MariaDbFeed(workload(events, seed), place / SERVERS / warehouse.rstrip("/").rpartition("/")[2])
+
+    def feed(events: int, seed: int, _landing: str, warehouse: str) -> Feed:
+        place = Path() if "://" in warehouse else Path(warehouse).absolute().parent
+        return ServerFeed(kind, workload(events, seed), place / f".{kind}" / warehouse.rstrip("/").rpartition("/")[2])
+
+    return feed
 
 
-_FEEDS: Final[dict[str, Callable[[int, int, str, str], Feed]]] = {"files": _file_feed, "mariadb": _mariadb_feed}
+FEEDS: Final[dict[str, Callable[[int, int, str, str], Feed]]] = {
+    "files": _file_feed,
+    **{kind: _server_feed(kind) for kind in SERVERS},
+}

@@ -1,105 +1,65 @@
-"""A private MariaDB server for the demo: installed if need be, started in a folder of its own, stopped and
-restarted.
-
-The server listens on the loopback address only, writes a binary log of whole rows, and has three users with
-random passwords (kept in the folder, readable by its owner alone): ``admin`` (everything), ``app`` (the
-business: rows of ``sales`` and ``workload``) and ``reader`` (change data capture: reads ``sales`` and the
-binary log). It needs no root, only the program ``mariadbd``; with root and Debian's package manager
-``install`` gets that too.
-"""
+"""MariaDB as a private server: Debian's package, which ``install`` gets where we are root and it is absent."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
-import pymysql
+from lakehouse_demo.sql_server import ServerMissing, SqlServer, as_root, run_to_its_end
 
-HOST: Final = "127.0.0.1"
-DATABASES: Final = ("sales", "workload")
-TIMEOUT_S: Final = 60
-CONNECT_TIMEOUT_S: Final = 5
-POLL_S: Final = 0.05
 PACKAGE: Final = "mariadb-server"
 PROGRAM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
 
-_CONFIGURATION = """\
-[mariadbd]
-datadir={data}
-tmpdir={folder}/tmp
-socket=mariadb.sock
-pid-file={folder}/mariadb.pid
-log-error={folder}/error.log
-init-file={folder}/users.sql
-port={port}
-bind-address={host}
-skip-name-resolve
-server-id=1
-log-bin=mariadb-bin
-max-binlog-size=8M
-binlog-format=ROW
-binlog-row-image=FULL
-binlog-row-metadata=FULL
-sync-binlog=0
-innodb-flush-log-at-trx-commit=2
-innodb-buffer-pool-size=64M
-innodb-log-file-size=16M
-performance-schema=OFF
-character-set-server=utf8mb4
-collation-server=utf8mb4_bin
-default-time-zone=+00:00
-sql-mode=TRADITIONAL
-"""
 
-_USERS = """\
-CREATE USER IF NOT EXISTS 'admin'@'{host}' IDENTIFIED BY '{admin}';
-GRANT ALL PRIVILEGES ON *.* TO 'admin'@'{host}';
-CREATE USER IF NOT EXISTS 'app'@'{host}' IDENTIFIED BY '{app}';
-GRANT ALL PRIVILEGES ON sales.* TO 'app'@'{host}';
-GRANT ALL PRIVILEGES ON workload.* TO 'app'@'{host}';
-CREATE USER IF NOT EXISTS 'reader'@'{host}' IDENTIFIED BY '{reader}';
-GRANT SELECT ON sales.* TO 'reader'@'{host}';
-GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'reader'@'{host}';
-"""
+class MariaDbServer(SqlServer):
+    """A MariaDB server in a folder of its own; needs the program ``mariadbd``."""
 
+    title = "MariaDB"
+    rights = "REPLICATION SLAVE, BINLOG MONITOR"
 
-class MariaDbMissing(RuntimeError):
-    """The program ``mariadbd`` is not installed; the message says how to get it."""
+    @classmethod
+    def install(cls) -> None:
+        """Get the server from Debian's package where it is absent. Raises ServerMissing where that cannot be
+        done.
+        """
+        if installed():
+            return
+        apt = shutil.which("apt-get")
+        if apt is None or os.geteuid() != 0:
+            raise ServerMissing(
+                f"mariadbd is not installed; install Debian's package {PACKAGE} (or MariaDB 10.6 or newer)"
+            )
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", PACKAGE]):
+            command = [apt, "-q", *arguments]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        if not installed():
+            raise ServerMissing(f"apt-get could not install {PACKAGE}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
 
+    def command(self) -> list[str]:
+        """The program ``mariadbd``. Raises ServerMissing."""
+        program = _program("mariadbd")
+        if program is None:
+            raise ServerMissing("mariadbd is not installed")
+        return [program]
 
-class MariaDbFailed(RuntimeError):
-    """The server did not start or stop; the message holds the end of its log."""
+    def settings(self) -> str:
+        """The log, and redo files that are small."""
+        return "socket=mariadb.sock\nlog-bin=mariadb-bin\nbinlog-format=ROW\ninnodb-log-file-size=16M"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """How to connect: a user of the server and where it listens."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-
-    def connect(self) -> pymysql.Connection[Any]:
-        """A connection, which the caller closes."""
-        return pymysql.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            charset="utf8mb4",
-            ssl_disabled=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
+    def create(self, data: Path, temporary: Path) -> None:
+        """Fill a new data directory. Raises ServerMissing and ServerFailed."""
+        program = _program("mariadb-install-db")
+        if program is None:
+            raise ServerMissing("mariadb-install-db is not installed")
+        arguments = [f"--datadir={data}", *as_root(), "--auth-root-authentication-method=socket"]
+        run_to_its_end(
+            [program, "--no-defaults", "--skip-test-db", "--skip-name-resolve", *arguments],
+            data,
+            TMPDIR=str(temporary),
         )
 
 
@@ -108,212 +68,6 @@ def installed() -> bool:
     return _program("mariadbd") is not None and _program("mariadb-install-db") is not None
 
 
-def install() -> None:
-    """Get the server from Debian's package where it is absent. Raises MariaDbMissing where that cannot be
-    done.
-    """
-    if installed():
-        return
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        raise MariaDbMissing(
-            f"mariadbd is not installed; install Debian's package {PACKAGE} (or MariaDB 10.6 or newer)"
-        )
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", PACKAGE]):
-        command = [apt, "-q", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-    if not installed():
-        raise MariaDbMissing(f"apt-get could not install {PACKAGE}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-
-
-class MariaDbServer:
-    """A server whose data, log and passwords live in one folder, and outlive the process.
-
-    ``start`` makes the folder's server run (a new one, a stopped one, or one that a killed process left
-    running), ``stop`` ends it. As a context manager it does both.
-    """
-
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder).absolute()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def admin(self) -> Login:
-        """May do everything. REQUIRES: the server was started once."""
-        return self._login("admin")
-
-    @property
-    def app(self) -> Login:
-        """May read and write the databases of the business."""
-        return self._login("app")
-
-    @property
-    def reader(self) -> Login:
-        """May read ``sales`` and the binary log."""
-        return self._login("reader")
-
-    def running(self) -> bool:
-        """Whether the folder's server answers."""
-        return self._data_in_use() and self._answers()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers. Raises MariaDbMissing and MariaDbFailed."""
-        mariadbd = _program("mariadbd")
-        if mariadbd is None:
-            raise MariaDbMissing("mariadbd is not installed")
-        if not self._data_in_use():
-            self._prepare()
-            self._process = subprocess.Popen(  # noqa: S603 - our own configuration
-                [mariadbd, f"--defaults-file={self.folder / 'server.cnf'}", *_as_root()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + TIMEOUT_S
-        while not self._answers():
-            ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                self.kill()
-                raise MariaDbFailed(f"the server in {self.folder} does not start:\n{self._log()}")
-            time.sleep(POLL_S)
-
-    def stop(self) -> None:
-        """Shut the server down in an orderly way and wait for its end; nothing happens if it does not run.
-
-        Raises MariaDbFailed.
-        """
-        if not self.running():
-            return
-        with self.admin.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SHUTDOWN")
-        deadline = time.monotonic() + TIMEOUT_S
-        while self._data_in_use():
-            if time.monotonic() > deadline:
-                raise MariaDbFailed(f"the server in {self.folder} does not stop:\n{self._log()}")
-            time.sleep(POLL_S)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
-
-    def kill(self) -> None:
-        """End the server at once (SIGKILL), as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _prepare(self) -> None:
-        """Make the data directory if it is new, and write the configuration for a free port."""
-        data, temporary = self.folder / "data", self.folder / "tmp"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        temporary.mkdir(exist_ok=True)  # of its own: a server that starts clears its temporary folder
-        if not data.exists():
-            unfinished = self.folder / "data.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _create_data_directory(unfinished, temporary)
-            unfinished.replace(data)
-        known = self._settings() if (self.folder / "server.json").exists() else {}
-        passwords = known.get("passwords") or {user: secrets.token_hex(16) for user in ("admin", "app", "reader")}
-        port = _free_port(known.get("port", 0))
-        _write_private(self.folder / "server.json", json.dumps({"port": port, "passwords": passwords}))
-        _write_private(self.folder / "users.sql", _USERS.format(host=HOST, **passwords))
-        configuration = _CONFIGURATION.format(data=data, folder=self.folder, host=HOST, port=port)
-        _write_private(self.folder / "server.cnf", configuration)
-
-    def _settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = json.loads((self.folder / "server.json").read_text())
-        return settings
-
-    def _login(self, user: str) -> Login:
-        settings = self._settings()
-        return Login(host=HOST, port=settings["port"], user=user, password=settings["passwords"][user])
-
-    def _answers(self) -> bool:
-        """Whether a server with this folder's passwords listens: another one that took the port does not
-        count.
-        """
-        try:
-            with self.reader.connect():
-                return True
-        except pymysql.err.OperationalError:
-            return False
-
-    def _data_in_use(self) -> bool:
-        """Whether a server, of whatever process, holds the lock on the data; the lock goes with the
-        server.
-        """
-        system_tablespace = self.folder / "data" / "ibdata1"
-        if not system_tablespace.exists():
-            return False
-        with system_tablespace.open("r+b") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
-
-    def _log(self) -> str:
-        log = self.folder / "error.log"
-        return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else "(no log)"
-
-
 def _program(name: str) -> str | None:
     """Where a program of the server is; Debian keeps daemons where users do not look for them."""
     return shutil.which(name) or shutil.which(name, path=PROGRAM_PATH)
-
-
-def _as_root() -> list[str]:
-    """Root has to say that the server may run as root."""
-    return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def _create_data_directory(data: Path, temporary: Path) -> None:
-    """Fill a new data directory; ``temporary`` is the server's own temporary folder."""
-    program = _program("mariadb-install-db")
-    if program is None:
-        raise MariaDbMissing("mariadb-install-db is not installed")
-    arguments = [
-        f"--datadir={data}",
-        *_as_root(),
-        "--auth-root-authentication-method=socket",
-    ]
-    done = subprocess.run(  # noqa: S603 - our own folder
-        [program, "--no-defaults", "--skip-test-db", "--skip-name-resolve", *arguments],
-        env=os.environ | {"TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise MariaDbFailed(f"mariadb-install-db cannot fill {data}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port if nobody listens there, else a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole; only its owner may read it."""
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)

@@ -26,9 +26,10 @@ if not SEARCH:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module that starts a server on one worker, so that it starts once."""
+    """Keeps the tests of a module that starts a server on one worker, so that it starts once, each kind on its own."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
-        if any(item.get_closest_marker(server) for server in ("kafka", "mariadb", "postgres")):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+        kinds = [kind for kind in ("kafka", "mariadb", "mysql", "postgres") if item.get_closest_marker(kind)]
+        if kinds:
+            item.add_marker(pytest.mark.xdist_group(f"{item.nodeid.split('::')[0]} {' '.join(kinds)}"))

@@ -18,7 +18,7 @@ import pytest
 from lakehouse_assets.definitions import defs
 from lakehouse_assets.ingest import Ingester
 from lakehouse_assets.sources.landing import LandingSource
-from lakehouse_assets.sources.mariadb import REQUIRED_VARIABLES
+from lakehouse_assets.sources.mysql.servers import REQUIRED_VARIABLES
 from lakehouse_assets.sprint.dwd import MEMBER_ORDER
 from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.sprint.tables import create_tables
@@ -238,13 +238,16 @@ def test_every_schedule_is_explained() -> None:
     assert named == {schedule.name for schedule in defs.schedules or ()}
 
 
-def test_settings_of_the_server_are_those_that_are_checked() -> None:
-    (settings,) = (code for language, _, code in blocks("sources.md") if language == "ini")
-    given = dict(re.findall(r"^(\w+)\s*= (\S+)$", settings, re.MULTILINE))
-    assert given.keys() - {"server_id"} == REQUIRED_VARIABLES.keys()
-    assert {key: given[key] for key in given.keys() - {"server_id", "log_bin"}} == {
-        key: value for key, value in REQUIRED_VARIABLES.items() if key != "log_bin"
+def test_settings_of_the_servers_are_those_that_are_checked() -> None:
+    written = {
+        kind: dict(re.findall(r"^(\w+)\s*= (\S+)$", code, re.MULTILINE))
+        for kind, (_, _, code) in zip(
+            ("MySQL", "MariaDB"), [block for block in blocks("sources.md") if block[0] == "ini"], strict=True
+        )
     }
+    for kind, given in written.items():
+        wanted = {name: value for name, value in REQUIRED_VARIABLES[kind].items() if value}
+        assert {**given, "log_bin": "ON"} == {**wanted, "server_id": "1"}
 
 
 def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
@@ -252,6 +255,6 @@ def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
     head = text_of("sources.md").partition("## Landing files")[0]
     rows = {row[0]: row[1] for row in cells(head)}
     read = dict(re.findall(r'environ(?:ment)?\.get\("(LAKEHOUSE_\w+)", "([^"]*)"\)', source))
-    passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB", "POSTGRES")}
+    passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB", "MYSQL", "POSTGRES")}
     elsewhere = {**passwords, "LAKEHOUSE_START_DATE": "2024-01-01"}
     assert rows == read | elsewhere

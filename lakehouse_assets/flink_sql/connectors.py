@@ -17,7 +17,7 @@ from lakehouse_assets.resources import (
     ChangesResource,
     KafkaResource,
     LandingResource,
-    MariaDbResource,
+    MySqlResource,
     PostgresResource,
 )
 from storage_engine.errors import InvalidOption, Unsupported
@@ -171,7 +171,7 @@ def _mysql(options: _Options) -> Connected:
     _snapshot_first(options)
     options.one_of("server-time-zone", {"UTC": "UTC"}, "UTC")
     options.without_effect("server-id")
-    changes = MariaDbResource(
+    changes = MySqlResource(
         host=options.take("hostname"),
         port=options.take("port", "3306"),
         user=options.take("username"),

@@ -25,7 +25,7 @@ from lakehouse_assets.sinks.sql_table import (
     secret,
     sql_table,
 )
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from storage_engine import Table
 from storage_engine.spec.types import TypeRoot
 
@@ -90,7 +90,7 @@ class MySqlSink:
     @contextmanager
     def session(self, sink: Sink, table: Table) -> Iterator[_Session]:
         """A transaction that holds the sink's offset. Raises SourceError, InvalidInput and Unsupported."""
-        connection = MariaDbConnection(
+        connection = MySqlConnection(
             host=self.host,
             port=self.port,
             user=self.user,
@@ -193,9 +193,9 @@ class _Session:
     def _upsert(self) -> None:
         names = ", ".join(map(_quoted, self.sql.columns))
         changed = self.sql.others or self.sql.key[:1]
-        values = ", ".join(f"{_quoted(name)} = VALUES({_quoted(name)})" for name in changed)
+        values = ", ".join(f"{self.sql.name}.{_quoted(name)} = b.{_quoted(name)}" for name in changed)
         self._run(
-            f"INSERT INTO {self.sql.name} ({names}) SELECT {names} FROM {BATCH} WHERE {GONE} = 0"
+            f"INSERT INTO {self.sql.name} ({names}) SELECT {names} FROM {BATCH} b WHERE b.{GONE} = 0"
             f" ON DUPLICATE KEY UPDATE {values}"
         )
 

@@ -59,12 +59,13 @@ def test_a_wrong_kafka_resource_is_told(settings: dict[str, Any], told: str) -> 
     [
         ("kafka", "Kafka 127.0.0.1:9092"),
         ("mariadb", "MariaDB 127.0.0.1:3306/sales"),
+        ("mysql", "MySQL 127.0.0.1:3306/sales"),
         ("postgres", "PostgreSQL 127.0.0.1:5432/sales"),
         ("files", "landing folder"),
     ],
 )
 def test_the_environment_chooses_the_source(monkeypatch: pytest.MonkeyPatch, chosen: str, name: str) -> None:
-    for server in ("KAFKA", "MARIADB", "POSTGRES"):
+    for server in ("KAFKA", "MARIADB", "MYSQL", "POSTGRES"):
         monkeypatch.setenv(f"LAKEHOUSE_{server}_PASSWORD", SECRET)
     source = changes_of({"LAKEHOUSE_SOURCE": chosen, "LAKEHOUSE_KAFKA_USER": "reader"}).source()
     assert source.name.startswith(name)
@@ -72,7 +73,7 @@ def test_the_environment_chooses_the_source(monkeypatch: pytest.MonkeyPatch, cho
 
 
 def test_an_unknown_source_is_told() -> None:
-    with pytest.raises(InvalidInput, match="known: files, kafka, mariadb, postgres"):
+    with pytest.raises(InvalidInput, match="known: files, kafka, mariadb, mysql, postgres"):
         changes_of({"LAKEHOUSE_SOURCE": "carrier pigeon"})
 
 

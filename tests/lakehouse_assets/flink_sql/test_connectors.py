@@ -14,7 +14,7 @@ from lakehouse_assets.resources import (
     KafkaResource,
     LakehouseResource,
     LandingResource,
-    MariaDbResource,
+    MySqlResource,
     PostgresResource,
 )
 from lakehouse_assets.stream.runner import StreamRunner
@@ -63,7 +63,7 @@ def test_avro_needs_its_registry_and_upserts_are_plain_rows() -> None:
 
 def test_databases_are_read_by_their_logs() -> None:
     changes = read_project({"a.sql": table(MYSQL)}, name="p").changes
-    assert isinstance(changes, MariaDbResource)
+    assert isinstance(changes, MySqlResource)
     assert (changes.host, changes.port, changes.password_variable) == ("h", "3306", "PASSWORD")
     project = read_project({"a.sql": table(POSTGRES)}, name="p")
     assert isinstance(project.changes, PostgresResource)

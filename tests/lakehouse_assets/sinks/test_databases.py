@@ -17,12 +17,12 @@ from lakehouse_assets.sinks import Delivery, MySqlSink, PostgresSink, Sink, mysq
 from lakehouse_assets.sinks.declaration import SinkTarget
 from lakehouse_assets.sources.errors import SourceAccessDenied, SourceUnavailable
 from lakehouse_assets.stream.declaration import Bounds
-from lakehouse_demo.mariadb import MariaDbServer
-from lakehouse_demo.mariadb import installed as mariadb_installed
+from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput, InvalidRows
 from tests.servers.postgres import PASSWORD, USER, PostgresServer
 from tests.servers.postgres import installed as postgres_installed
+from tests.servers.sql import MARIADB, MYSQL, serving
 
 numbers = count(1)
 COLUMNS = {
@@ -77,8 +77,14 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="module")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDbServer]:
-    with MariaDbServer(tmp_path_factory.mktemp("mariadb")) as server:
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlServer]:
+    with serving("mariadb", tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlServer]:
+    with serving("mysql", tmp_path_factory.mktemp("mysql")) as server:
         yield server
 
 
@@ -97,7 +103,7 @@ def postgres_place(server: PostgresServer, name: str) -> Place:
     return Place(sink, run)
 
 
-def mariadb_place(server: MariaDbServer, name: str) -> Place:
+def mysql_place(server: SqlServer, name: str) -> Place:
     login = server.admin
 
     def run(statement: str) -> Any:
@@ -125,10 +131,8 @@ SERVERS = [
             pytest.mark.skipif(not postgres_installed(), reason="PostgreSQL is not installed"),
         ],
     ),
-    pytest.param(
-        "mariadb",
-        marks=[pytest.mark.mariadb, pytest.mark.skipif(not mariadb_installed(), reason="mariadbd is not installed")],
-    ),
+    MARIADB,
+    MYSQL,
 ]
 
 
@@ -137,7 +141,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pl
     """A database of its own at each kind of server."""
     server, name = request.getfixturevalue(request.param), f"served_{next(numbers)}"
     monkeypatch.setenv("LAKEHOUSE_SINK_PASSWORD", PASSWORD if request.param == "postgres" else server.admin.password)
-    return postgres_place(server, name) if request.param == "postgres" else mariadb_place(server, name)
+    return postgres_place(server, name) if request.param == "postgres" else mysql_place(server, name)
 
 
 @pytest.fixture

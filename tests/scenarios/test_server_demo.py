@@ -16,16 +16,12 @@ from rich.console import Console
 from lakehouse_demo.claims import claim_warehouse
 from lakehouse_demo.errors import AlreadyClaimed
 from lakehouse_demo.main import run_feed
-from lakehouse_demo.mariadb import installed
-from lakehouse_demo.mariadb_feed import MariaDbFeed
 from lakehouse_demo.mariadb_workload import WorkloadConfig
+from lakehouse_demo.server_feed import ServerFeed
 from storage_engine import Catalog
+from tests.servers.sql import SERVERS, obtained
 
-pytestmark = [
-    pytest.mark.mariadb,
-    pytest.mark.slow,
-    pytest.mark.skipif(not installed(), reason="the program mariadbd is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 WORKLOAD = WorkloadConfig(members=150, agents=10, transactions=80)
 STEPS = 4
@@ -34,18 +30,21 @@ STEPS = 4
 class Job:
     """The job on one server; may run into several warehouses."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
 
     def run(self, warehouse: str) -> tuple[int, str]:
         """Its exit code, and what it said."""
         said = io.StringIO()
         with (
-            MariaDbFeed(WORKLOAD, self.folder / "server", steps=STEPS) as feed,
+            self.feed() as feed,
             dg.DagsterInstance.ephemeral() as instance,
         ):
             code = run_feed(feed, self.url(warehouse), instance, Console(file=said, width=120))
         return code, said.getvalue()
+
+    def feed(self, config: WorkloadConfig = WORKLOAD) -> ServerFeed:
+        return ServerFeed(self.kind, config, self.folder / "server", steps=STEPS)
 
     def url(self, warehouse: str) -> str:
         return str(self.folder / warehouse)
@@ -56,10 +55,11 @@ class Job:
         return int(json.loads(carried["lakehouse.sources"])["source"])
 
 
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+@pytest.fixture(scope="module", params=SERVERS)
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The job, run to its end once."""
-    job = Job(tmp_path_factory.mktemp("job"))
+    obtained(request.param)
+    job = Job(request.param, tmp_path_factory.mktemp("job"))
     code, said = job.run("warehouse")
     assert code == 0, said
     for table in ("app.sprint_performance", "app.member_growth"):
@@ -69,7 +69,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 def test_the_server_was_started_twice_and_read_on(job: Job) -> None:
-    logs = [path.suffix for path in (job.folder / "server/data").glob("mariadb-bin.0*")]
+    logs = [path.suffix for path in (job.folder / "server/data").glob(f"{job.kind}-bin.0*")]
     assert len(logs) >= 2
     assert job.position("ods.member_order") >= job.position("dim.city") > 0
 
@@ -95,4 +95,4 @@ def test_a_table_that_is_wrong_is_told(job: Job) -> None:
 def test_another_workload_does_not_go_into_its_warehouse(job: Job) -> None:
     other = replace(WORKLOAD, seed=WORKLOAD.seed + 1)
     with pytest.raises(AlreadyClaimed, match=r"seed 7 \(now 8\)"):
-        claim_warehouse(job.url("warehouse"), MariaDbFeed(other, job.folder / "server", steps=STEPS).facts.identity)
+        claim_warehouse(job.url("warehouse"), job.feed(other).facts.identity)

@@ -1,4 +1,4 @@
-"""MariaDB as the lakehouse's change source: each table goes on at its own position, without gap or rereading."""
+"""MySQL and MariaDB as the lakehouse's change source: each table goes on at its own position, without gap or rereading."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ import polars as pl
 import pytest
 
 from lakehouse_assets.ingest import Ingester, Ingestion
-from lakehouse_assets.sources import mariadb_changes
 from lakehouse_assets.sources.change_source import REJECTED_SCHEMA, ChangeSource, SourceTable
 from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.errors import SourceSchemaChanged
-from lakehouse_assets.sources.mariadb import MariaDbSource
-from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
-from lakehouse_demo.mariadb import MariaDbServer, installed
+from lakehouse_assets.sources.mysql import changes as mysql_changes
+from lakehouse_assets.sources.mysql.changes import MySqlChanges
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
+from lakehouse_assets.sources.mysql.source import MySqlSource
+from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog
 from tests.lakehouse_assets.quarantine_table import QUARANTINE_DDL
-
-pytestmark = [
-    pytest.mark.mariadb,
-    pytest.mark.skipif(not installed(), reason="the program mariadbd is not installed"),
-]
+from tests.servers.sql import SERVERS, serving
 
 Sql = Callable[..., Any]
 
@@ -44,14 +40,14 @@ CITY = SourceTable(
 TIME = datetime(2024, 1, 30, 1, 2, 3, 4000)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDbServer]:
-    with MariaDbServer(tmp_path_factory.mktemp("mariadb")) as server:
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlServer]:
+    with serving(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 
 @pytest.fixture
-def sql(server: MariaDbServer) -> Iterator[Sql]:
+def sql(server: SqlServer) -> Iterator[Sql]:
     """Runs a statement, in a new database ``sales`` with two tables."""
     with server.admin.connect() as connection, connection.cursor() as cursor:
         connection.autocommit(True)
@@ -71,10 +67,17 @@ def sql(server: MariaDbServer) -> Iterator[Sql]:
 
 
 @pytest.fixture
-def source(server: MariaDbServer, sql: Sql) -> MariaDbChanges:
+def source(server: SqlServer, sql: Sql) -> MySqlChanges:
     login = server.reader
-    return MariaDbChanges(
-        MariaDbConnection(host=login.host, port=login.port, user=login.user, password=login.password, database="sales")
+    return MySqlChanges(
+        MySqlConnection(
+            host=login.host,
+            port=login.port,
+            user=login.user,
+            password=login.password,
+            database="sales",
+            server=server.title,
+        )
     )
 
 
@@ -82,13 +85,13 @@ def place(sql: Sql, number: int, v_date: str = "2024-01-30") -> None:
     sql("INSERT INTO member_order VALUES (%s, %s, %s)", v_date, number, TIME)
 
 
-def test_it_is_a_change_source(source: MariaDbChanges) -> None:
+def test_it_is_a_change_source(server: SqlServer, source: MySqlChanges) -> None:
     as_protocol: ChangeSource = source
-    assert as_protocol.name.startswith("MariaDB 127.0.0.1:")
+    assert as_protocol.name.startswith(f"{server.title} 127.0.0.1:")
     assert as_protocol.name.endswith("/sales")
 
 
-def test_a_snapshot_comes_first_and_then_the_changes(source: MariaDbChanges, sql: Sql) -> None:
+def test_a_snapshot_comes_first_and_then_the_changes(source: MySqlChanges, sql: Sql) -> None:
     place(sql, 1)
     sql("INSERT INTO city VALUES (1, 'Xi''an')")
     first = source.read([(ORDER, None), (CITY, None)], max_rows=100)
@@ -109,7 +112,7 @@ def test_a_snapshot_comes_first_and_then_the_changes(source: MariaDbChanges, sql
     assert source.read([(ORDER, then["member_order"].position), (CITY, position)], max_rows=100) == {}
 
 
-def test_tables_go_on_at_their_own_positions(source: MariaDbChanges, sql: Sql) -> None:
+def test_tables_go_on_at_their_own_positions(source: MySqlChanges, sql: Sql) -> None:
     start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
     place(sql, 1)
     middle = source.read([(ORDER, start)], max_rows=100)["member_order"].position
@@ -122,7 +125,7 @@ def test_tables_go_on_at_their_own_positions(source: MariaDbChanges, sql: Sql) -
     assert again["member_order"].rows.equals(batches["member_order"].rows)
 
 
-def test_changes_behind_many_that_are_known_are_found(source: MariaDbChanges, sql: Sql) -> None:
+def test_changes_behind_many_that_are_known_are_found(source: MySqlChanges, sql: Sql) -> None:
     start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
     for number in range(10):
         place(sql, number)
@@ -133,17 +136,17 @@ def test_changes_behind_many_that_are_known_are_found(source: MariaDbChanges, sq
 
 
 def test_a_table_that_seldom_changes_does_not_make_the_log_be_searched_again(
-    source: MariaDbChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    source: MySqlChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
     searched: list[int] = []
-    changes = MariaDbSource.changes
+    changes = MySqlSource.changes
 
-    def counted(self: MariaDbSource, after: int, *, max_rows: int) -> Any:
+    def counted(self: MySqlSource, after: int, *, max_rows: int) -> Any:
         searched.append(after)
         return changes(self, after, max_rows=max_rows)
 
-    monkeypatch.setattr(MariaDbSource, "changes", counted)
+    monkeypatch.setattr(MySqlSource, "changes", counted)
     position = start
     for number in range(3):
         place(sql, number)
@@ -156,10 +159,10 @@ def test_a_table_that_seldom_changes_does_not_make_the_log_be_searched_again(
 
 
 def test_after_many_rows_the_other_tables_get_the_position_too(
-    source: MariaDbChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    source: MySqlChanges, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that another process does not search the log again for them; a table that is ahead never goes back."""
-    monkeypatch.setattr(mariadb_changes, "NOTED_ROWS", 4)
+    monkeypatch.setattr(mysql_changes, "NOTED_ROWS", 4)
     start = source.read([(ORDER, None), (CITY, None)], max_rows=100)["city"].position
     for number in range(3):
         place(sql, number)
@@ -173,7 +176,7 @@ def test_after_many_rows_the_other_tables_get_the_position_too(
     assert source.read([(ORDER, start), (CITY, ahead)], max_rows=4).keys() == {"member_order"}
 
 
-def test_batches_are_bounded_by_rows(source: MariaDbChanges, sql: Sql) -> None:
+def test_batches_are_bounded_by_rows(source: MySqlChanges, sql: Sql) -> None:
     position: str | None = source.read([(ORDER, None)], max_rows=100)["member_order"].position
     for number in range(7):
         place(sql, number)
@@ -184,7 +187,7 @@ def test_batches_are_bounded_by_rows(source: MariaDbChanges, sql: Sql) -> None:
     assert sizes == [3, 3, 1]
 
 
-def test_rows_that_the_target_cannot_have_are_rejected(source: MariaDbChanges, sql: Sql) -> None:
+def test_rows_that_the_target_cannot_have_are_rejected(source: MySqlChanges, sql: Sql) -> None:
     place(sql, 1)
     place(sql, 2, "../../x")
     place(sql, 3, "2024-02-30")
@@ -201,13 +204,13 @@ def test_rows_that_the_target_cannot_have_are_rejected(source: MariaDbChanges, s
     assert cities.rejected["reason"].to_list() == ["name is null"]
 
 
-def test_a_table_of_other_columns_is_told(source: MariaDbChanges, sql: Sql) -> None:
+def test_a_table_of_other_columns_is_told(source: MySqlChanges, sql: Sql) -> None:
     sql("ALTER TABLE city MODIFY id BIGINT")
     with pytest.raises(SourceSchemaChanged, match="city"):
         source.everything(CITY)
 
 
-def test_refused_rows_of_one_transaction_are_all_kept(source: MariaDbChanges, sql: Sql) -> None:
+def test_refused_rows_of_one_transaction_are_all_kept(source: MySqlChanges, sql: Sql) -> None:
     start = source.read([(CITY, None)], max_rows=1)["city"].position
     sql("INSERT INTO city VALUES (1, NULL), (2, 'a'), (3, NULL)")
     sql("INSERT INTO city VALUES (4, NULL)")
@@ -224,7 +227,7 @@ def test_refused_rows_of_one_transaction_are_all_kept(source: MariaDbChanges, sq
 
 
 @pytest.fixture
-def mirror(catalog: Catalog, source: MariaDbChanges) -> Ingester:
+def mirror(catalog: Catalog, source: MySqlChanges) -> Ingester:
     """The ingestion of ``city`` into a table without the stream's own columns."""
     catalog.execute(
         """CREATE DATABASE ods;

@@ -1,15 +1,16 @@
-"""The MariaDB source against a real server: what it delivers equals what SQL says, across all that a server does."""
+"""The MySQL source against real servers, MariaDB and MySQL: what it delivers equals what SQL says, whatever they do."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Self
 
 import polars as pl
@@ -23,38 +24,34 @@ from lakehouse_assets.sources.errors import (
     SourceUnavailable,
     SourceUnsupported,
 )
-from lakehouse_assets.sources.mariadb import ChangeBatch, MariaDbSource
-from lakehouse_assets.sources.mariadb_binlog import BinlogPosition
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
-from lakehouse_demo.mariadb import MariaDbServer, installed
+from lakehouse_assets.sources.mysql.binlog import BinlogPosition
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
+from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
 from lakehouse_demo.mariadb_workload import WorkloadConfig, prepare, run
 from lakehouse_demo.source_tables import SOURCE_TABLES
-
-pytestmark = [
-    pytest.mark.mariadb,
-    pytest.mark.skipif(not installed(), reason="the program mariadbd is not installed"),
-]
+from lakehouse_demo.sql_server import SqlServer
+from tests.servers.sql import MARIADB, MYSQL, SERVERS, serving
 
 Sql = Callable[..., Any]
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 numbers = count(1)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDbServer]:
-    with MariaDbServer(tmp_path_factory.mktemp("mariadb")) as server:
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlServer]:
+    with serving(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 
 @pytest.fixture
-def running(server: MariaDbServer) -> MariaDbServer:
+def running(server: SqlServer) -> SqlServer:
     """The server, running again if the test before stopped it."""
     server.start()
     return server
 
 
 @pytest.fixture
-def database(running: MariaDbServer) -> Iterator[str]:
+def database(running: SqlServer) -> Iterator[str]:
     name = f"shop_{next(numbers)}"
     with running.admin.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
@@ -62,7 +59,7 @@ def database(running: MariaDbServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def sql(running: MariaDbServer, database: str) -> Iterator[Sql]:
+def sql(running: SqlServer, database: str) -> Iterator[Sql]:
     """Runs a statement in the test's database, by itself or within a transaction that was started."""
     with running.admin.connect() as connection, connection.cursor() as cursor:
         connection.select_db(database)
@@ -75,17 +72,22 @@ def sql(running: MariaDbServer, database: str) -> Iterator[Sql]:
         yield execute
 
 
-def source_of(server: MariaDbServer, database: str, *tables: str, **changed: Any) -> MariaDbSource:
+def source_of(server: SqlServer, database: str, *tables: str, **changed: Any) -> MySqlSource:
     login = server.admin
     settings: dict[str, Any] = {"host": login.host, "port": login.port, "user": login.user, "password": login.password}
-    return MariaDbSource(MariaDbConnection(**settings | {"database": database} | changed), tables)
+    return MySqlSource(MySqlConnection(**settings | {"database": database} | changed), tables)
 
 
 @pytest.fixture
-def source(running: MariaDbServer, database: str, sql: Sql) -> MariaDbSource:
+def source(running: SqlServer, database: str, sql: Sql) -> MySqlSource:
     """A source of table ``item`` (id, text)."""
     sql("CREATE TABLE item (id INT PRIMARY KEY, text VARCHAR(50))")
     return source_of(running, database, "item")
+
+
+def insert_many(sql: Sql, numbers: range, text: str = "x") -> None:
+    """Rows of ``item`` by one statement."""
+    sql(f"INSERT INTO item VALUES {', '.join(f'({number}, {text!r})' for number in numbers)}")
 
 
 def ops(batch: ChangeBatch, table: str = "item") -> list[tuple[Any, ...]]:
@@ -101,7 +103,7 @@ def apply(state: Rows, frame: pl.DataFrame, *key: str) -> None:
             state[place] = row
 
 
-def all_batches(source: MariaDbSource, after: int, *, max_rows: int) -> list[ChangeBatch]:
+def all_batches(source: MySqlSource, after: int, *, max_rows: int) -> list[ChangeBatch]:
     batches = [source.changes(after, max_rows=max_rows)]
     while not batches[-1].at_end:
         batches.append(source.changes(batches[-1].position, max_rows=max_rows))
@@ -156,6 +158,12 @@ TYPES: dict[str, tuple[str, pl.DataType, list[Any]]] = {
     "a_varchar": ("VARCHAR(300)", pl.String(), ["🦆" * 70, 'it\'s \\ \n \t "quoted"']),
     "a_latin": ("VARCHAR(10) CHARACTER SET latin1", pl.String(), ["Müller", "é"]),
     "a_text": ("TEXT", pl.String(), ["x" * 60_000, ""]),
+    "a_time": ("TIME", pl.String(), ["-838:59:59", "00:00:00"]),
+    "a_time3": ("TIME(3)", pl.String(), ["838:59:58.999", "23:59:59.040"]),
+    "a_set": ("SET('it''s','b','cd')", pl.String(), ["it's,cd", ""]),
+    "a_bit": ("BIT", pl.Boolean(), [True, False]),
+    "a_bit20": ("BIT(20)", pl.Binary(), [b"\x0f\xff\xfe", b"\x00\x00\x01"]),
+    "a_year0": ("YEAR", pl.Int16(), [0, 2000]),
     "a_enum": ("ENUM('small','large')", pl.String(), ["small", "large"]),
     "a_varbinary": ("VARBINARY(10)", pl.Binary(), [b"\x00\xff\xfe", b""]),
     "a_blob": ("BLOB", pl.Binary(), [b"\x00" * 300, b"\xc3\x28"]),
@@ -181,7 +189,7 @@ def insert_typed_rows(sql: Sql) -> None:
         sql(f"INSERT INTO typed VALUES ({', '.join(['%s'] * len(row))})", *values)
 
 
-def test_types_and_values_of_changes_are_exact(running: MariaDbServer, database: str, sql: Sql) -> None:
+def test_types_and_values_of_changes_are_exact(running: SqlServer, database: str, sql: Sql) -> None:
     make_typed_table(sql)
     source = source_of(running, database, "typed")
     start = source.position()
@@ -193,7 +201,7 @@ def test_types_and_values_of_changes_are_exact(running: MariaDbServer, database:
     assert frame.drop("op", "position").to_dicts() == typed_rows()
 
 
-def test_types_and_values_of_a_snapshot_are_exact(running: MariaDbServer, database: str, sql: Sql) -> None:
+def test_types_and_values_of_a_snapshot_are_exact(running: SqlServer, database: str, sql: Sql) -> None:
     make_typed_table(sql)
     insert_typed_rows(sql)
     source = source_of(running, database, "typed")
@@ -206,19 +214,17 @@ def test_types_and_values_of_a_snapshot_are_exact(running: MariaDbServer, databa
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ("id INT PRIMARY KEY, t TIME", "column t of table odd (time"),
-        ("id INT PRIMARY KEY, b BIT(4)", "column b of table odd"),
-        ("id INT PRIMARY KEY, s SET('a','b')", "column s of table odd"),
-        ("id INT PRIMARY KEY, u UUID", "column u of table odd"),
+        ("id INT PRIMARY KEY, p POINT", "column p of table odd (point"),
         ("id INT PRIMARY KEY, d DECIMAL(50,4)", "50 digits"),
+        ("id INT PRIMARY KEY, v VARCHAR(5), g INT AS (id + 1) VIRTUAL", "column g of table odd"),
         ("id INT PRIMARY KEY, op INT", "column op of table odd"),
         ("id INT PRIMARY KEY, g INT AS (id + 1) STORED", "column g of table odd"),
         ("id INT", "no primary key"),
-        ("id INT PRIMARY KEY) ENGINE=Aria COMMENT=('x'", "Aria"),
+        ("id INT PRIMARY KEY) ENGINE=MyISAM COMMENT=('x'", "MyISAM"),
     ],
 )
 def test_a_table_that_cannot_be_read_exactly_is_refused(
-    running: MariaDbServer, database: str, sql: Sql, columns: str, told: str
+    running: SqlServer, database: str, sql: Sql, columns: str, told: str
 ) -> None:
     sql(f"CREATE TABLE odd ({columns})".replace("COMMENT=('x')", ""))
     source = source_of(running, database, "odd")
@@ -228,7 +234,7 @@ def test_a_table_that_cannot_be_read_exactly_is_refused(
         assert told in str(error.value)
 
 
-def test_a_missing_table_is_told(running: MariaDbServer, database: str) -> None:
+def test_a_missing_table_is_told(running: SqlServer, database: str) -> None:
     with pytest.raises(SourceUnsupported, match="there is no table nowhere"):
         source_of(running, database, "nowhere").snapshot()
 
@@ -236,7 +242,7 @@ def test_a_missing_table_is_told(running: MariaDbServer, database: str) -> None:
 # changes
 
 
-def test_inserts_updates_and_deletes_come_in_source_order(source: MariaDbSource, sql: Sql) -> None:
+def test_inserts_updates_and_deletes_come_in_source_order(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a'), (2, 'b')")
     sql("UPDATE item SET text = 'c' WHERE id = 1")
@@ -249,7 +255,7 @@ def test_inserts_updates_and_deletes_come_in_source_order(source: MariaDbSource,
     ]
 
 
-def test_an_update_of_the_key_is_a_delete_and_an_insert(source: MariaDbSource, sql: Sql) -> None:
+def test_an_update_of_the_key_is_a_delete_and_an_insert(source: MySqlSource, sql: Sql) -> None:
     sql("INSERT INTO item VALUES (1, 'a'), (5, 'b')")
     start = source.position()
     sql("UPDATE item SET id = id + 1 ORDER BY id DESC")
@@ -263,7 +269,7 @@ def test_an_update_of_the_key_is_a_delete_and_an_insert(source: MariaDbSource, s
     ]
 
 
-def test_what_was_rolled_back_does_not_come(source: MariaDbSource, sql: Sql) -> None:
+def test_what_was_rolled_back_does_not_come(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("START TRANSACTION")
     sql("INSERT INTO item VALUES (1, 'never')")
@@ -278,7 +284,7 @@ def test_what_was_rolled_back_does_not_come(source: MariaDbSource, sql: Sql) -> 
     assert ops(source.changes(start, max_rows=100)) == [("c", 2, "kept"), ("c", 4, "kept")]
 
 
-def test_a_batch_never_ends_within_a_transaction(source: MariaDbSource, sql: Sql) -> None:
+def test_a_batch_never_ends_within_a_transaction(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sizes = [3, 1, 40, 2]
     for number, size in enumerate(sizes):
@@ -294,7 +300,7 @@ def test_a_batch_never_ends_within_a_transaction(source: MariaDbSource, sql: Sql
     assert [batch.rows for batch in all_batches(source, start, max_rows=4)][:2] == [4, 40]
 
 
-def test_positions_grow_and_the_same_position_gives_the_same_changes(source: MariaDbSource, sql: Sql) -> None:
+def test_positions_grow_and_the_same_position_gives_the_same_changes(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     for number in range(10):
         sql("INSERT INTO item VALUES (%s, 'x')", number)
@@ -311,7 +317,7 @@ def test_positions_grow_and_the_same_position_gives_the_same_changes(source: Mar
         assert batch.of("item", after=None).equals(batch.frames["item"])
 
 
-def test_a_batch_can_be_cut_at_the_position_of_any_transaction(source: MariaDbSource, sql: Sql) -> None:
+def test_a_batch_can_be_cut_at_the_position_of_any_transaction(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     for number in range(4):
         sql("INSERT INTO item VALUES (%s, 'x')", number)
@@ -320,7 +326,7 @@ def test_a_batch_can_be_cut_at_the_position_of_any_transaction(source: MariaDbSo
     assert whole.of("item", after=middle)["id"].to_list() == [2, 3]
 
 
-def test_nothing_new_gives_empty_frames_of_the_same_schema(source: MariaDbSource, sql: Sql) -> None:
+def test_nothing_new_gives_empty_frames_of_the_same_schema(source: MySqlSource, sql: Sql) -> None:
     sql("INSERT INTO item VALUES (1, 'a')")
     batch = source.changes(source.position(), max_rows=10)
     assert (batch.rows, batch.at_end, batch.position) == (0, True, source.position())
@@ -328,7 +334,7 @@ def test_nothing_new_gives_empty_frames_of_the_same_schema(source: MariaDbSource
 
 
 def test_changes_elsewhere_only_move_the_position(
-    running: MariaDbServer, source: MariaDbSource, sql: Sql, database: str
+    running: SqlServer, source: MySqlSource, sql: Sql, database: str
 ) -> None:
     start = source.position()
     sql("CREATE TABLE other (id INT PRIMARY KEY)")
@@ -345,7 +351,7 @@ def test_changes_elsewhere_only_move_the_position(
 
 
 def test_changes_of_several_tables_come_together(
-    running: MariaDbServer, source: MariaDbSource, sql: Sql, database: str
+    running: SqlServer, source: MySqlSource, sql: Sql, database: str
 ) -> None:
     sql("CREATE TABLE price (id INT PRIMARY KEY, amount DECIMAL(20,4))")
     both = source_of(running, database, "item", "price")
@@ -364,7 +370,7 @@ def test_changes_of_several_tables_come_together(
 
 
 def test_a_snapshot_and_the_changes_after_it_meet_without_gap_or_overlap(
-    running: MariaDbServer, source: MariaDbSource, sql: Sql, database: str
+    running: SqlServer, source: MySqlSource, sql: Sql, database: str
 ) -> None:
     sql("INSERT INTO item VALUES (1, 'before')")
     sql("START TRANSACTION")
@@ -376,22 +382,20 @@ def test_a_snapshot_and_the_changes_after_it_meet_without_gap_or_overlap(
     assert ops(source.changes(snapshot.position, max_rows=10)) == [("c", 2, "open while the snapshot is taken")]
 
 
-def test_a_snapshot_can_be_of_some_tables(
-    running: MariaDbServer, source: MariaDbSource, sql: Sql, database: str
-) -> None:
+def test_a_snapshot_can_be_of_some_tables(running: SqlServer, source: MySqlSource, sql: Sql, database: str) -> None:
     sql("CREATE TABLE price (id INT PRIMARY KEY)")
     assert source_of(running, database, "item", "price").snapshot(["price"]).frames.keys() == {"price"}
 
 
-def test_a_large_table_is_read_whole(source: MariaDbSource, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse_assets.sources.mariadb.SNAPSHOT_CHUNK_ROWS", 1_000)
-    sql("INSERT INTO item SELECT seq, CONCAT('row ', seq) FROM seq_1_to_4500")
+def test_a_large_table_is_read_whole(source: MySqlSource, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse_assets.sources.mysql.source.SNAPSHOT_CHUNK_ROWS", 1_000)
+    insert_many(sql, range(1, 4_501))
     frame = source.snapshot().frames["item"]
     assert frame["id"].sort().to_list() == list(range(1, 4_501))
 
 
 @pytest.mark.parametrize("max_rows", [50, 100_000])
-def test_snapshot_and_changes_of_the_workload_equal_sql(running: MariaDbServer, max_rows: int) -> None:
+def test_snapshot_and_changes_of_the_workload_equal_sql(running: SqlServer, max_rows: int) -> None:
     config = WorkloadConfig(seed=max_rows, members=200, agents=12, transactions=300)
     with running.admin.connect() as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
         for name in ("sales", "workload"):
@@ -421,7 +425,7 @@ def vars_of(login: Any) -> dict[str, Any]:
 
 
 def test_a_server_that_is_away_is_told_and_reading_goes_on_when_it_is_back(
-    running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql
 ) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'before')")
@@ -440,7 +444,7 @@ def test_a_server_that_is_away_is_told_and_reading_goes_on_when_it_is_back(
     assert source.changes(batch.position, max_rows=10).rows == 0
 
 
-def insert_one(server: MariaDbServer, database: str, tables: list[str]) -> None:
+def insert_one(server: SqlServer, database: str, tables: list[str]) -> None:
     """One row into each table, so that the server numbers them in this order if it has just started."""
     with server.admin.connect() as connection, connection.cursor() as cursor:
         for table in tables:
@@ -448,9 +452,9 @@ def insert_one(server: MariaDbServer, database: str, tables: list[str]) -> None:
             connection.commit()
 
 
-@pytest.mark.parametrize("end", [MariaDbServer.stop, MariaDbServer.kill])
+@pytest.mark.parametrize("end", [SqlServer.stop, SqlServer.kill])
 def test_after_a_restart_other_tables_have_the_numbers_of_a_table(
-    running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql, end: Callable[[MariaDbServer], None]
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql, end: Callable[[SqlServer], None]
 ) -> None:
     others = [f"other_{number}" for number in range(12)]
     for other in others:
@@ -467,7 +471,7 @@ def test_after_a_restart_other_tables_have_the_numbers_of_a_table(
 
 
 def test_committed_changes_survive_a_crash_of_the_server(
-    running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql
 ) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'committed')")
@@ -480,7 +484,7 @@ def test_committed_changes_survive_a_crash_of_the_server(
     assert ops(source.snapshot()) == [("r", 1, "committed")]
 
 
-def test_reading_follows_the_log_into_its_next_files(source: MariaDbSource, sql: Sql) -> None:
+def test_reading_follows_the_log_into_its_next_files(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     for number in range(3):
         sql("INSERT INTO item VALUES (%s, 'x')", number)
@@ -540,10 +544,10 @@ class CuttingProxy:
 
 
 def test_a_connection_that_breaks_in_the_middle_is_told(
-    running: MariaDbServer, source: MariaDbSource, database: str, sql: Sql
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql
 ) -> None:
     start = source.position()
-    sql("INSERT INTO item SELECT seq, 'x' FROM seq_1_to_20000")
+    insert_many(sql, range(1, 20_001))
     with CuttingProxy(running.admin.port, cut_after_bytes=50_000) as proxy:
         broken = source_of(running, database, "item", port=proxy.port)
         assert broken.position() > start
@@ -556,14 +560,14 @@ def purge_log(sql: Sql) -> None:
     """Remove all files of the log but the current one, which the server does as soon as it needs none of them."""
     sql("FLUSH BINARY LOGS")
     sql("FLUSH ENGINE LOGS")
-    current = sql("SHOW MASTER STATUS")[0][0]
+    current = sql("SHOW BINARY LOGS")[-1][0]
     deadline = time.monotonic() + 30
     while len(sql("SHOW BINARY LOGS")) > 1:
         assert time.monotonic() < deadline
         sql(f"PURGE BINARY LOGS TO '{current}'")
 
 
-def test_a_log_that_was_removed_is_told(source: MariaDbSource, sql: Sql) -> None:
+def test_a_log_that_was_removed_is_told(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a')")
     purge_log(sql)
@@ -574,27 +578,27 @@ def test_a_log_that_was_removed_is_told(source: MariaDbSource, sql: Sql) -> None
     assert ops(source.changes(snapshot.position, max_rows=10)) == [("c", 2, "b")]
 
 
-def test_a_position_of_another_server_is_told(source: MariaDbSource) -> None:
+def test_a_position_of_another_server_is_told(source: MySqlSource) -> None:
     end = BinlogPosition.decoded(source.position())
     beyond = BinlogPosition(file_number=end.file_number + 7, offset=4)
     with pytest.raises(SourcePositionLost, match="beyond the end"):
         source.changes(beyond.encoded(), max_rows=10)
 
 
-def test_a_wrong_password_is_told_without_the_password(running: MariaDbServer, database: str) -> None:
+def test_a_wrong_password_is_told_without_the_password(running: SqlServer, database: str) -> None:
     source = source_of(running, database, "item", password="hunter2-secret")
     with pytest.raises(SourceError) as error:
         source.position()
     assert "Access denied" in str(error.value)
     assert "hunter2" not in f"{error.value} {error.value!r}"
-    connection = MariaDbConnection(host="h", user="u", password="hunter2-secret", database="d")
+    connection = MySqlConnection(host="h", user="u", password="hunter2-secret", database="d")
     assert "hunter2" not in repr(connection)
 
 
 # tables and settings that change under the reader
 
 
-def test_a_column_that_was_added_is_null_in_older_changes(source: MariaDbSource, sql: Sql) -> None:
+def test_a_column_that_was_added_is_null_in_older_changes(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a')")
     sql("ALTER TABLE item ADD COLUMN weight INT AFTER id")
@@ -602,14 +606,14 @@ def test_a_column_that_was_added_is_null_in_older_changes(source: MariaDbSource,
     assert ops(source.changes(start, max_rows=10)) == [("c", 1, None, "a"), ("c", 2, 7, "b")]
 
 
-def test_a_column_that_was_dropped_is_gone_from_older_changes(source: MariaDbSource, sql: Sql) -> None:
+def test_a_column_that_was_dropped_is_gone_from_older_changes(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a')")
     sql("ALTER TABLE item DROP COLUMN text")
     assert ops(source.changes(start, max_rows=10)) == [("c", 1)]
 
 
-def test_a_renamed_column_is_told_until_a_new_snapshot_is_taken(source: MariaDbSource, sql: Sql) -> None:
+def test_a_renamed_column_is_told_until_a_new_snapshot_is_taken(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a')")
     sql("ALTER TABLE item CHANGE text title VARCHAR(50)")
@@ -623,7 +627,7 @@ def test_a_renamed_column_is_told_until_a_new_snapshot_is_taken(source: MariaDbS
 @pytest.mark.parametrize(
     ("before", "after"), [("DECIMAL(20,4)", "DECIMAL(20,6)"), ("DATETIME(6)", "DATETIME(3)"), ("INT", "TINYINT")]
 )
-def test_a_changed_type_is_told(running: MariaDbServer, database: str, sql: Sql, before: str, after: str) -> None:
+def test_a_changed_type_is_told(running: SqlServer, database: str, sql: Sql, before: str, after: str) -> None:
     sql(f"CREATE TABLE typed (id INT PRIMARY KEY, value {before})")
     source = source_of(running, database, "typed")
     start = source.position()
@@ -642,10 +646,9 @@ def test_a_changed_type_is_told(running: MariaDbServer, database: str, sql: Sql,
         "truncate item",
         "DROP TABLE item",
         "RENAME TABLE item TO thing",
-        "CREATE OR REPLACE TABLE item (id INT PRIMARY KEY, text VARCHAR(50))",
     ],
 )
-def test_rows_that_go_without_events_are_told(source: MariaDbSource, sql: Sql, statement: str) -> None:
+def test_rows_that_go_without_events_are_told(source: MySqlSource, sql: Sql, statement: str) -> None:
     start = source.position()
     sql("INSERT INTO item VALUES (1, 'a')")
     sql(statement)
@@ -654,7 +657,15 @@ def test_rows_that_go_without_events_are_told(source: MariaDbSource, sql: Sql, s
         source.changes(start, max_rows=10)
 
 
-def test_a_dropped_database_is_told(running: MariaDbServer, source: MariaDbSource, sql: Sql, database: str) -> None:
+@pytest.mark.parametrize("server", [MARIADB], indirect=True)
+def test_a_table_that_was_replaced_is_told(source: MySqlSource, sql: Sql) -> None:
+    start = source.position()
+    sql("CREATE OR REPLACE TABLE item (id INT PRIMARY KEY, text VARCHAR(50))")
+    with pytest.raises(SourceSchemaChanged, match="take a new snapshot"):
+        source.changes(start, max_rows=10)
+
+
+def test_a_dropped_database_is_told(running: SqlServer, source: MySqlSource, sql: Sql, database: str) -> None:
     start = source.position()
     sql(f"DROP DATABASE {database}")
     sql(f"CREATE DATABASE {database}")
@@ -670,7 +681,7 @@ def setting(sql: Sql, scope: str, name: str, value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        sql(f"SET {scope} {name} = {before}")
+        sql(f"SET {scope} {name} = {before or 'DEFAULT'}")
 
 
 @pytest.mark.parametrize(
@@ -679,18 +690,26 @@ def setting(sql: Sql, scope: str, name: str, value: str) -> Iterator[None]:
         ("SESSION", "binlog_format", "STATEMENT"),
         ("SESSION", "binlog_row_image", "MINIMAL"),
         ("GLOBAL", "binlog_row_metadata", "MINIMAL"),
-        ("GLOBAL", "log_bin_compress", "ON"),
     ],
 )
 def test_changes_that_the_log_does_not_tell_whole_are_refused(
-    source: MariaDbSource, sql: Sql, scope: str, name: str, value: str
+    source: MySqlSource, sql: Sql, scope: str, name: str, value: str
 ) -> None:
     sql("INSERT INTO item VALUES (1, 'a')")
     start = source.position()
-    with setting(sql, scope, name, value), setting(sql, "GLOBAL", "log_bin_compress_min_len", "10"):
+    with setting(sql, scope, name, value):
         sql("UPDATE item SET text = REPEAT('b', 50) WHERE id = 1")
-        sql("INSERT INTO item SELECT seq, REPEAT('c', 50) FROM seq_2_to_50")
+        insert_many(sql, range(2, 51), "c" * 50)
     with pytest.raises(SourceUnsupported, match=name):
+        source.changes(start, max_rows=1000)
+
+
+@pytest.mark.parametrize("server", [MARIADB], indirect=True)
+def test_compressed_events_of_mariadb_are_refused(source: MySqlSource, sql: Sql) -> None:
+    start = source.position()
+    with setting(sql, "GLOBAL", "log_bin_compress", "ON"), setting(sql, "GLOBAL", "log_bin_compress_min_len", "10"):
+        insert_many(sql, range(2, 51), "c" * 50)
+    with pytest.raises(SourceUnsupported, match="log_bin_compress"):
         source.changes(start, max_rows=1000)
 
 
@@ -698,14 +717,14 @@ def test_changes_that_the_log_does_not_tell_whole_are_refused(
     ("name", "value"),
     [("binlog_format", "MIXED"), ("binlog_row_image", "NOBLOB"), ("binlog_row_metadata", "MINIMAL")],
 )
-def test_a_server_that_is_set_up_otherwise_is_refused(source: MariaDbSource, sql: Sql, name: str, value: str) -> None:
+def test_a_server_that_is_set_up_otherwise_is_refused(source: MySqlSource, sql: Sql, name: str, value: str) -> None:
     with setting(sql, "GLOBAL", name, value):
         for read in (source.snapshot, lambda: source.changes(source.position(), max_rows=1)):
             with pytest.raises(SourceUnsupported, match=f"{name} is {value}"):
                 read()
 
 
-def test_distributed_transactions_are_refused(source: MariaDbSource, sql: Sql) -> None:
+def test_distributed_transactions_are_refused(source: MySqlSource, sql: Sql) -> None:
     start = source.position()
     sql("XA START 'x'")
     sql("INSERT INTO item VALUES (1, 'prepared')")
@@ -714,6 +733,182 @@ def test_distributed_transactions_are_refused(source: MariaDbSource, sql: Sql) -
     sql("XA COMMIT 'x'")
     with pytest.raises(SourceUnsupported, match="XA"):
         source.changes(start, max_rows=10)
+
+
+# what MySQL alone has
+
+
+of_mysql = pytest.mark.parametrize("server", [MYSQL], indirect=True)
+
+
+@of_mysql
+def test_compressed_transactions_are_read(
+    running: SqlServer, source: MySqlSource, sql: Sql, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql("CREATE TABLE price (id INT PRIMARY KEY, amount DECIMAL(20,4))")
+    both = source_of(running, database, "item", "price")
+    start = both.position()
+    sql("INSERT INTO item VALUES (1, 'plain')")
+    with setting(sql, "SESSION", "binlog_transaction_compression", "ON"):
+        insert_many(sql, range(2, 3_000), "text " * 9)
+        sql("START TRANSACTION")
+        sql("UPDATE item SET id = 0, text = 'moved' WHERE id = 1")
+        sql("SAVEPOINT here")
+        sql("INSERT INTO price VALUES (1, 2.5)")
+        sql("ROLLBACK TO SAVEPOINT here")
+        sql("INSERT INTO price VALUES (2, 2.5)")
+        sql("DELETE FROM item WHERE id > 1")
+        sql("COMMIT")
+        sql("CREATE TABLE other AS SELECT * FROM item")
+    sql("INSERT INTO item VALUES (1, 'plain again')")
+    whole = both.changes(start, max_rows=100_000)
+    found = ops(whole)
+    assert found[:3] == [("c", 1, "plain"), ("c", 2, "text " * 9), ("c", 3, "text " * 9)]
+    assert found[2_999:3_002] == [("d", 1, "plain"), ("c", 0, "moved"), ("d", 2, "text " * 9)]
+    assert found[-1] == ("c", 1, "plain again")
+    assert len(found) == 6_000
+    assert ops(whole, "price") == [("c", 2, Decimal("2.5000"))]
+    batches = all_batches(both, start, max_rows=1)
+    assert [batch.rows for batch in batches if batch.rows] == [1, 2_998, 3_001, 1]
+    assert pl.concat([batch.frames["item"] for batch in batches]).equals(whole.frames["item"])
+
+
+@of_mysql
+@pytest.mark.parametrize("mode", ["OFF", "ON"])
+def test_groups_with_and_without_gtids_are_read(source: MySqlSource, sql: Sql, mode: str) -> None:
+    steps = ["OFF_PERMISSIVE", "ON_PERMISSIVE"]
+    for step in [*reversed(steps), "OFF"] if mode == "OFF" else []:
+        sql(f"SET GLOBAL gtid_mode = {step}")
+    try:
+        start = source.position()
+        if mode == "ON":
+            sql("SET gtid_next = 'AUTOMATIC:tagged'")
+        sql("INSERT INTO item VALUES (1, 'a')")
+        sql("CREATE TABLE other AS SELECT * FROM item")
+        sql("ALTER TABLE item ADD COLUMN more INT")
+        sql("UPDATE item SET more = 7")
+        batches = all_batches(source, start, max_rows=1)
+    finally:
+        sql("SET gtid_next = 'AUTOMATIC'")
+        for step in [*steps, "ON"] if mode == "OFF" else []:
+            sql(f"SET GLOBAL gtid_mode = {step}")
+    assert [row for batch in batches for row in ops(batch)] == [("c", 1, "a", None), ("u", 1, "a", 7)]
+
+
+@of_mysql
+def test_parts_of_json_values_are_refused(running: SqlServer, database: str, sql: Sql) -> None:
+    sql("CREATE TABLE document (id INT PRIMARY KEY, body JSON)")
+    sql("""INSERT INTO document VALUES (1, '{"a": 1, "b": "a text that is long enough"}')""")
+    source = source_of(running, database, "document")
+    start = source.position()
+    with setting(sql, "SESSION", "binlog_row_value_options", "'PARTIAL_JSON'"):
+        sql("UPDATE document SET body = JSON_SET(body, '$.a', 2)")
+    with pytest.raises(SourceUnsupported, match="binlog_row_value_options"):
+        source.changes(start, max_rows=10)
+    with (
+        setting(sql, "GLOBAL", "binlog_row_value_options", "'PARTIAL_JSON'"),
+        pytest.raises(SourceUnsupported, match="PARTIAL_JSON"),
+    ):
+        source.snapshot()
+
+
+DOCUMENTS = [
+    "'null'",
+    "'[]'",
+    "'{}'",
+    "'true'",
+    "'-1'",
+    "'18446744073709551615'",
+    "'-9223372036854775808'",
+    "'[1.0, 1e20, 0.1, -0.0, 1.5e-7, 123456789.125, 1e300]'",
+    """'{"b": [1, 40000, 70000, 3000000000, null, false], "aa": {"x": "Xi\\\\u0027an 北京🦆"}, "": "\\\\n\\\\"\\\\\\\\"}'""",
+    "JSON_OBJECT('day', DATE '2024-02-29', 'at', TIMESTAMP '2024-02-29 01:02:03.000004', 'for', TIME '-25:00:01.5')",
+    "JSON_OBJECT('long', REPEAT('x', 70000), 'n', 3000000000, 'i', 100000, 'list', JSON_ARRAY(1, 2.50, CAST(3 AS DECIMAL(9,2))))",
+    "JSON_ARRAY(CAST('0.1234567890123456789012345678' AS DECIMAL(40,28)), CAST(-12.5 AS DECIMAL(5,1)), CAST(7 AS DECIMAL(5,0)))",
+    "JSON_ARRAY(CAST('bytes' AS BINARY), b'101', CAST('{\"a\": 1}' AS JSON))",
+]
+
+
+@of_mysql
+def test_json_documents_of_the_log_are_those_of_a_query(running: SqlServer, database: str, sql: Sql) -> None:
+    sql("CREATE TABLE document (id INT PRIMARY KEY, body JSON)")
+    source = source_of(running, database, "document")
+    start = source.position()
+    for number, document in enumerate(DOCUMENTS):
+        sql(f"INSERT INTO document VALUES ({number}, {document})".replace("%", "%%"))
+    sql("INSERT INTO document VALUES (99, NULL)")
+    queried = source.snapshot().frames["document"].sort("id")
+    logged = source.changes(start, max_rows=100).frames["document"].sort("id")
+    assert queried["body"].to_list() == logged["body"].to_list()
+    assert logged["body"].null_count() == 1
+    assert logged["body"][0] == "null"
+    loaded = json.loads(logged["body"][8])
+    assert loaded == {"": '\n"\\', "b": [1, 40000, 70000, 3_000_000_000, None, False], "aa": {"x": "Xi'an 北京🦆"}}
+    assert json.loads(logged["body"][9]) == {
+        "day": "2024-02-29", "at": "2024-02-29 01:02:03.000004", "for": "-25:00:01.500000",
+    }  # fmt: skip
+
+
+@of_mysql
+def test_negative_times_with_fractions_are_refused(running: SqlServer, database: str, sql: Sql) -> None:
+    sql("CREATE TABLE span (id INT PRIMARY KEY, t TIME(3))")
+    source = source_of(running, database, "span")
+    start = source.position()
+    sql("INSERT INTO span VALUES (1, '-00:00:00.500')")
+    assert source.snapshot().frames["span"]["t"].to_list() == ["-00:00:00.500"]
+    with pytest.raises(SourceUnsupported, match=r"span\.t has a negative time"):
+        source.changes(start, max_rows=10)
+
+
+@of_mysql
+def test_a_password_is_told_encrypted_where_the_driver_cannot_encrypt_it(
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pymysql._auth._have_cryptography", False)
+    sql("FLUSH PRIVILEGES")  # the server forgets whom it knows
+    sql("INSERT INTO item VALUES (1, 'a')")
+    assert ops(source.snapshot()) == [("r", 1, "a")]
+
+
+@of_mysql
+def test_a_snapshot_waits_for_long_statements_only_a_while(
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse_assets.sources.mysql.servers.LOCK_WAIT_S", 1)
+    sql("LOCK TABLES item WRITE")
+    with pytest.raises(SourceUnavailable, match="busy"):
+        source.snapshot()
+    sql("UNLOCK TABLES")
+    assert source.snapshot().rows == 0
+
+
+@of_mysql
+def test_snapshots_meet_the_log_while_many_write(
+    running: SqlServer, source: MySqlSource, database: str, sql: Sql
+) -> None:
+    stop = Event()
+
+    def write(first: int) -> None:
+        with running.admin.connect() as connection, connection.cursor() as cursor:
+            connection.autocommit(True)
+            connection.select_db(database)
+            number = first
+            while not stop.is_set():
+                cursor.execute("INSERT INTO item VALUES (%s, 'x')", (number,))
+                number += 10
+
+    threads = [Thread(target=write, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    snapshots = [source.snapshot() for _ in range(10)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    everything = {row[0] for row in sql("SELECT id FROM item")}
+    for snapshot in snapshots:
+        later = [row[1] for batch in all_batches(source, snapshot.position, max_rows=100_000) for row in ops(batch)]
+        before = snapshot.frames["item"]["id"].to_list()
+        assert sorted([*before, *later]) == sorted(everything)
 
 
 def test_positions_are_encoded_in_the_order_of_the_log() -> None:

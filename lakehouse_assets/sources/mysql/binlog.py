@@ -1,9 +1,10 @@
-"""MariaDB's binary log as transactions: positions that are one growing integer, and the rows of whole
+"""The binary log of MySQL or MariaDB as transactions: positions that are one growing integer, and the rows of whole
 transactions.
 
-The log is a sequence of files of events. A transaction is an event group: a GTID event, row events, and an
-end (XID, or COMMIT for engines without transactions); it never spans two files. Statements that define
-tables are groups of one query event.
+The log is a sequence of files of events. A transaction is an event group: a GTID event (anonymous where MySQL keeps no
+GTIDs; followed by a BEGIN there), row events, and an end (XID, or COMMIT for engines without transactions); it never
+spans two files. Statements that define tables are groups of one query event. A compressed transaction of MySQL is one
+event that holds all of a group's but the first.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any, Final
 import polars as pl
 import pymysql
 from pymysqlreplication import BinLogStreamReader
-from pymysqlreplication.bitmap import BitCount
+from pymysqlreplication.bitmap import BitGet
 from pymysqlreplication.column import Column
 from pymysqlreplication.constants import FIELD_TYPE
 from pymysqlreplication.event import (
     BinLogEvent,
+    GtidEvent,
     MariadbGtidEvent,
     NotImplementedEvent,
     QueryEvent,
@@ -29,7 +31,13 @@ from pymysqlreplication.event import (
     XAPrepareEvent,
     XidEvent,
 )
-from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
+from pymysqlreplication.row_event import (
+    DeleteRowsEvent,
+    PartialUpdateRowsEvent,
+    RowsEvent,
+    UpdateRowsEvent,
+    WriteRowsEvent,
+)
 
 from lakehouse_assets.sources.errors import (
     SourceError,
@@ -38,8 +46,10 @@ from lakehouse_assets.sources.errors import (
     SourceUnavailable,
     SourceUnsupported,
 )
-from lakehouse_assets.sources.mariadb_connection import source_error
-from lakehouse_assets.sources.mariadb_tables import RowImages, TableColumns
+from lakehouse_assets.sources.mysql.connection import MySqlConnection, connect, source_error
+from lakehouse_assets.sources.mysql.payload import TRANSACTION_PAYLOAD, PayloadReader
+from lakehouse_assets.sources.mysql.row_images import row_images
+from lakehouse_assets.sources.mysql.tables import RowImages, TableColumns
 
 OFFSET_BITS: Final = 40
 READ_TIMEOUT_S: Final = 60
@@ -47,6 +57,23 @@ READ_TIMEOUT_S: Final = 60
 ER_MASTER_FATAL_ERROR_READING_BINLOG: Final = 1236
 GTID_STANDALONE: Final = 1
 COMPRESSED_EVENT_TYPES: Final = range(165, 172)
+"""MariaDB's."""
+GTID_EVENT_TYPES: Final = frozenset({34, 42})
+"""MySQL's anonymous groups, and GTIDs with a tag."""
+
+EVENTS: Final = (
+    DeleteRowsEvent,
+    GtidEvent,
+    MariadbGtidEvent,
+    NotImplementedEvent,
+    PartialUpdateRowsEvent,
+    QueryEvent,
+    RotateEvent,
+    UpdateRowsEvent,
+    WriteRowsEvent,
+    XAPrepareEvent,
+    XidEvent,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -95,14 +122,13 @@ class BinlogReader:
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        connection: MySqlConnection,
         *,
-        database: str,
         tables: Mapping[str, TableColumns],
         log_base_name: str,
     ) -> None:
-        self._settings = settings
-        self._database = database
+        self._connection = connection
+        self._database = connection.database
         self._tables = tables
         self._log_base_name = log_base_name
 
@@ -114,52 +140,52 @@ class BinlogReader:
         """
         stream = self._open(after)
         try:
-            yield from _EventGroups(self._database, self._tables, after).transactions(_events(stream))
+            payloads = PayloadReader(stream, events=EVENTS, database=self._database, tables=list(self._tables))
+            yield from _EventGroups(self._database, self._tables, after).transactions(_events(stream, payloads))
         except pymysql.err.Error as error:
-            raise _source_error(error, after) from error
+            raise _source_error(error, after, self._connection.server) from error
         finally:
             stream.close()
 
     def _open(self, after: BinlogPosition) -> BinLogStreamReader:
         connected: list[pymysql.Connection[Any]] = []
 
-        def connect(**settings: object) -> pymysql.Connection[Any]:
+        def connect_twice(**settings: object) -> pymysql.Connection[Any]:
             """Connect once for events and once for control: the stream would go on within a transaction
             otherwise.
             """
             if len(connected) == 2:
                 raise SourceUnavailable("the server closed the connection to its binary log")
             database = settings.pop("db", None)
-            connected.append(pymysql.connect(**settings, database=database))
+            connected.append(connect(**settings, database=database))
             return connected[-1]
 
         return BinLogStreamReader(
-            connection_settings=dict(self._settings) | {"read_timeout": READ_TIMEOUT_S},
+            connection_settings=self._connection.settings() | {"read_timeout": READ_TIMEOUT_S},
             server_id=secrets.randbelow(2**31) + 2**31,
             resume_stream=True,
             log_file=after.file_name(self._log_base_name),
             log_pos=after.offset,
-            only_events=[
-                DeleteRowsEvent,
-                MariadbGtidEvent,
-                NotImplementedEvent,
-                QueryEvent,
-                RotateEvent,
-                UpdateRowsEvent,
-                WriteRowsEvent,
-                XAPrepareEvent,
-                XidEvent,
-            ],
+            only_events=list(EVENTS),
             filter_non_implemented_events=False,
             only_schemas=[self._database],
             only_tables=list(self._tables),
-            pymysql_wrapper=connect,
+            pymysql_wrapper=connect_twice,
             enable_logging=False,
         )
 
 
-def _events(stream: BinLogStreamReader) -> Iterator[BinLogEvent]:
-    """The events of a log, the tables' numbers forgotten at the end of each file.
+def _skip_status_variables(event: QueryEvent, _key: int) -> None:
+    """Go behind all of a statement's variables, whose lengths only their server's own version knows."""
+    event.packet.advance(event.status_vars_length - 1)
+
+
+# The driver knows the variables of some versions, and stops at others; none of them is needed.
+QueryEvent._read_status_vars_value_for_key = _skip_status_variables  # noqa: SLF001
+
+
+def _events(stream: BinLogStreamReader, payloads: PayloadReader) -> Iterator[BinLogEvent]:
+    """The events of a log, compressed ones too, the tables' numbers forgotten at the end of each file.
 
     A server that starts numbers its tables anew. The stream forgets the old numbers only where a file ends with a
     rotation, which one that was shut down or crashed did not write.
@@ -167,7 +193,10 @@ def _events(stream: BinLogStreamReader) -> Iterator[BinLogEvent]:
     for event in stream:
         if isinstance(event, RotateEvent):
             stream.table_map = {}
-        yield event
+        if isinstance(event, NotImplementedEvent) and event.event_type == TRANSACTION_PAYLOAD:
+            yield from payloads.events(event)
+        else:
+            yield event
 
 
 class _EventGroups:
@@ -187,17 +216,24 @@ class _EventGroups:
                 moved = self._new_file(event)
                 if moved:
                     yield Transaction(end=self._position)
-            elif isinstance(event, MariadbGtidEvent):
-                self._images, self._standalone = {}, bool(event.flags & GTID_STANDALONE)
             elif isinstance(event, RowsEvent):
                 self._add(event)
             elif isinstance(event, XidEvent) or (isinstance(event, QueryEvent) and self._ends_group(event)):
                 yield self._end(event)
             elif isinstance(event, XAPrepareEvent):
-                self._refuse_distributed()
+                self._check_prepared(event)
                 yield self._end(event)
-            elif isinstance(event, NotImplementedEvent) and event.event_type in COMPRESSED_EVENT_TYPES:
-                raise SourceUnsupported("the binary log is compressed; set log_bin_compress=OFF")
+            else:
+                self._begin(event)
+
+    def _begin(self, event: BinLogEvent) -> None:
+        """Begin a group if the event is a GTID; a BEGIN may follow, after which a statement does not end it."""
+        if isinstance(event, MariadbGtidEvent):
+            self._images, self._standalone = {}, bool(event.flags & GTID_STANDALONE)
+        elif isinstance(event, GtidEvent) or event.event_type in GTID_EVENT_TYPES:
+            self._images, self._standalone = {}, True
+        elif isinstance(event, NotImplementedEvent) and event.event_type in COMPRESSED_EVENT_TYPES:
+            raise SourceUnsupported("the binary log is compressed; set log_bin_compress=OFF")
 
     def _new_file(self, event: RotateEvent) -> bool:
         """Go to the log's next file; what an unfinished group before it had was never committed."""
@@ -218,17 +254,12 @@ class _EventGroups:
         return transaction
 
     def _add(self, event: RowsEvent) -> None:
+        columns = self._tables[event.table]
         if event.table_id not in self._checked:
-            _check_columns(self._tables[event.table], event)
+            _check_columns(columns, event)
             self._checked.add(event.table_id)
         _check_whole_rows(event)
-        images = self._images.setdefault(event.table, RowImages())
-        before, after = (
-            ("before_values", "after_values") if isinstance(event, UpdateRowsEvent) else ("values", "values")
-        )
-        images.ops += [_OPS[type(event)]] * len(event.rows)
-        images.befores += [row[before] for row in event.rows]
-        images.afters += [row[after] for row in event.rows]
+        self._images.setdefault(event.table, RowImages()).extend(row_images(columns, event))
 
     def _ends_group(self, event: QueryEvent) -> bool:
         """Whether a statement ends its group. Raises for one that changes rows without telling which."""
@@ -236,8 +267,11 @@ class _EventGroups:
         verb = statement.upper()
         if verb == "ROLLBACK":
             self._images = {}
-        if verb in ("COMMIT", "ROLLBACK") or _IN_GROUP.match(statement):
-            return verb in ("COMMIT", "ROLLBACK")
+        if verb in ("COMMIT", "ROLLBACK"):
+            return True
+        if _IN_GROUP.match(statement) or _CREATED_WITH_ROWS.search(statement):
+            self._standalone = False
+            return False
         in_database = event.schema.decode() == self._database or _names(statement, [self._database])
         concerned = in_database and _names(statement, self._tables)
         if concerned and (found := _ROWS_BY_STATEMENT.match(statement)):
@@ -250,16 +284,15 @@ class _EventGroups:
             raise SourceSchemaChanged(f"rows went without change events; take a new snapshot: {statement[:200]}")
         return self._standalone
 
-    def _refuse_distributed(self) -> None:
-        if self._images:
+    def _check_prepared(self, event: XAPrepareEvent) -> None:
+        if self._images and not event.one_phase:
             raise SourceUnsupported(f"tables {sorted(self._images)} were changed in an XA transaction")
 
 
-_OPS: Final[dict[type[RowsEvent], str]] = {WriteRowsEvent: "c", UpdateRowsEvent: "u", DeleteRowsEvent: "d"}
-
 _FLAGS = re.IGNORECASE | re.DOTALL
 _COMMENTS = r"(?:/\*.*?\*/\s*)*"
-_IN_GROUP = re.compile(r"(BEGIN|SAVEPOINT|ROLLBACK\s+TO)\b", _FLAGS)
+_IN_GROUP = re.compile(r"(BEGIN|SAVEPOINT|ROLLBACK\s+TO|XA\s+(START|BEGIN|END))\b", _FLAGS)
+_CREATED_WITH_ROWS = re.compile(r"\bSTART\s+TRANSACTION$", _FLAGS)
 _ROWS_BY_STATEMENT = re.compile(_COMMENTS + r"(INSERT|UPDATE|DELETE|REPLACE|LOAD|WITH)\b", _FLAGS)
 _ROWS_GONE = re.compile(
     _COMMENTS + r"(TRUNCATE|(DROP|RENAME|CREATE\s+OR\s+REPLACE)\s+TABLE"
@@ -304,17 +337,21 @@ def _same_precision(column: Column, dtype: pl.DataType) -> bool:
 
 
 def _check_whole_rows(event: RowsEvent) -> None:
+    if isinstance(event, PartialUpdateRowsEvent):
+        raise SourceUnsupported("the binary log has parts of JSON values; set binlog_row_value_options to nothing")
     images = [event.columns_present_bitmap]
     if isinstance(event, UpdateRowsEvent):
         images.append(event.columns_present_bitmap2)
-    if any(BitCount(image) != event.number_of_columns for image in images):
+    # MySQL sets the bits behind the last column too
+    if not all(BitGet(image, place) for image in images for place in range(event.number_of_columns)):
         raise SourceUnsupported("the binary log has parts of rows; set binlog_row_image=FULL")
 
 
-def _source_error(error: pymysql.err.Error, after: BinlogPosition) -> SourceError:
+def _source_error(error: pymysql.err.Error, after: BinlogPosition, server: str) -> SourceError:
     code, message = (*error.args, "")[:2]
     if code == ER_MASTER_FATAL_ERROR_READING_BINLOG:
         return SourcePositionLost(
-            f"the binary log cannot be read from file {after.file_number}, offset {after.offset}: {message}"
+            f"the binary log cannot be read from file {after.file_number}, offset {after.offset}; take a new snapshot:"
+            f" {message}"
         )
-    return source_error(error)
+    return source_error(error, server)

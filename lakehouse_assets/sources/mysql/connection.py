@@ -1,4 +1,4 @@
-"""How a MariaDB server is reached, and its errors as errors of a source."""
+"""How a MySQL or MariaDB server is reached, and its errors as errors of a source."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lakehouse_assets.sources.errors import (
     SourceMissing,
     SourceSchemaChanged,
     SourceUnavailable,
+    SourceUnsupported,
 )
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -34,6 +35,8 @@ _AWAY: Final = frozenset(
         ER.NORMAL_SHUTDOWN,
         ER.FORCING_CLOSE,
         ER.TOO_MANY_USER_CONNECTIONS,
+        ER.LOCK_WAIT_TIMEOUT,
+        ER.LOCK_DEADLOCK,
     }
 )
 _REFUSED: Final = frozenset(
@@ -48,11 +51,12 @@ _REFUSED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MariaDbConnection:
-    """Where a database is, and as whom to read it.
+class MySqlConnection:
+    """Where a database is, and as whom to read it; ``server``: what messages call it.
 
-    The user needs SELECT on the tables, and REPLICATION SLAVE and BINLOG MONITOR on the server. Connections
-    are encrypted where the server can, but not on the loopback address.
+    The user needs SELECT on the tables, and on the server REPLICATION SLAVE and BINLOG MONITOR (MySQL: REPLICATION
+    SLAVE, REPLICATION CLIENT and FLUSH_TABLES). Connections are encrypted where the server can; on the loopback address
+    only where it must be, to tell a password.
     """
 
     host: str
@@ -60,6 +64,7 @@ class MariaDbConnection:
     user: str
     password: str = field(repr=False)
     database: str
+    server: str = "MySQL"
 
     def settings(self) -> dict[str, Any]:
         """The connection as keywords of ``pymysql.connect``."""
@@ -78,26 +83,38 @@ class MariaDbConnection:
     def open(self) -> Iterator[pymysql.Connection[Any]]:
         """A connection in UTC for the length of a ``with``. Server errors in it are raised as SourceError."""
         try:
-            connection = pymysql.connect(
-                **self.settings(), database=self.database, init_command="SET time_zone = '+00:00'"
-            )
+            connection = connect(**self.settings(), database=self.database, init_command="SET time_zone = '+00:00'")
             try:
                 yield connection
             finally:
                 connection.close()
         except pymysql.err.Error as error:
-            raise source_error(error) from error
+            raise source_error(error, self.server) from error
 
 
-def source_error(error: pymysql.err.Error) -> SourceError:
-    """An error of the driver as what its reader can do about it."""
+def connect(**settings: Any) -> pymysql.Connection[Any]:
+    """A connection by the driver's keywords.
+
+    A password that the server does not have at hand (``caching_sha2_password``) is only told encrypted, so a connection
+    that might go without is encrypted after all. Raises what the driver raises.
+    """
+    try:
+        return pymysql.connect(**settings)
+    except RuntimeError as error:  # the driver lacks an optional package to encrypt the password alone
+        if settings.get("ssl_disabled"):
+            return connect(**settings | {"ssl_disabled": False})
+        raise SourceUnsupported("the server asks for a password, but has no TLS to tell it; switch TLS on") from error
+
+
+def source_error(error: pymysql.err.Error, server: str) -> SourceError:
+    """An error of the driver as what its reader can do about it; ``server``: what it is called."""
     code = error.args[0] if error.args else None
     if code in _REFUSED:
-        return SourceAccessDenied(f"the MariaDB server refuses the user, its password or what it may do: {error}")
+        return SourceAccessDenied(f"the {server} server refuses the user, its password or what it may do: {error}")
     if code == ER.BAD_DB_ERROR:
-        return SourceMissing(f"the MariaDB server has no such database: {error}")
+        return SourceMissing(f"the {server} server has no such database: {error}")
     if code in _AWAY or isinstance(error, pymysql.err.InterfaceError):
-        return SourceUnavailable(f"the MariaDB server is away: {error}")
+        return SourceUnavailable(f"the {server} server is away or busy: {error}")
     if code in (ER.TABLE_DEF_CHANGED, ER.NO_SUCH_TABLE):
         return SourceSchemaChanged(f"a table changed while it was read: {error}")
-    return SourceError(f"the MariaDB server refused: {error}")
+    return SourceError(f"the {server} server refused: {error}")

@@ -1,4 +1,4 @@
-"""MariaDB as a change source of the lakehouse: a table without a position gets its snapshot, others go on in the log.
+"""MySQL or MariaDB as a change source of the lakehouse: a table without a position gets its snapshot, others go on in the log.
 
 The position of a table is the end of the last transaction that was read for it, as the text of the source's int64.
 """
@@ -11,16 +11,16 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, SNAPSHOT_OP, SourceBatch, SourceTable
-from lakehouse_assets.sources.mariadb import ChangeBatch, MariaDbSource
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
-from lakehouse_assets.sources.mariadb_tables import POSITION
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
+from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
+from lakehouse_assets.sources.mysql.tables import POSITION
 from lakehouse_assets.sources.typed_rows import LINE, SOURCE_FILE, check_columns, typed_batch
 
 NOTED_ROWS: Final = 2000
 """Rows of one read from which on the tables that have none of them get the new position too."""
 
 
-class MariaDbChanges:
+class MySqlChanges:
     """The tables of one database as a ``ChangeSource``.
 
     Tables that are read together with no position share one snapshot, so they are of the same moment. Where the log
@@ -29,17 +29,17 @@ class MariaDbChanges:
     the next process too.
     """
 
-    def __init__(self, connection: MariaDbConnection) -> None:
+    def __init__(self, connection: MySqlConnection) -> None:
         self._connection = connection
         self._searched: dict[str, tuple[int, int]] = {}
 
     @property
     def name(self) -> str:
         """Where the database is."""
-        return f"MariaDB {self._connection.host}:{self._connection.port}/{self._connection.database}"
+        return f"{self._connection.server} {self._connection.host}:{self._connection.port}/{self._connection.database}"
 
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
-        """The snapshot of tables without a position, else the next changes. Raises like ``MariaDbSource``."""
+        """The snapshot of tables without a position, else the next changes. Raises like ``MySqlSource``."""
         new = [table for table, position in tables if position is None]
         if new:
             snapshot = self._source(new).snapshot()
@@ -75,8 +75,8 @@ class MariaDbChanges:
         known_after, until = self._searched.get(table, (after, after))
         return until if known_after == after else after
 
-    def _source(self, tables: Sequence[SourceTable]) -> MariaDbSource:
-        return MariaDbSource(self._connection, [table.name for table in tables])
+    def _source(self, tables: Sequence[SourceTable]) -> MySqlSource:
+        return MySqlSource(self._connection, [table.name for table in tables])
 
 
 def _source_batch(table: SourceTable, changes: ChangeBatch, *, after: int | None, at_end: bool) -> SourceBatch:

@@ -1,4 +1,4 @@
-"""Tables of a MariaDB database as Polars frames: exact column types, and rows of the binary log put into
+"""Tables of a MySQL or MariaDB database as Polars frames: exact column types, and rows of the binary log put into
 frames.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from lakehouse_assets.sources.errors import SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.mysql.values import CONVERSIONS, ColumnFacts
 from lakehouse_assets.sources.typed_rows import with_moved_keys
 
 OP: Final = "op"
@@ -20,35 +21,33 @@ METADATA_SCHEMA: Final[dict[str, pl.DataType]] = {OP: pl.String(), POSITION: pl.
 UNSIGNED_BIGINT: Final = pl.Decimal(20, 0)
 
 COLUMNS_SQL: Final = """
-SELECT t.table_name, t.engine, c.column_name, c.data_type, c.column_type, c.numeric_precision, c.numeric_scale,
-       c.datetime_precision, c.column_key = 'PRI' AS is_key, c.is_generated = 'ALWAYS' AS is_generated,
-       c.is_nullable = 'NO' OR COALESCE(c.column_default, 'NULL') <> 'NULL' AS is_filled
+SELECT t.table_name AS table_name, t.engine AS engine, c.column_name AS column_name, c.data_type AS data_type,
+       c.column_type AS column_type, c.numeric_precision AS numeric_precision, c.numeric_scale AS numeric_scale,
+       c.datetime_precision AS datetime_precision, c.column_key = 'PRI' AS is_key,
+       COALESCE(c.generation_expression, '') <> '' AS is_generated,
+       c.is_nullable = 'NO' OR NOT (
+           c.column_default IS NULL OR (c.column_default = 'NULL' AND VERSION() LIKE '%%MariaDB%%')
+       ) AS is_filled
 FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
 WHERE table_schema = %s AND table_name IN %s ORDER BY t.table_name, c.ordinal_position
 """
+"""One row for each column. MariaDB tells a default of null as the word, MySQL as null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableColumns:
     """A table of the source: its name, the type of each column, in order, and the primary key.
 
-    ``filled``: columns that would have values in older rows if they were added.
+    ``filled``: columns that would have values in older rows if they were added. ``conversions``: what makes the values
+    of a column, other than null, from what queries and the binary log tell; ``sets``: columns of the type SET.
     """
 
     name: str
     schema: Mapping[str, pl.DataType]
     key: tuple[str, ...]
     filled: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnFacts:
-    """What the information schema says about the type of a column."""
-
-    unsigned: bool
-    precision: int | None
-    scale: int | None
-    time_precision: int | None
+    conversions: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
+    sets: frozenset[str] = frozenset()
 
 
 def _integer(signed: pl.DataType, unsigned: pl.DataType) -> Callable[[ColumnFacts], pl.DataType]:
@@ -67,6 +66,10 @@ def _decimal(facts: ColumnFacts) -> pl.DataType:
 
 def _datetime(time_zone: str | None) -> Callable[[ColumnFacts], pl.DataType]:
     return lambda facts: pl.Datetime("ms" if (facts.time_precision or 0) <= 3 else "us", time_zone)
+
+
+def _bit(facts: ColumnFacts) -> pl.DataType:
+    return pl.Boolean() if facts.precision == 1 else pl.Binary()
 
 
 POLARS_TYPES: Final[Mapping[str, Callable[[ColumnFacts], pl.DataType]]] = {
@@ -89,6 +92,10 @@ POLARS_TYPES: Final[Mapping[str, Callable[[ColumnFacts], pl.DataType]]] = {
     "mediumtext": _fixed(pl.String()),
     "longtext": _fixed(pl.String()),
     "enum": _fixed(pl.String()),
+    "set": _fixed(pl.String()),
+    "json": _fixed(pl.String()),
+    "time": _fixed(pl.String()),
+    "bit": _bit,
     "binary": _fixed(pl.Binary()),
     "varbinary": _fixed(pl.Binary()),
     "tinyblob": _fixed(pl.Binary()),
@@ -96,7 +103,7 @@ POLARS_TYPES: Final[Mapping[str, Callable[[ColumnFacts], pl.DataType]]] = {
     "mediumblob": _fixed(pl.Binary()),
     "longblob": _fixed(pl.Binary()),
 }
-"""MariaDB's type → Polars', wide enough for every value (an unsigned type becomes the next wider signed
+"""The server's type → Polars', wide enough for every value (an unsigned type becomes the next wider signed
 one)."""
 
 
@@ -114,6 +121,12 @@ def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns
         schema={row["column_name"]: _dtype(table, row) for row in rows},
         key=key,
         filled=frozenset(row["column_name"] for row in rows if row["is_filled"]),
+        conversions={
+            row["column_name"]: CONVERSIONS[row["data_type"]](_facts(row))
+            for row in rows
+            if row["data_type"] in CONVERSIONS
+        },
+        sets=frozenset(row["column_name"] for row in rows if row["data_type"] == "set"),
     )
 
 
@@ -121,30 +134,37 @@ def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
     name, data_type = row["column_name"], row["data_type"]
     if data_type not in POLARS_TYPES or row["is_generated"] or name in METADATA_SCHEMA:
         raise SourceUnsupported(f"column {name} of table {table} ({row['column_type']}) cannot be read")
-    facts = ColumnFacts(
+    return POLARS_TYPES[data_type](_facts(row))
+
+
+def _facts(row: Mapping[str, Any]) -> ColumnFacts:
+    return ColumnFacts(
+        text=row["column_type"],
         unsigned="unsigned" in row["column_type"],
         precision=row["numeric_precision"],
         scale=row["numeric_scale"],
         time_precision=row["datetime_precision"],
     )
-    return POLARS_TYPES[data_type](facts)
 
 
 def frame_of_columns(columns: TableColumns, values: Mapping[str, Sequence[object]]) -> pl.DataFrame:
     """A frame of the table's columns from Python values. Raises SourceSchemaChanged where one does not fit."""
-    return pl.DataFrame([_series(columns.name, name, values[name], dtype) for name, dtype in columns.schema.items()])
+    return pl.DataFrame([_series(columns, name, values[name], dtype) for name, dtype in columns.schema.items()])
 
 
-def _series(table: str, name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+def _series(columns: TableColumns, name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+    convert = columns.conversions.get(name)
     try:
+        if convert is not None:
+            values = [None if value is None else convert(value) for value in values]
         if dtype == UNSIGNED_BIGINT and any(isinstance(value, int) for value in values):
             return pl.Series(name, values, dtype=pl.Int128()).cast(dtype)
         if dtype == pl.Binary():
             values = [b"" if value == "" else value for value in values]
         return pl.Series(name, values, dtype=dtype, strict=True)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]
-        raise SourceSchemaChanged(f"a value of column {table}.{name} is no {dtype}: {reason}") from error
+        raise SourceSchemaChanged(f"a value of column {columns.name}.{name} is no {dtype}: {reason}") from error
 
 
 @dataclass(slots=True)

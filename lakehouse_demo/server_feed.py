@@ -1,25 +1,27 @@
-"""A real database as a feed: transactions on a private MariaDB server, read from its binary log."""
+"""A real database as a feed: transactions on a private server of MariaDB or MySQL, read from its binary log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
 from lakehouse_assets.resources import ChangesResource
 from lakehouse_assets.sources.change_source import ChangeSource
-from lakehouse_assets.sources.mariadb_changes import MariaDbChanges
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
+from lakehouse_assets.sources.mysql.changes import MySqlChanges
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_demo import mariadb_workload
 from lakehouse_demo.app_tables import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_demo.feeds import FeedFacts, Finding, app_finding
-from lakehouse_demo.mariadb import MariaDbServer, install
+from lakehouse_demo.mariadb import MariaDbServer
 from lakehouse_demo.mariadb_truth import expected_app
 from lakehouse_demo.mariadb_workload import WorkloadConfig
+from lakehouse_demo.mysql import MySqlServer
+from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog
 
-MARIADB: Final = "mariadb"
+SERVERS: Final[Mapping[str, type[SqlServer]]] = {"mariadb": MariaDbServer, "mysql": MySqlServer}
 DATABASE: Final = "sales"
 STEPS: Final = 12
 EVENTS_PER_TRANSACTION: Final = 10
@@ -29,14 +31,21 @@ TRANSACTIONS_MIN: Final = 2 * STEPS
 class PrivateServer(ChangesResource):
     """A private server's binary log; who may read it, and where, stands in the server's folder."""
 
+    kind: str
     folder: str
 
     def source(self) -> ChangeSource:
         """The server as a source."""
-        login = MariaDbServer(self.folder).reader
-        return MariaDbChanges(
-            MariaDbConnection(
-                host=login.host, port=login.port, user=login.user, password=login.password, database=DATABASE
+        server = SERVERS[self.kind](self.folder)
+        login = server.reader
+        return MySqlChanges(
+            MySqlConnection(
+                host=login.host,
+                port=login.port,
+                user=login.user,
+                password=login.password,
+                database=DATABASE,
+                server=server.title,
             )
         )
 
@@ -46,13 +55,14 @@ def workload(events: int, seed: int) -> WorkloadConfig:
     return WorkloadConfig(seed=seed, transactions=max(TRANSACTIONS_MIN, events // EVENTS_PER_TRANSACTION))
 
 
-class MariaDbFeed:
-    """A workload on the server of a folder, which is stopped and started again in the middle."""
+class ServerFeed:
+    """A workload on the server of a folder, which is stopped and started again in the middle; ``kind``: of ``SERVERS``."""
 
-    def __init__(self, config: WorkloadConfig, folder: Path, *, steps: int = STEPS) -> None:
+    def __init__(self, kind: str, config: WorkloadConfig, folder: Path, *, steps: int = STEPS) -> None:
+        self._kind = kind
         self._config = config
         self._steps = steps
-        self._server = MariaDbServer(folder)
+        self._server = SERVERS[kind](folder)
 
     @property
     def facts(self) -> FeedFacts:
@@ -60,16 +70,16 @@ class MariaDbFeed:
         config = self._config
         transactions = f"{config.transactions:,} transactions (seed {config.seed})"
         return FeedFacts(
-            name=MARIADB,
-            description=f"{transactions} on a MariaDB server in {self._server.folder}",
+            name=self._kind,
+            description=f"{transactions} on a {self._server.title} server in {self._server.folder}",
             truth="plain SQL on the source database",
             steps=self._steps,
-            identity={"source": MARIADB, **asdict(config)},
+            identity={"source": self._kind, **asdict(config)},
         )
 
     def __enter__(self) -> Self:
-        """Install the server where it is absent, start it, fill it. Raises MariaDbMissing and MariaDbFailed."""
-        install()
+        """Install the server where it is absent, start it, fill it. Raises ServerMissing and ServerFailed."""
+        self._server.install()
         self._server.start()
         with self._server.app.connect() as connection:
             mariadb_workload.prepare(connection, self._config)
@@ -80,7 +90,7 @@ class MariaDbFeed:
 
     def changes(self) -> ChangesResource:
         """The server as a source."""
-        return PrivateServer(folder=str(self._server.folder))
+        return PrivateServer(kind=self._kind, folder=str(self._server.folder))
 
     def advance(self) -> Iterator[int]:
         """Read what stands there, then run part after part of the workload.

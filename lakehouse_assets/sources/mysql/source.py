@@ -1,4 +1,4 @@
-"""MariaDB as a source of change streams: a consistent snapshot first, then the changes from its binary log.
+"""MySQL or MariaDB as a source of change streams: a consistent snapshot first, then the changes from its binary log.
 
 Positions are int64 numbers that grow along the binary log, so they can be a commit's identifier. A batch
 holds whole transactions, from one position to another; reading again from the same position gives the same
@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import polars as pl
 import pymysql
 from pymysql.cursors import DictCursor, SSCursor
 
-from lakehouse_assets.sources.errors import SourcePositionLost, SourceUnsupported
-from lakehouse_assets.sources.mariadb_binlog import BinlogPosition, BinlogReader
-from lakehouse_assets.sources.mariadb_connection import MariaDbConnection
-from lakehouse_assets.sources.mariadb_tables import (
+from lakehouse_assets.sources.errors import SourcePositionLost
+from lakehouse_assets.sources.mysql.binlog import BinlogPosition, BinlogReader
+from lakehouse_assets.sources.mysql.connection import MySqlConnection
+from lakehouse_assets.sources.mysql.servers import begin_snapshot, log_base_name, log_end
+from lakehouse_assets.sources.mysql.tables import (
     COLUMNS_SQL,
     METADATA_SCHEMA,
     OP,
@@ -37,13 +37,6 @@ from lakehouse_assets.sources.mariadb_tables import (
 )
 
 SNAPSHOT_CHUNK_ROWS: Final = 50_000
-REQUIRED_VARIABLES: Final[Mapping[str, str]] = {
-    "log_bin": "ON",
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "binlog_row_metadata": "FULL",
-    "log_bin_compress": "OFF",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +65,14 @@ class ChangeBatch:
         return frame if after is None else frame.filter(pl.col(POSITION) > after)
 
 
-class MariaDbSource:
+class MySqlSource:
     """Reads some tables of one database. Holds no connection between calls, so the server may come and go.
 
     Every method raises SourceUnavailable while the server is away, and SourceUnsupported for a server or
     table that cannot be read exactly.
     """
 
-    def __init__(self, connection: MariaDbConnection, tables: Sequence[str]) -> None:
+    def __init__(self, connection: MySqlConnection, tables: Sequence[str]) -> None:
         self._connection = connection
         self._tables = tuple(tables)
 
@@ -91,24 +84,19 @@ class MariaDbSource:
     def position(self) -> int:
         """The end of the binary log as it is now."""
         with self._connection.open() as connection:
-            return _log_end(connection).encoded()
+            return log_end(connection).encoded()
 
     def snapshot(self, tables: Sequence[str] | None = None) -> ChangeBatch:
         """All rows of the tables (all, or some of the source's) as of one moment, and that moment's position.
 
-        No table is locked. The whole snapshot belongs into one commit per table: half of one cannot be
-        continued.
+        MariaDB locks nothing; MySQL holds back commits for the moment in which its log's position is taken. The whole
+        snapshot belongs into one commit per table: half of one cannot be continued.
         """
         wanted = self._tables if tables is None else tuple(tables)
         with self._connection.open() as connection:
             columns = self._columns(connection, wanted)
-            _log_base_name(connection)
-            _execute(connection, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            _execute(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            status = dict(_execute(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'"))
-            position = BinlogPosition.of(
-                status["Binlog_snapshot_file"], int(status["Binlog_snapshot_position"])
-            ).encoded()
+            log_base_name(connection)
+            position = begin_snapshot(connection).encoded()
             frames = {name: _table_rows(connection, table, position) for name, table in columns.items()}
         return ChangeBatch(position=position, frames=frames, at_end=True, filled=_filled(columns))
 
@@ -122,16 +110,11 @@ class MariaDbSource:
         """
         start = BinlogPosition.decoded(after)
         with self._connection.open() as connection:
-            end = _log_end(connection)
+            end = log_end(connection)
             if start > end:
                 raise SourcePositionLost(f"position {start} is beyond the end of the binary log, {end}")
             columns = self._columns(connection, self._tables)
-            reader = BinlogReader(
-                self._connection.settings(),
-                database=self._connection.database,
-                tables=columns,
-                log_base_name=_log_base_name(connection),
-            )
+            reader = BinlogReader(self._connection, tables=columns, log_base_name=log_base_name(connection))
         images = {table: RowImages() for table in columns}
         rows = 0
         for transaction in reader.transactions(start) if start < end else ():
@@ -181,32 +164,6 @@ def _table_rows(connection: pymysql.Connection[Any], table: TableColumns, positi
 def _select_exactly(name: str, dtype: pl.DataType) -> str:
     """A column in the select list; FLOAT would be told with six digits only."""
     return f"CAST({_quoted(name)} AS DOUBLE)" if dtype == pl.Float32() else _quoted(name)
-
-
-def _log_end(connection: pymysql.Connection[Any]) -> BinlogPosition:
-    status = _execute(connection, "SHOW MASTER STATUS")
-    if not status:
-        raise SourceUnsupported("the server writes no binary log; set log_bin")
-    return BinlogPosition.of(status[0][0], status[0][1])
-
-
-def _log_base_name(connection: pymysql.Connection[Any]) -> str:
-    """The first part of the log files' names. Raises SourceUnsupported if the server's log is not as
-    needed.
-    """
-    names = ", ".join(f"'{name}'" for name in (*REQUIRED_VARIABLES, "log_bin_basename"))
-    variables = dict(_execute(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})"))
-    for name, value in REQUIRED_VARIABLES.items():
-        if variables.get(name, value) != value:
-            raise SourceUnsupported(f"the server's {name} is {variables[name]}; set it to {value}")
-    return PurePosixPath(variables["log_bin_basename"].replace("\\", "/")).name
-
-
-def _execute(connection: pymysql.Connection[Any], statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
-        return rows
 
 
 def _quoted(name: str) -> str:
