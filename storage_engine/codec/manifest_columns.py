@@ -6,7 +6,7 @@ Spec: "Manifest" of Apache Paimon. A manifest may list a hundred thousand files 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import repeat
 from typing import Any
 
@@ -23,6 +23,7 @@ from storage_engine.codec.manifest_avro import (
     decode_manifest,
     entry_record,
 )
+from storage_engine.codec.many_values import made_of_columns
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import DataFileMeta, FileKind, FileSource, ManifestEntry, SimpleStats
 
@@ -63,6 +64,8 @@ _SMALL_BYTES = 64 << 10
 _WORTHWHILE = 2  # reading a part saves little if it is half of all
 _KINDS = (FileKind.ADD, FileKind.DELETE)
 _SOURCES = {None: None, 0: FileSource.APPEND, 1: FileSource.COMPACT}
+_FIELDS = tuple(field.name for field in fields(DataFileMeta))
+"""Of a file, in the order of the columns ``_FILE``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,52 +213,9 @@ def _known(document: Mapping[str, Any]) -> pl.Struct:
 
 def _files(frame: pl.DataFrame) -> list[DataFileMeta]:
     column = _Columns(frame)
-    return [
-        DataFileMeta(
-            file_name=name,
-            file_size=size,
-            row_count=rows,
-            min_key=min_key,
-            max_key=max_key,
-            key_stats=key_stats,
-            value_stats=value_stats,
-            min_sequence_number=min_number,
-            max_sequence_number=max_number,
-            schema_id=schema_id,
-            level=level,
-            extra_files=tuple(extra),
-            creation_time_millis=created,
-            delete_row_count=deleted,
-            embedded_index=index,
-            file_source=_SOURCES[source],
-            value_stats_cols=None if stats_columns is None else tuple(stats_columns),
-            external_path=external,
-            first_row_id=row_id,
-            write_cols=None if write_columns is None else tuple(write_columns),
-        )
-        for (
-            name,
-            size,
-            rows,
-            min_key,
-            max_key,
-            key_stats,
-            value_stats,
-            min_number,
-            max_number,
-            schema_id,
-            level,
-            extra,
-            created,
-            deleted,
-            index,
-            source,
-            stats_columns,
-            external,
-            row_id,
-            write_columns,
-        ) in zip(*map(column.values, _FILE), strict=True)
-    ]
+    return made_of_columns(
+        DataFileMeta, frame.height, {field: column.values(name) for name, field in zip(_FILE, _FIELDS, strict=True)}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +233,19 @@ class _Columns:
             return repeat(None, height)
         if name.endswith("_STATS"):
             return _stats(column.struct.unnest())
-        if column.dtype == pl.List and not column.null_count() and not column.list.len().max():
-            return repeat((), height)
-        return column.to_list()
+        if column.dtype == pl.List:
+            if not column.null_count() and not column.list.len().max():
+                return repeat((), height)
+            return (None if value is None else tuple(value) for value in column.to_list())
+        values = column.to_list()
+        return map(_SOURCES.__getitem__, values) if name == "_FILE_SOURCE" else values
 
 
 def _stats(frame: pl.DataFrame) -> list[SimpleStats]:
-    counts = frame.get_column("_NULL_COUNTS")
-    mins, maxs = frame.get_column("_MIN_VALUES").to_list(), frame.get_column("_MAX_VALUES").to_list()
-    return [
-        SimpleStats(min_values=low, max_values=high, null_counts=tuple(nulls or ()))
-        for low, high, nulls in zip(mins, maxs, counts.to_list(), strict=True)
-    ]
+    counts = frame.get_column("_NULL_COUNTS").to_list()
+    columns: dict[str, Iterable[object]] = {
+        "min_values": frame.get_column("_MIN_VALUES").to_list(),
+        "max_values": frame.get_column("_MAX_VALUES").to_list(),
+        "null_counts": [tuple(nulls or ()) for nulls in counts],
+    }
+    return made_of_columns(SimpleStats, frame.height, columns)

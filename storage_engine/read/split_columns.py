@@ -5,7 +5,7 @@ Spec: "Batch read" of Apache Paimon 1.3.1; ``read.plan`` says the same of few fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +17,7 @@ import polars as pl
 
 from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.manifest_columns import EntryColumns
+from storage_engine.codec.many_values import made_of_columns
 from storage_engine.lsm.section_columns import Bools, Longs, key_ranks, section_order
 from storage_engine.read.file_statistics import OfColumns
 from storage_engine.read.index_pruning import IndexPruner
@@ -26,7 +27,7 @@ from storage_engine.spec.types import DataType
 from storage_engine.store.live_files import IndexFiles, LiveFiles
 from storage_engine.store.paths import POSTPONE_BUCKET
 
-_AT_ONCE = 1_000
+_AT_ONCE = 4_000
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -118,22 +119,20 @@ class SplitColumns(Sequence[Split]):
         with collector_paused():
             files = EntryColumns(part).files()
             bounded = [files[low:high] for low, high in pairwise(bounds.tolist())]
-            keys = list(zip(last.get_column("_PARTITION"), last.get_column("_BUCKET"), strict=True))
-            totals = last.get_column("_TOTAL_BUCKETS").to_list()
+            partitions, numbers_of, totals = (column.to_list() for column in last)
+            keys = list(zip(partitions, numbers_of, strict=True))
             buckets = self.live.buckets_of(keys, totals, bounded, self.index_files)
             rows = (self.cut.rows[begins[0] : ends[-1]] - start).tolist()
-            return [
-                self.rules.split(
-                    buckets[number], [files[row] for row in rows[low - begins[0] : high - begins[0]]], raw=is_raw
-                )
-                for number, low, high, is_raw in zip(
-                    (numbers - self.group[start]).tolist(),
-                    begins,
-                    ends.tolist(),
-                    self.cut.raw[first:end].tolist(),
-                    strict=True,
-                )
-            ]
+            bounds_of = zip(begins, ends.tolist(), strict=True)
+            members = [[files[row] for row in rows[low - begins[0] : high - begins[0]]] for low, high in bounds_of]
+            raw = self.cut.raw[first:end].tolist()
+            together = self.rules.merged_together
+            columns: dict[str, Iterable[object]] = {
+                "bucket": map(buckets.__getitem__, (numbers - self.group[start]).tolist()),
+                "files": [tuple(each) if is_raw else together(each) for each, is_raw in zip(members, raw, strict=True)],
+                "raw": raw,
+            }
+            return made_of_columns(Split, len(raw), columns)
 
 
 def split_columns(

@@ -87,10 +87,9 @@ class SplitRules:
         if chosen := self._chosen(files):
             yield Split(bucket=bucket, files=tuple(chosen), raw=True)
 
-    def split(self, bucket: Bucket, files: Sequence[DataFileMeta], *, raw: bool) -> Split:
-        """The split of some files that belong together."""
-        ordered = files if raw else [file for run in sections(files, self._key_of)[0] for file in run.files]
-        return Split(bucket=bucket, files=tuple(ordered), raw=raw)
+    def merged_together(self, files: Sequence[DataFileMeta]) -> tuple[DataFileMeta, ...]:
+        """Files that are merged, in the order in which a split has them."""
+        return tuple(file for run in sections(files, self._key_of)[0] for file in run.files)
 
     def _chosen(self, files: Sequence[DataFileMeta]) -> Sequence[DataFileMeta]:
         match self.reading:

@@ -123,4 +123,4 @@ def _wanted(lazy: pl.LazyFrame, predicate: pl.Expr | None, limit: int | None) ->
 @lru_cache(maxsize=_TABLES)
 def _rows_in(paths: tuple[str, ...]) -> int:
     """How many rows files have by their footers. They never change, and their names are nobody else's."""
-    return int(pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(pl.len()).collect().item())
+    return int(pl.scan_parquet(list(paths), glob=False, hive_partitioning=False).select(pl.len()).collect().item())

@@ -13,6 +13,7 @@ from storage_engine.codec.binary_columns import BinaryRows
 from storage_engine.codec.collector import collector_paused
 from storage_engine.codec.deletion_vector import DeletionVector, read_deletion_vectors
 from storage_engine.codec.manifest_columns import EntryColumns
+from storage_engine.codec.many_values import made_of_columns
 from storage_engine.errors import CorruptFile
 from storage_engine.spec.manifest import (
     DELETION_VECTORS_INDEX,
@@ -156,11 +157,24 @@ class LiveFiles:
     ) -> list[Bucket]:
         """The buckets of some keys, with how many of them their partitions have, and their files."""
         places = self._places({partition for partition, _ in keys})
+        placed = [places[partition] for partition, _ in keys]
+        indexes = [index_files.get(key, ()) for key in keys]
+        columns: dict[str, Iterable[object]] = {
+            "partition": [partition for partition, _ in keys],
+            "partition_values": [place.values for place in placed],
+            "bucket": [bucket for _, bucket in keys],
+            "total_buckets": totals,
+            "directory": [
+                bucket_directory(place.directory, bucket) for place, (_, bucket) in zip(placed, keys, strict=True)
+            ],
+            "files": map(tuple, files),
+            "index_files": indexes,
+            "vectors": [
+                self._vectors(key, listed) if listed else {} for key, listed in zip(keys, indexes, strict=True)
+            ],
+        }
         with collector_paused():
-            return [
-                self._bucket_in(places[key[0]], key, total, tuple(listed), index_files.get(key, ()))
-                for key, total, listed in zip(keys, totals, files, strict=True)
-            ]
+            return made_of_columns(Bucket, len(keys), columns)
 
     def index_files(self, snapshot: Snapshot | None) -> IndexFiles:
         """The index files of each bucket that has some. Raises FileMissing, CorruptFile."""
@@ -174,7 +188,7 @@ class LiveFiles:
 
     def empty_bucket(self, partition: bytes, bucket: int, total_buckets: int) -> Bucket:
         """A bucket that holds nothing yet."""
-        return self._bucket_in(self._places([partition])[partition], (partition, bucket), total_buckets)
+        return self.buckets_of([(partition, bucket)], [total_buckets], [()], {})[0]
 
     def partition_values(self, partition: bytes) -> tuple[object, ...]:
         """A serialized partition as Python values."""
@@ -188,26 +202,6 @@ class LiveFiles:
         rows, directory_of = list(partitions), self.layout.partition_directory
         values = BinaryRows(self.layout.partition_types, rows).values()
         return {row: _Partition(each, directory_of(each)) for row, each in zip(rows, values, strict=True)}
-
-    def _bucket_in(
-        self,
-        place: _Partition,
-        key: BucketKey,
-        total_buckets: int,
-        files: tuple[DataFileMeta, ...] = (),
-        index_files: tuple[IndexFileMeta, ...] = (),
-    ) -> Bucket:
-        partition, bucket = key
-        return Bucket(
-            partition=partition,
-            partition_values=place.values,
-            bucket=bucket,
-            total_buckets=total_buckets,
-            directory=bucket_directory(place.directory, bucket),
-            files=files,
-            index_files=index_files,
-            vectors=self._vectors(key, index_files) if index_files else {},
-        )
 
     def _vectors(self, key: BucketKey, index_files: Iterable[IndexFileMeta]) -> dict[str, DeletionVector]:
         vectors: dict[str, DeletionVector] = {}
