@@ -33,7 +33,10 @@ APT::Architectures {{ "{architecture}"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "";
 Acquire::Languages "none";
-Acquire::Retries "5";
+Acquire::Retries "3";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+APT::Update::Error-Mode "any";
 Acquire::Check-Valid-Until "false"; // a mirror may lag behind; its signature counts
 """
 _THERE: Final = """\
@@ -67,10 +70,11 @@ class UnpackedPackages:
 def unpacked(names: Sequence[str], folder: Path, *, without: Sequence[str] = ()) -> UnpackedPackages:
     """Packages and what they need, in a folder that is filled if it is not there, as a whole or not at all.
 
-    ``without``: packages that are needed by what is never run. Raises PackagesUnavailable.
+    REQUIRES: one caller at a time fills it. ``without``: packages that are needed by what is never run. Raises
+    PackagesUnavailable.
     """
     if not folder.exists():
-        part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+        part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
             _fill(part, names, without)
@@ -86,7 +90,14 @@ def _fill(part: Path, names: Sequence[str], without: Sequence[str]) -> None:
             raise PackagesUnavailable(f"{program} is not on this machine")
     if not KEYRING.exists():
         raise PackagesUnavailable(f"{KEYRING} is not there; install debian-archive-keyring")
-    for made in ("lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/trusted.gpg.d", "root"):
+    for made in (
+        "lists/partial",
+        "cache/archives/partial",
+        "etc/apt.conf.d",
+        "etc/preferences.d",
+        "etc/trusted.gpg.d",
+        "root",
+    ):
         (part / made).mkdir(parents=True)
     architecture = _run(["dpkg", "--print-architecture"]).strip()
     source = f"deb [arch={architecture} signed-by={KEYRING}] {_mirror()} {SUITE} main\n"
@@ -94,8 +105,8 @@ def _fill(part: Path, names: Sequence[str], without: Sequence[str]) -> None:
     there = [_THERE.format(name=name, architecture=architecture) for name in without]
     (part / "status").write_text("".join(there))
     configuration = part / "apt.conf"
-    acquire = "".join(line for line in _run(["apt-config", "dump", "Acquire"]).splitlines(keepends=True))
-    configuration.write_text(acquire + _CONFIGURATION.format(root=part, architecture=architecture))
+    as_the_system = _run(["apt-config", "dump", "Acquire"])  # proxies, above all
+    configuration.write_text(as_the_system + _CONFIGURATION.format(root=part, architecture=architecture))
     _run(["apt-get", "--quiet=2", "update"], apt=configuration)
     _run(["apt-get", "--quiet=2", "--yes", "--download-only", "install", *names], apt=configuration)
     for package in sorted((part / "cache" / "archives").glob("*.deb")):

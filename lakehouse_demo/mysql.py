@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ HOME: Final = Path(__file__).resolve().parents[1] / ".mysql"
 PACKAGE: Final = "mysql-server-core"
 NOT_RUN: Final = ("perl",)
 """Only scripts of the package need it."""
+_VERSION: Final = re.compile(r"Ver (8\.[4-9]|9|[1-9]\d)(?!.*MariaDB)")
+"""Versions that will do; MariaDB has a program of the same name."""
 
 
 class MySqlServer(SqlServer):
@@ -77,7 +80,7 @@ def _initialize(command: list[str], data: Path, temporary: Path) -> None:
 def _program() -> tuple[str, ...]:
     """What starts ``mysqld``. Raises ServerMissing."""
     there = shutil.which("mysqld")
-    if there is not None and "MariaDB" not in _version([there]):
+    if there is not None and _VERSION.search(_version([there])):
         return (there,)
     try:
         with _locked_home() as home:

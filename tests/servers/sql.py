@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,22 @@ SERVERS = [MARIADB, MYSQL]
 
 def obtained(kind: str) -> type[SqlServer]:
     """A kind of server whose programs are here now. Skips the test where they cannot be had."""
+    reason = missing(kind)
+    if reason:
+        pytest.skip(reason)
+    return KINDS[kind]
+
+
+@cache
+def missing(kind: str) -> str:
+    """Why there is no such server, or nothing; what cannot be fetched is not sought again by each module."""
     if kind == "mariadb" and not mariadb.installed():
-        pytest.skip("the program mariadbd is not installed")
+        return "the program mariadbd is not installed"
     try:
         KINDS[kind].install()
     except ServerMissing as error:
-        pytest.skip(str(error))
-    return KINDS[kind]
+        return str(error)
+    return ""
 
 
 @contextmanager

@@ -112,7 +112,9 @@ class MySqlSource:
         with self._connection.open() as connection:
             end = log_end(connection)
             if start > end:
-                raise SourcePositionLost(f"position {start} is beyond the end of the binary log, {end}")
+                raise SourcePositionLost(
+                    f"position {start} is beyond the end of the binary log, {end}; take a new snapshot"
+                )
             columns = self._columns(connection, self._tables)
             reader = BinlogReader(self._connection, tables=columns, log_base_name=log_base_name(connection))
         images = {table: RowImages() for table in columns}
