@@ -310,6 +310,8 @@ class DataFiles:
             compression=self._compression(role),
             zstd_level=self._options.zstd_level,
             arrow_schema=self._arrow_schema,
+            ends_are_known=bool(self._schema.primary_keys)
+            and self._file_options.ends_are_known(self._schema.column_names, role.level, changelog=role.changelog),
         )
 
     def contents(self, frame: pl.DataFrame, role: FileRole) -> FileContents:

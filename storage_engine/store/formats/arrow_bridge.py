@@ -8,13 +8,21 @@ import pyarrow.compute as pc
 
 
 def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
-    """The frame as an Arrow table of exactly ``schema`` (names, types, field metadata)."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    """The frame as an Arrow table of exactly ``schema`` (names, types, field metadata).
+
+    A column that the schema says is of string views is handed over as Polars holds it; other texts are copied.
+    """
+    table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
     columns = [
         pa.chunked_array([_physical(chunk, field.type) for chunk in column.chunks], field.type)
         for column, field in zip(table.columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def with_views(schema: pa.Schema) -> pa.Schema:
+    """The schema with string views where it has strings, for a writer that takes both for the same."""
+    return pa.schema([each.with_type(pa.string_view()) if pa.types.is_string(each.type) else each for each in schema])
 
 
 def _physical(array: pa.Array, target: pa.DataType) -> pa.Array:

@@ -20,12 +20,16 @@ NO_DTYPES: Mapping[str, pl.DataType] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameFile:
-    """One file to write: where, how it is compressed, and its physical schema."""
+    """One file to write: where, how it is compressed, and its physical schema.
+
+    ``ends_are_known``: the manifest tells the columns' smallest and largest values, or nobody asks for them.
+    """
 
     path: str
     compression: str
     zstd_level: int
     arrow_schema: pa.Schema
+    ends_are_known: bool = False
 
 
 # What the libraries say of damaged bytes, beside an OSError: names that are no text, types that do not fit, and so on.

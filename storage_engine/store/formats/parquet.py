@@ -11,6 +11,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from polars.datatypes import DataTypeClass
 
 from storage_engine.errors import CorruptFile, FileMissing
 from storage_engine.store.file_io import FileIO
-from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow
+from storage_engine.store.formats.arrow_bridge import from_arrow, to_arrow, with_views
 from storage_engine.store.formats.base import DAMAGES, NO_DTYPES, FrameFile, says_damaged
 
 _COMPRESSION = {"uncompressed": "none", "null": "none", "deflate": "gzip", "zlib": "gzip"}
@@ -35,8 +36,11 @@ class ParquetFormat:
 
     def write(self, io: FileIO, target: FrameFile, frame: pl.DataFrame) -> int:
         """Write one file; returns its size in bytes."""
-        table = to_arrow(frame, target.arrow_schema)
-        write = partial(pq.write_table, table, row_group_size=_ROW_GROUP_ROWS, **writer_options(target, frame))
+        table = to_arrow(frame, with_views(target.arrow_schema))
+        options = writer_options(target, frame)
+        if target.ends_are_known and frame.height <= _ROW_GROUP_ROWS:
+            options["write_statistics"] = False  # what is said of the one row group is said of the file
+        write = partial(pq.write_table, table, row_group_size=_ROW_GROUP_ROWS, **options)
         if frame.height <= _BUFFERED_ROWS:
             buffer = pa.BufferOutputStream()
             write(buffer)
@@ -170,11 +174,9 @@ def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
     """
     if frame.height <= _SAMPLED_FROM:
         return False
-    step = frame.height // _SAMPLE_ROWS
     flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Boolean]
-    sample = frame.select(flat).gather_every(step).select(pl.all().n_unique())
-    rows = -(-frame.height // step)
-    return [name for name, distinct in zip(flat, sample.row(0), strict=True) if distinct * 4 < rows]
+    sample = frame[flat][np.arange(0, frame.height, frame.height // _SAMPLE_ROWS)]
+    return [column.name for column in sample if column.n_unique() * 4 < sample.height]
 
 
 def _has_nanos(schema: pa.Schema) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS
-from storage_engine.store.formats.arrow_bridge import to_arrow
+from storage_engine.store.formats.arrow_bridge import to_arrow, with_views
 from storage_engine.store.formats.base import FrameFile
 from storage_engine.store.formats.parquet import writer_options
 
@@ -42,6 +42,7 @@ class ParquetSink:
     def __init__(self, io: FileIO, target: FrameFile) -> None:
         self._io = io
         self._target = target
+        self._schema = with_views(target.arrow_schema)
         self._opened = ExitStack()
         self._file: IO[bytes] | None = None
         self._writer: pq.ParquetWriter | None = None
@@ -51,8 +52,8 @@ class ParquetSink:
         if self._writer is None:
             self._file = self._opened.enter_context(self._io.open_output(self._target.path))
             options = writer_options(self._target, frame)
-            self._writer = pq.ParquetWriter(self._file, self._target.arrow_schema, **options)
-        self._writer.write_table(to_arrow(frame, self._target.arrow_schema), row_group_size=frame.height)
+            self._writer = pq.ParquetWriter(self._file, self._schema, **options)
+        self._writer.write_table(to_arrow(frame, self._schema), row_group_size=frame.height)
 
     def size(self) -> int | None:
         """Bytes of the row groups that are written."""
