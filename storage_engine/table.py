@@ -280,12 +280,14 @@ class Table(TableWrites):
         *,
         mode: str = "auto",
         consumer: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
         """What happened in the snapshots ``(after, until]``: ``_row_kind`` and the columns, in commit order.
 
         Snapshots are ids or tag names; ``until`` defaults to the latest. ``mode``: "auto", "changelog", "delta" or
         "diff". A ``consumer`` that has a position (``set_consumer``) goes on from there, whatever ``after`` says; without
-        one and without ``after`` everything is read. Raises SnapshotExpired if part of the range is gone.
+        one and without ``after`` everything is read. ``columns``: these alone are read of files. Raises SnapshotExpired if
+        part of the range is gone, and InvalidInput for a column that the table lacks.
         """
         newest = self.latest_snapshot()
         latest = 0 if newest is None else newest.id
@@ -306,7 +308,7 @@ class Table(TableWrites):
             files=DataFiles(self.store.io, schema, self.store.schemas),
             state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id, fallback=False),
         )
-        return reader.read(first, last, mode=mode).lazy()
+        return reader.read(first, last, mode=mode, columns=columns).lazy()
 
     def to_arrow(self, **scan: Any) -> pa.Table:
         """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""

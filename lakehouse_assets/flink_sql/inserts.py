@@ -59,6 +59,7 @@ def stream_of(plan: Plan) -> Stream:
         source=plan.relation.source,
         target=plan.insert.target,
         transform=kept.transform,
+        columns=_columns(plan),
         reads=kept.reads,
         lookups=lookups,
         join=plan.relation.join,
@@ -66,6 +67,11 @@ def stream_of(plan: Plan) -> Stream:
         computed={name: tuple(sorted(value.reads - {NOW})) for name, value in plan.values.items()},
         description=_description(plan),
     )
+
+
+def _columns(plan: Plan) -> tuple[str, ...] | None:
+    """What a row is computed from, of the source's columns; both sides of a join are looked up whole."""
+    return None if plan.relation.join else tuple(name for name in plan.source.column_names if name in plan.reads)
 
 
 def _description(plan: Plan) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.sprint.dwd import counted
+from lakehouse_assets.sprint.dwd import COUNTED, counted
 from lakehouse_assets.stream.declaration import Repair, Stream
 
 
@@ -39,6 +39,7 @@ SPRINT_PERFORMANCE: Final = Stream(
     source="dwd.member_order",
     target="app.sprint_performance",
     transform=sprint_figures,
+    columns=(*COUNTED, "v_date", "sprint_id", "team_id", "agent_id", "amount", "score", "event_time"),
     reads="changelog",
     repair=Repair(column="v_date", source=pl.col("v_date"), mode="overwrite"),
     computed={"orders": ("id", "status", "complete"), "update_time": ("event_time",)},

@@ -9,6 +9,8 @@ import polars as pl
 from lakehouse_assets.stream.declaration import Lookup, Repair, Stream
 
 DECIMAL: Final = pl.Decimal(20, 4)
+COUNTED: Final = ("status", "complete")
+"""Columns that tell whether an order counts."""
 
 
 def widened_orders(orders: pl.DataFrame) -> pl.DataFrame:
@@ -111,6 +113,7 @@ MEMBER_MONTH: Final = Stream(
     source="dwd.member_order",
     target="dwd.member_month",
     transform=members_of_month,
+    columns=(*COUNTED, "v_date", "city_id", "product_id", "order_type", "member_id"),
     reads="changelog",
     repair=Repair(column="v_month", source=pl.col("v_date").str.head(7)),
     computed={"v_month": ("v_date",), "orders": ("id", "status", "complete")},

@@ -113,6 +113,8 @@ class Stream:
     (for targets that keep the newest row); "changelog" hands all changes, retractions included (for aggregation).
     ``join``: the source is joined with a second table, whose changes count as its own do; the transformation then gets
     joined rows as inserts, and what it gives is compared with what it gave before.
+    ``columns``: those of the source that the transformation reads, None: all; of what the source's changes are kept in, no
+    others are read, beside its key and what lookups go by.
     ``computed``: column of the target → columns of the stream that it is computed from, for lineage. ``mode``: how it is
     run, None: as its project says. ``part``: where several streams fill one target, each has a name of its own in it; one that
     is named as its source goes on where the stream from there was while it was the only one.
@@ -121,6 +123,7 @@ class Stream:
     source: str
     target: str
     transform: Transform
+    columns: tuple[str, ...] | None = None
     reads: Literal["latest", "changelog"] = "latest"
     lookups: tuple[Lookup, ...] = ()
     join: Join | None = None
@@ -167,6 +170,14 @@ class Stream:
     def driving(self) -> tuple[str, ...]:
         """The tables whose changes it reads: the source, and the other side of a join."""
         return (self.source,) if self.join is None else (self.source, self.join.table)
+
+    def columns_read(self, key: Sequence[str]) -> list[str] | None:
+        """Columns that are read of the source, whose key is given; None: all."""
+        if self.columns is None:
+            return None
+        provided = {name for lookup in self.lookups for name in lookup.provided}
+        looked_up = [lookup.left_on for lookup in self.lookups if lookup.left_on not in provided]
+        return list(dict.fromkeys([*key, *self.columns, *looked_up])) or None
 
     def origins(self, column: str, source_columns: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Where a column of the target comes from, as (table, column)."""

@@ -9,7 +9,7 @@ kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,7 @@ from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.recounting import Recounting, recounts
 from lakehouse_assets.stream.source import (
     ROW_KIND,
+    UPDATE_BEFORE,
     Pending,
     compaction_brings_changelog,
     complete_snapshot,
@@ -33,9 +34,11 @@ from lakehouse_assets.stream.source import (
     settle,
     starting_snapshot,
 )
+from lakehouse_assets.stream.states import without_undone
 from lakehouse_assets.stream.widening import Widening, concerned
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import OffsetConflict
+from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.lookup import LookupStats, check_shuffle
 from storage_engine.options import MergeEngine
 from storage_engine.spec.snapshot import CommitKind
@@ -103,6 +106,7 @@ class StreamRunner:
         join = stream.join
         self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
         self._recounting = Recounting(stream, self.tables, self.widening) if recounts(stream) else None
+        self._only_adds_up = bool(self.target.schema.primary_keys) and MergePlan.of(self.target.schema).only_adds_up
 
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
         """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
@@ -189,6 +193,7 @@ class StreamRunner:
     def _run(self, plan: _Plan) -> BatchResult | None:
         started = time.perf_counter()
         written, read, reemitted = self._computed(plan)
+        written = without_undone(written) if self._only_adds_up else written
         committing = time.perf_counter()
         snapshot = self.target.write(
             written,
@@ -237,19 +242,22 @@ class StreamRunner:
     def _rows(self, plan: _Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
         table, found = self.tables[self.stream.source], plan.pending[self.stream.source]
+        columns = self.stream.columns_read(table.schema.primary_keys)
         if plan.start:
-            rows = read_state(table, found.until)
+            rows = read_state(table, found.until, columns=columns)
             return rows, rows.clear()
-        rows = read_changes(table, found)
+        rows = read_changes(table, found, columns)
         predicate = concerned(self.stream, self.tables, plan.pending)
-        return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate)
+        return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate, columns)
 
     def _merged(self, read: pl.DataFrame, reemitted: pl.DataFrame) -> pl.DataFrame:
         """All rows that go through the transformation: for "latest" one of each key, the state at the end."""
         if self.stream.reads == "changelog":
             return read
-        key = list(self.tables[self.stream.source].schema.primary_keys)
-        return pl.concat([reemitted, read]).unique(key, keep="last", maintain_order=True)
+        source = self.tables[self.stream.source]
+        if compaction_brings_changelog(source):  # then what a key had before is followed by what it has now
+            read = read.filter(pl.col(ROW_KIND) != UPDATE_BEFORE)
+        return pl.concat([reemitted, read]).unique(list(source.schema.primary_keys), keep="last", maintain_order=True)
 
     def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
         """Rows of the source → rows of the target, the dimensions as of some snapshots."""
@@ -272,6 +280,7 @@ def run_batch(catalog: Catalog, stream: Stream, *, upto: int | None = None) -> B
 def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> None:
     """Raise InvalidStream for a declaration that could not be kept exactly once, or names unknown columns."""
     columns = set(tables[stream.source].schema.column_names)
+    _check_columns(stream, columns)
     for lookup in stream.lookups:
         dimension = tables[lookup.table].schema
         unknown = [name for name in (lookup.right_on, *lookup.taken) if name not in dimension.column_names]
@@ -304,6 +313,12 @@ def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> 
         raise InvalidStream(f"{stream.name}: a lookup that holds rows back sends them again later: set reemit=True")
     if stream.reads == "latest" and engine is MergeEngine.AGGREGATION:
         raise InvalidStream(f"{stream.name}: {stream.target} aggregates, so it must read the source's changelog")
+
+
+def _check_columns(stream: Stream, columns: Collection[str]) -> None:
+    unknown = [name for name in stream.columns or () if name not in columns]
+    if unknown:
+        raise InvalidStream(f"{stream.name}: columns: {stream.source} has no such columns: {unknown}")
 
 
 def _tells_keys(dimension: Table, lookup: Lookup) -> bool:

@@ -6,7 +6,7 @@ changelog. A stream stops only at *complete* snapshots, where nothing waits for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -115,20 +115,27 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
     return found
 
 
-def read_changes(table: Table, found: Pending) -> pl.DataFrame:
-    """The changes of ``(after, until]`` with ``_row_kind``, in commit order. Raises ChangesExpired."""
+def read_changes(table: Table, found: Pending, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The changes of ``(after, until]`` with ``_row_kind``, in commit order; of some columns, None: all.
+
+    Raises ChangesExpired.
+    """
     with _expiry_told(table, found.after):
         if found.overwritten:
-            return _difference(table, found)
-        return table.changes(found.after, found.until).collect()
+            changes = _difference(table, found)
+            return changes if columns is None else changes.select(ROW_KIND, *columns)
+        return table.changes(found.after, found.until, columns=columns).collect()
 
 
-def read_state(table: Table, snapshot: int, predicate: pl.Expr | None = None) -> pl.DataFrame:
-    """The rows at a snapshot as inserts; 0 is a table without rows. Raises ChangesExpired."""
+def read_state(
+    table: Table, snapshot: int, predicate: pl.Expr | None = None, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """The rows at a snapshot as inserts, of some columns, None: all; 0 is a table without rows. Raises ChangesExpired."""
     with _expiry_told(table, snapshot):
         rows = _state(table, snapshot)
         chosen = rows if predicate is None else rows.filter(predicate)
-        return chosen.select(pl.lit(INSERT).alias(ROW_KIND), pl.all()).collect()
+        names = table.schema.column_names if columns is None else columns
+        return chosen.select(pl.lit(INSERT).alias(ROW_KIND), *names).collect()
 
 
 def complete_snapshot(table: Table) -> int:

@@ -45,6 +45,17 @@ def without(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     return left.select(pl.all().exclude(_COUNT).repeat_by(_COUNT)).explode(columns) if left.height else rows.clear()
 
 
+def without_undone(changes: pl.DataFrame) -> pl.DataFrame:
+    """Changes without those that take back what the very next one adds again, and these."""
+    if ROW_KIND not in changes.columns or changes.height < len((UPDATE_BEFORE, UPDATE_AFTER)):
+        return changes
+    takes_back = pl.col(ROW_KIND).is_in(RETRACTIONS)
+    same = (pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in changes.columns if name != ROW_KIND)
+    undone = pl.all_horizontal(takes_back, ~takes_back.shift(-1, fill_value=True), *same)
+    found = changes.select(undone.alias(_COUNT)).to_series()
+    return changes.filter(~(found | found.shift(1, fill_value=False)))
+
+
 def of_kind(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
     """Rows as changes of one kind."""
     return rows.select(pl.lit(kind).alias(ROW_KIND), pl.all().exclude(ROW_KIND))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from storage_engine.errors import InvalidRows
@@ -21,8 +22,9 @@ from storage_engine.options import MergeEngine
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND
 
 RETRACT_KINDS = (1, 3)
+_WORTH_GATHERING, _SAMPLED = 20_000, 10_000
 
-__all__ = ["MergePlan", "drop_retracts", "is_retract", "merge", "sort_by_key"]
+__all__ = ["MergePlan", "drop_retracts", "gathered", "is_retract", "merge", "sort_by_key"]
 
 
 def is_retract() -> pl.Expr:
@@ -88,6 +90,23 @@ def merge(
     merged = engine(records.filter(~single), plan, keep_lone_kinds=False)
     passed = records.filter(single).select(merged.columns)
     return pl.concat([passed, merged]).sort(KEY_INDEX).select(frame.columns)
+
+
+def gathered(frame: pl.DataFrame, plan: MergePlan, key: Sequence[str]) -> pl.DataFrame:
+    """Rows of an aggregation (with their kinds) merged by key, in the order in which the keys first come.
+
+    So that few are left to be hashed and sorted, where many add to the same keys; else they are left as they are. ``merge``
+    of the result gives what it gives of the rows. REQUIRES: the order of the rows is that of their sequence.
+    """
+    if frame.height < _WORTH_GATHERING:
+        return frame
+    sample = frame[list(key)][np.arange(0, frame.height, frame.height // _SAMPLED)]
+    if sample.n_unique() * 2 > sample.height:
+        return frame
+    places = frame.select(*key, pl.int_range(pl.len()).alias(KEY_INDEX)).group_by(key, maintain_order=True)
+    order = places.agg(KEY_INDEX).get_column(KEY_INDEX).explode()
+    others = [name for name in key if name not in plan.keys]
+    return merge(frame[order], plan, group=others, presorted=True)
 
 
 def _within_key(plan: MergePlan) -> list[str]:

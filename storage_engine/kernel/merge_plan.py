@@ -36,6 +36,7 @@ _REMOVE_ON_DELETE = {
 _REMOVE_ON_GROUP = "partial-update.remove-record-on-sequence-group"
 _DELETE = 3
 _DEFAULT_FUNCTION = "fields.default-aggregate-function"
+_SUM = "sum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,18 @@ class MergePlan:
     def keeps_lone_adds(self) -> bool:
         """Whether merging a single add leaves its values as they are."""
         return not self.groups and not any(rule.distinct for rule in self.rules.values())
+
+    @property
+    def only_adds_up(self) -> bool:
+        """Whether all values are exact sums: two changes of a key that cancel each other leave no trace in its row."""
+        return (
+            self.engine is MergeEngine.AGGREGATION
+            and not self.remove_on_delete
+            and all(
+                rule.function == _SUM and not rule.ignore_retract and rule.type.root not in FLOAT_ROOTS
+                for rule in self.rules.values()
+            )
+        )
 
     def columns_needed(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Table columns that must be loaded so that ``columns`` merge right, in schema order.

@@ -23,6 +23,7 @@ from storage_engine.lookup.strategy import STRATEGIES, CacheBounds, LookupStats,
 from storage_engine.table import Table
 
 _FOUND = "\x1fFOUND"
+_PLACE = "\x1fPLACE"
 
 
 class Cache(Protocol):
@@ -105,24 +106,26 @@ class LookupTable:
         ``found`` names an added Boolean column: whether there was a dimension row.
         """
         keys = self._keys(stream, left_on)
-        rows = self.rows(keys, snapshot).with_columns(pl.lit(value=True).alias(_FOUND))
-        joined = stream.join(
-            rows,
-            left_on=list(left_on),
-            right_on=self._on,
-            how="left",
-            suffix=suffix,
-            maintain_order="left",
-            coalesce=True,
-        )
-        matched = int(joined[_FOUND].is_not_null().sum())
-        without = joined.height - matched
+        rows = self.rows(keys, snapshot)
+        joined = _one_each(stream, keys, rows, suffix)
+        if joined is None:
+            joined = stream.join(
+                rows.with_columns(pl.lit(value=True).alias(_FOUND)),
+                left_on=list(left_on),
+                right_on=self._on,
+                how="left",
+                suffix=suffix,
+                maintain_order="left",
+                coalesce=True,
+            )
+        joined = joined.with_columns(pl.col(_FOUND).fill_null(value=False))
+        without = joined.height - int(joined[_FOUND].sum())
         self.stats = replace(self.stats, rows=stream.height, matched=stream.height - without)
         if how == "inner":
             joined = joined.filter(pl.col(_FOUND))
         if found is None:
             return joined.drop(_FOUND)
-        return joined.with_columns(pl.col(_FOUND).fill_null(value=False)).rename({_FOUND: found})
+        return joined.rename({_FOUND: found})
 
     def rows(self, keys: pl.DataFrame, snapshot: int | None = None) -> pl.DataFrame:
         """All dimension rows of some keys (a frame of the columns ``on``) as of a snapshot (default: the latest)."""
@@ -152,6 +155,22 @@ class LookupTable:
         return stream.select(
             pl.col(left).cast(dtypes[right]).alias(right) for left, right in zip(left_on, self._on, strict=True)
         )
+
+
+def _one_each(stream: pl.DataFrame, keys: pl.DataFrame, rows: pl.DataFrame, suffix: str) -> pl.DataFrame | None:
+    """The stream beside the row of each key, and whether there is one; None if several rows have one key.
+
+    Only keys are joined: the stream's own columns, which may be many, stay as they are.
+    """
+    places = keys.join(
+        rows.select(keys.columns).with_row_index(_PLACE), on=keys.columns, how="left", maintain_order="left"
+    )
+    if places.height > stream.height:
+        return None
+    place = places.get_column(_PLACE)
+    found = rows.select(pl.all().exclude(keys.columns).gather(place))
+    named = found.rename({name: f"{name}{suffix}" for name in found.columns if name in stream.columns})
+    return stream.hstack([*named.get_columns(), place.is_not_null().alias(_FOUND)])
 
 
 def _cache(

@@ -5,7 +5,7 @@ Spec: ``incremental-between`` and "streaming read" of Apache Paimon 1.3.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,7 +14,7 @@ from storage_engine.errors import InvalidInput
 from storage_engine.kernel.difference import difference
 from storage_engine.options import ChangelogProducer
 from storage_engine.spec.manifest import FileKind, ManifestEntry
-from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
+from storage_engine.spec.schema import VALUE_KIND, TableSchema
 from storage_engine.spec.snapshot import CommitKind, Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
@@ -36,21 +36,26 @@ class ChangeReader:
     state_at: Callable[[int], pl.LazyFrame]
     """The batch read at a snapshot id, for mode ``diff``."""
 
-    def read(self, after: int, until: int, *, mode: str) -> pl.DataFrame:
+    def read(self, after: int, until: int, *, mode: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Changes of the snapshots ``(after, until]``: ``_row_kind``, then the table's columns, in snapshot order.
 
-        Raises InvalidInput for an unknown mode, SnapshotExpired if part of the range is gone.
+        ``columns``: these alone are read of files, at least one. Raises InvalidInput for an unknown mode or column,
+        SnapshotExpired if part of the range is gone.
         """
         if mode not in MODES:
             raise InvalidInput(f"mode {mode!r} is not known; expected one of {', '.join(MODES)}")
         if mode == "auto":
             producer = self.schema.table_options.changelog_producer
             mode = "delta" if producer is ChangelogProducer.NONE else "changelog"
+        names = list(self.schema.column_names if columns is None else columns)
+        unknown = next((name for name in names if name not in self.schema.by_name), None)
+        if unknown is not None or not names:
+            raise InvalidInput(f"columns {names}: {unknown!r} is none of {', '.join(self.schema.column_names)}")
         if mode == "diff":
-            return self._diff(after, until)
+            return self._diff(after, until).select(ROW_KIND, *names)
         pick = self._changelog if mode == "changelog" else self._delta
-        parts = [self._rows(pick(self.store.snapshots.committed(id_))) for id_ in range(after + 1, until + 1)]
-        return pl.concat([self._empty(), *parts])
+        parts = [self._rows(pick(self.store.snapshots.committed(id_)), names) for id_ in range(after + 1, until + 1)]
+        return pl.concat([self._empty(names), *parts])
 
     def _changelog(self, snapshot: Snapshot) -> Iterator[ManifestEntry]:
         if snapshot.changelog_manifest_list is not None and snapshot.commit_kind is not CommitKind.OVERWRITE:
@@ -66,12 +71,12 @@ class ChangeReader:
                 if entry.kind is FileKind.ADD:
                     yield entry
 
-    def _rows(self, entries: Iterable[ManifestEntry]) -> pl.DataFrame:
-        columns = [VALUE_KIND, SEQUENCE_NUMBER, *self.schema.column_names]
+    def _rows(self, entries: Iterable[ManifestEntry], names: list[str]) -> pl.DataFrame:
+        columns = [VALUE_KIND, *names]
         parts = [self.files.read(entry.file, self._directory(entry), columns) for entry in entries]
         if not parts:
-            return self._empty()
-        return pl.concat(parts).select(row_kind(), *self.schema.column_names)
+            return self._empty(names)
+        return pl.concat(parts).select(row_kind(), *names)
 
     def _directory(self, entry: ManifestEntry) -> str:
         return self.live.empty_bucket(entry.partition, entry.bucket, entry.total_buckets).directory
@@ -80,8 +85,9 @@ class ChangeReader:
         states = self.state_at(after).collect(), self.state_at(until).collect()
         return difference(*states, keys=self.schema.primary_keys).select(ROW_KIND, *self.schema.column_names)
 
-    def _empty(self) -> pl.DataFrame:
-        return pl.DataFrame(schema={ROW_KIND: pl.String(), **self.schema.polars_schema})
+    def _empty(self, names: Sequence[str]) -> pl.DataFrame:
+        dtypes = self.schema.polars_schema
+        return pl.DataFrame(schema={ROW_KIND: pl.String(), **{name: dtypes[name] for name in names}})
 
 
 def row_kind() -> pl.Expr:

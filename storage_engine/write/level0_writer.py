@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from storage_engine.errors import Unsupported
-from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
+from storage_engine.kernel.merge import MergePlan, drop_retracts, gathered, merge, sort_by_key
 from storage_engine.kernel.space_filling import Curve, OrderStrategy, ends_of
-from storage_engine.options import ChangelogProducer, TableOptions, flag_of
+from storage_engine.options import ChangelogProducer, MergeEngine, TableOptions, flag_of
 from storage_engine.spec.manifest import CommitMessage, DataFileMeta, FileSource, IndexFileMeta
 from storage_engine.spec.schema import SEQUENCE_NUMBER, TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -93,7 +93,9 @@ class Level0Writer:
         self._live = live
         self._files = files
         self._table = table
-        self._plan = MergePlan.of(schema)
+        self._plan = plan = MergePlan.of(schema)
+        are_told = plan.changelog_producer is ChangelogProducer.INPUT
+        self._gathers = plan.engine is MergeEngine.AGGREGATION and not plan.sequence and not are_told
 
     def flushes(self, base: Snapshot | None, *, changelog: bool) -> Flush:
         """``write`` for the frames of one commit, one after another."""
@@ -121,6 +123,8 @@ class Level0Writer:
         """
         if frame.is_empty():
             return []
+        if self._gathers:
+            frame = gathered(frame, self._plan, self._schema.primary_keys)
         if self._locations is not None:
             routed = self._locations.route(frame, base, replaced=replaced)
         else:

@@ -398,6 +398,7 @@ def member_lookup(**columns: str) -> tuple[Lookup, ...]:
         (declared(lookups=WIDEN.lookups[1:]), r"no such columns: \['city'\]"),
         (declared(lookups=member_lookup(town="city")), r"no such columns: \['town'\]"),
         (declared(lookups=member_lookup(city="amount")), "twice"),
+        (declared(columns=("id", "price")), r"columns: db\.orders has no such columns: \['price'\]"),
     ],
 )
 def test_declarations_that_could_not_be_kept_are_refused(tables: Catalog, stream: Stream, message: str) -> None:
@@ -418,6 +419,51 @@ def test_a_source_without_changelog_is_read_by_its_new_rows(tables: Catalog) -> 
     put(tables, "db.plain", ("o1", "m1", 2), ("o2", "m1", 3))
     assert run_batch(tables, stream) is not None
     assert [row[:3] for row in rows_of(tables, "db.wide")] == [("o1", "m1", 2), ("o2", "m1", 3)]
+
+
+def test_a_stream_that_names_its_columns_is_given_no_others(tables: Catalog) -> None:
+    seen: list[list[str]] = []
+
+    def noted(rows: pl.DataFrame) -> pl.DataFrame:
+        seen.append(rows.columns)
+        return counted(rows)
+
+    put(tables, "db.members", ("m1", "c1", "1"), ("m2", "c2", "2"))
+    put(tables, "db.orders", ("o1", "m1", 10))
+    narrow = replace(COUNT, transform=noted, columns=("city", "amount"))
+    wide = replace(WIDEN, columns=("amount",))
+    for amount in (20, 30):
+        assert run_batch(tables, wide) is not None
+        assert run_batch(tables, narrow) is not None
+        put(tables, "db.orders", ("o1", "m2", amount))
+    put(tables, "db.members", ("m2", "c1", "2"))  # sends the order again
+    assert run_batch(tables, wide) is not None
+    tables.table("db.wide").overwrite(tables.table("db.wide").scan().collect())  # is told by no changelog
+    assert run_batch(tables, narrow) is not None
+    assert seen == [["_row_kind", "id", "city", "amount"]] * 3
+    assert_right(tables)
+
+
+def test_changes_that_add_what_they_take_back_are_not_written(tables: Catalog) -> None:
+    put(tables, "db.members", ("m1", "c1", "1"))
+    put(tables, "db.cities", ("c1", "north", False))
+    put(tables, "db.orders", ("o1", "m1", 10), ("o2", "m1", 20))
+    run_all(tables)
+    put(tables, "db.cities", ("c1", "south", False))
+    put(tables, "db.orders", ("o2", "m1", 21))
+    assert run_batch(tables, WIDEN) is not None
+    result = run_batch(tables, COUNT)
+    assert result is not None
+    assert result.rows_read == 4
+    assert result.rows_written == {"-U": 1, "+U": 1}
+    assert_right(tables)
+    put(tables, "db.cities", ("c1", "west", False))
+    assert run_batch(tables, WIDEN) is not None
+    result = run_batch(tables, COUNT)
+    assert result is not None
+    assert result.rows_written == {}
+    assert run_batch(tables, COUNT) is None, "the position has moved all the same"
+    assert_right(tables)
 
 
 def test_results_tell_what_was_done(tables: Catalog) -> None:

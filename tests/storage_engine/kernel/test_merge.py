@@ -7,13 +7,15 @@ from datetime import date
 from decimal import Decimal, localcontext
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage_engine.errors import InvalidRows
-from storage_engine.kernel.merge import MergePlan, drop_retracts, merge, sort_by_key
+from storage_engine.kernel import merge as merging
+from storage_engine.kernel.merge import MergePlan, drop_retracts, gathered, merge, sort_by_key
 from storage_engine.spec.schema import TableSchema
 from tests.effort import examples
 from tests.storage_engine.kernel.merge_models import (
@@ -425,3 +427,44 @@ def test_a_delete_alone_is_passed_through_with_its_values() -> None:
     frame = frame_of([{"k": 1, "v": 5, SEQUENCE: 3, KIND: DELETE}], schema)
     assert merge(frame, MergePlan.of(schema)).equals(frame)
     assert merge(frame, MergePlan.of(schema), pass_through=False).row(0) == (1, -5, 3, INSERT)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"fields.default-aggregate-function": "sum"}, (0, 1, 2, 3)),
+        ({"fields.a.aggregate-function": "max", "fields.b.aggregate-function": "first_value"}, (0, 2)),
+        ({"fields.default-aggregate-function": "last_non_null_value"}, (0, 2)),
+        ({"fields.default-aggregate-function": "sum", "aggregation.remove-record-on-delete": "true"}, (0, 3)),
+    ],
+)
+def test_rows_gathered_by_key_merge_to_the_same(
+    options: dict[str, str], kinds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "_WORTH_GATHERING", 100)
+    monkeypatch.setattr(merging, "_SAMPLED", 1_000)
+    columns = {"p": "STRING", "k": "BIGINT", "a": "INT", "b": "BIGINT"}
+    schema = schema_of(
+        columns, {"merge-engine": "aggregation", **options}, primary_keys=("p", "k"), partition_keys=("p",)
+    )
+    rng = np.random.default_rng(3)
+    rows = 2_000
+    values = [None if value < 0 else value for value in rng.integers(-20, 100, rows).tolist()]
+    frame = pl.DataFrame(
+        {
+            "p": rng.choice(["x", "y"], rows),
+            "k": rng.integers(0, 40, rows),
+            "a": pl.Series(values, dtype=pl.Int32),
+            "b": rng.integers(0, 100, rows),
+            KIND: pl.Series(rng.choice(kinds, rows), dtype=pl.Int8),
+        }
+    )
+    plan = MergePlan.of(schema)
+    few = gathered(frame, plan, schema.primary_keys)
+    assert few.height == frame.select("p", "k").n_unique()
+    assert few.select("p", "k").equals(frame.select("p", "k").unique(maintain_order=True))
+    numbered = (each.with_columns(pl.int_range(pl.len()).alias(SEQUENCE)) for each in (frame, few))
+    whole, parts = (merge(each, plan, group=("p",)).drop(SEQUENCE) for each in numbered)
+    assert parts.select(whole.columns).equals(whole)
+    apart = frame.with_columns(pl.int_range(pl.len()).alias("k"))
+    assert gathered(apart, plan, schema.primary_keys) is apart

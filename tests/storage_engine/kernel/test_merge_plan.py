@@ -108,3 +108,30 @@ def test_a_projected_read_loads_what_decides_about_its_columns() -> None:
     removing = {**PARTIAL_UPDATE, **groups, "partial-update.remove-record-on-sequence-group": "g"}
     assert MergePlan.of(schema_of(columns, removing)).columns_needed(["c"]) == ("k", "g", "c")
     assert MergePlan.of(schema_of(columns)).columns_needed([]) == ("k",)
+
+
+@pytest.mark.parametrize(
+    ("options", "adds_up"),
+    [
+        ({**AGGREGATION, "fields.default-aggregate-function": "sum"}, True),
+        ({**AGGREGATION}, False),
+        ({**AGGREGATION, "fields.default-aggregate-function": "sum", "fields.a.aggregate-function": "max"}, False),
+        ({**AGGREGATION, "fields.default-aggregate-function": "sum", "fields.a.ignore-retract": "true"}, False),
+        (
+            {
+                **AGGREGATION,
+                "fields.default-aggregate-function": "sum",
+                "aggregation.remove-record-on-delete": "true",
+            },
+            False,
+        ),
+        ({}, False),
+    ],
+)
+def test_whether_changes_that_cancel_each_other_leave_no_trace(options: dict[str, str], adds_up: bool) -> None:
+    assert MergePlan.of(schema_of({"k": "BIGINT", "a": "INT", "d": "DECIMAL(9, 2)"}, options)).only_adds_up is adds_up
+
+
+def test_sums_of_floats_are_not_exact() -> None:
+    options = {**AGGREGATION, "fields.default-aggregate-function": "sum"}
+    assert not MergePlan.of(schema_of({"k": "BIGINT", "f": "DOUBLE"}, options)).only_adds_up

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 
 from storage_engine import Catalog
+from storage_engine.errors import InvalidInput
 
 
 def test_a_table_without_a_key_tells_what_came_and_went(tmp_path) -> None:
@@ -33,3 +35,19 @@ def test_a_snapshot_whose_number_another_process_rolled_back_and_gave_again(tmp_
     table.rollback_to(1)
     table.write(pl.DataFrame({"id": [4]}))
     assert reader.scan(snapshot=2).collect()["id"].to_list() == [1, 4]
+
+
+@pytest.mark.parametrize("key", ["", ", PRIMARY KEY (a) NOT ENFORCED"])
+def test_changes_of_some_columns(tmp_path, key: str) -> None:
+    catalog = Catalog(str(tmp_path))
+    catalog.execute(f"CREATE DATABASE db; CREATE TABLE db.t (a BIGINT NOT NULL, b STRING, c STRING{key})")
+    table = catalog.table("db.t")
+    table.write(pl.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": ["p", "q"]}))
+    assert table.changes(columns=["c", "a"]).collect().rows() == [("+I", "p", 1), ("+I", "q", 2)]
+    first = table.latest_snapshot().id
+    table.write(pl.DataFrame({"a": [3], "b": ["z"], "c": ["r"]}))
+    assert table.changes(first, columns=["b"], mode="diff").collect().rows() == [("+I", "z")]
+    assert table.changes(table.latest_snapshot().id, columns=["b"]).collect().columns == ["_row_kind", "b"]
+    for wrong in (["a", "z"], []):
+        with pytest.raises(InvalidInput, match="is none of a, b, c"):
+            table.changes(columns=wrong)

@@ -7,6 +7,7 @@ import uuid
 from decimal import Decimal
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from storage_engine import Catalog, Table
@@ -230,3 +231,44 @@ def test_a_data_file_that_is_gone_is_named(tmp_path) -> None:
     table.store.io.delete(path)
     with pytest.raises(FileMissing, match=f"{path}: there is no such file"):
         table.scan().collect()
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "told"),
+    [
+        ("PRIMARY KEY (k) NOT ENFORCED", {}, False),
+        ("PRIMARY KEY (k) NOT ENFORCED", {"metadata.stats-mode": "counts"}, True),
+        ("v STRING", {}, True),
+    ],
+)
+def test_parquet_tells_the_ends_of_columns_unless_the_manifest_does(
+    key: str, options: dict[str, str], told: bool, tmp_path
+) -> None:
+    catalog = Catalog(str(tmp_path))
+    settings = ", ".join(f"'{name}' = '{value}'" for name, value in options.items())
+    catalog.execute(f"CREATE DATABASE db; CREATE TABLE db.t (k INT, {key}){f' WITH ({settings})' if options else ''}")
+    catalog.table("db.t").write(pl.DataFrame({"k": [1, 2]}))
+    (path,) = tmp_path.rglob("data-*.parquet")
+    row_group = pq.ParquetFile(path).metadata.row_group(0)
+    assert all((row_group.column(at).statistics is not None) is told for at in range(row_group.num_columns))
+
+
+def test_texts_and_bytes_of_every_length_in_parquet(tmp_path) -> None:
+    catalog = Catalog(str(tmp_path))
+    catalog.execute(
+        "CREATE DATABASE db; CREATE TABLE db.t (k INT, s STRING, b BYTES, l ARRAY<STRING>, PRIMARY KEY (k) NOT ENFORCED)"
+    )
+    texts = [None, "", "twelve bytes", "thirteen byte", "ß" * 40]
+    rows = pl.DataFrame(
+        {
+            "k": pl.Series(range(5), dtype=pl.Int32),
+            "s": texts,
+            "b": [None if text is None else text.encode() for text in texts],
+            "l": [None, [], [None, ""], texts[2:], ["a"]],
+        }
+    )
+    catalog.table("db.t").write(rows)
+    assert catalog.table("db.t").scan().collect().sort("k").equals(rows)
+    (path,) = tmp_path.rglob("data-*.parquet")
+    stored = pq.read_table(path)
+    assert stored.select(rows.columns).to_pylist() == rows.to_dicts()
