@@ -122,12 +122,10 @@ class FileOptions:
             for number, name in enumerate(columns)
         }
 
-    def ends_are_known(self, columns: tuple[str, ...], level: int, *, changelog: bool) -> bool:
-        """Whether a file need not tell its columns' smallest and largest values itself: the manifest tells them of all columns,
-        or nobody asks, as of a changelog, which is read whole.
-        """
-        modes = self.stats_modes(columns, level, changelog=changelog)
-        return changelog or all(mode.kind is StatsKind.RANGE for mode in modes.values())
+    def ends_are_known(self, columns: tuple[str, ...], level: int) -> bool:
+        """Whether the manifest keeps the smallest and the largest value of all columns of a data file."""
+        modes = self.stats_modes(columns, level, changelog=False)
+        return all(mode.kind is StatsKind.RANGE for mode in modes.values())
 
 
 Parser = Callable[[str], str]

@@ -311,7 +311,8 @@ class DataFiles:
             zstd_level=self._options.zstd_level,
             arrow_schema=self._arrow_schema,
             ends_are_known=bool(self._schema.primary_keys)
-            and self._file_options.ends_are_known(self._schema.column_names, role.level, changelog=role.changelog),
+            and self._file_options.ends_are_known(self._schema.column_names, role.level),
+            is_searched=not role.changelog,
         )
 
     def contents(self, frame: pl.DataFrame, role: FileRole) -> FileContents:

@@ -22,7 +22,8 @@ NO_DTYPES: Mapping[str, pl.DataType] = MappingProxyType({})
 class FrameFile:
     """One file to write: where, how it is compressed, and its physical schema.
 
-    ``ends_are_known``: the manifest tells the columns' smallest and largest values, or nobody asks for them.
+    ``ends_are_known``: the manifest tells the columns' smallest and largest values. ``is_searched``: somebody may look for
+    some of its rows.
     """
 
     path: str
@@ -30,6 +31,7 @@ class FrameFile:
     zstd_level: int
     arrow_schema: pa.Schema
     ends_are_known: bool = False
+    is_searched: bool = True
 
 
 # What the libraries say of damaged bytes, beside an OSError: names that are no text, types that do not fit, and so on.

@@ -39,7 +39,7 @@ class ParquetFormat:
         table = to_arrow(frame, with_views(target.arrow_schema))
         options = writer_options(target, frame)
         if target.ends_are_known and frame.height <= _ROW_GROUP_ROWS:
-            options["write_statistics"] = False  # what is said of the one row group is said of the file
+            options["write_statistics"] = False  # what is said of the file is said of its one row group
         write = partial(pq.write_table, table, row_group_size=_ROW_GROUP_ROWS, **options)
         if frame.height <= _BUFFERED_ROWS:
             buffer = pa.BufferOutputStream()
@@ -114,6 +114,7 @@ def writer_options(target: FrameFile, frame: pl.DataFrame) -> dict[str, Any]:
         "store_schema": False,
         "store_decimal_as_integer": True,
         "write_page_checksum": True,
+        "write_statistics": target.is_searched,
         "use_dictionary": repetitive_columns(frame),
         "use_deprecated_int96_timestamps": _has_nanos(target.arrow_schema),
     }

@@ -249,7 +249,7 @@ def test_parquet_tells_the_ends_of_columns_unless_the_manifest_does(
     catalog.execute(f"CREATE DATABASE db; CREATE TABLE db.t (k INT, {key}){f' WITH ({settings})' if options else ''}")
     catalog.table("db.t").write(pl.DataFrame({"k": [1, 2]}))
     (path,) = tmp_path.rglob("data-*.parquet")
-    row_group = pq.ParquetFile(path).metadata.row_group(0)
+    row_group = pq.read_metadata(path).row_group(0)
     assert all((row_group.column(at).statistics is not None) is told for at in range(row_group.num_columns))
 
 
