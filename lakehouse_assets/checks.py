@@ -143,7 +143,10 @@ def layers_agree(upstream: Totals, downstream: Totals, stream: Stream) -> Check:
     def check(catalog: Catalog) -> Outcome:
         runner = StreamRunner(catalog, stream)
         for _ in range(ATTEMPTS):
-            latest, consumed = runner.target.latest_snapshot(), runner.consumed().snapshot(upstream.table)
+            latest, offsets = runner.target.latest_snapshot(), runner.consumed()
+            consumed = offsets.snapshot(upstream.table)
+            if offsets.within is not None:
+                return Outcome(passed=True, description=f"a part of snapshot {offsets.within.until} is still to come")
             if latest is None or not consumed:
                 return Outcome(passed=True, description=f"nothing of {upstream.table} was consumed yet")
             expected, found = upstream.of(catalog, consumed), downstream.of(catalog, latest.id)

@@ -104,14 +104,16 @@ def _written(snapshot: Snapshot) -> int:
 
 def _behind(catalog: Catalog, table: Table) -> tuple[int | None, tuple[str, ...], str]:
     """What the streams that fill a table have not consumed, of which sources, and why that is not known."""
+    found = Consumed.of_target(table).values()
+    inside = [consumed.within for consumed in found if consumed.within is not None]
     read = [
-        (name, int(position))
-        for consumed in Consumed.of_target(table).values()
+        (name, place.until if (place := consumed.within) is not None and place.source == name else int(position))
+        for consumed in found
         for name, position in consumed.positions.items()
         if "." in name and str(position).isdecimal()
     ]
     sources = tuple(dict.fromkeys(name for name, _ in read))
-    behind = 0
+    behind = sum(place.left for place in inside)
     for name, position in read:
         try:
             behind += pending(catalog.table(name), position, bounds=UNBOUNDED).rows

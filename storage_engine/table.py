@@ -24,6 +24,7 @@ from storage_engine.read.changes import ChangeReader
 from storage_engine.read.explain import ScanReport, explained_scan
 from storage_engine.read.fallback import ScanPart, with_fallback
 from storage_engine.read.merge_read import METADATA_TYPES
+from storage_engine.read.portions import Portion, dealt, state_units
 from storage_engine.read.source import lazy_scan
 from storage_engine.read.time_travel import Moment, snapshot_at
 from storage_engine.rewrite import key_changes
@@ -300,15 +301,27 @@ class Table(TableWrites):
         last = latest if until is None else self._snapshot_id(until)
         if isinstance(after, str) and isinstance(until, str) and mode == "auto":
             mode = "diff"
-        schema = self.schema
-        reader = ChangeReader(
-            store=self.store,
-            schema=schema,
-            live=LiveFiles(self.store, schema),
-            files=DataFiles(self.store.io, schema, self.store.schemas),
-            state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id, fallback=False),
-        )
-        return reader.read(first, last, mode=mode, columns=columns).lazy()
+        return self._change_reader().read(first, last, mode=mode, columns=columns).lazy()
+
+    def scan_portions(self, snapshot: int, *, max_rows: int, max_bytes: int | None = None) -> list[Portion]:
+        """The rows at a snapshot in portions of about so many rows, and bytes of files: the same portions at any time.
+
+        Rows of one key are in one portion; a fallback branch is not asked. Raises SnapshotNotFound and SnapshotExpired.
+        """
+        part = self._part(Moment(snapshot=snapshot))
+        files = DataFiles(self.store.io, part.schema, self.store.schemas)
+        units = state_units(part.plan(None).splits, part.schema, files)
+        empty = pl.DataFrame(schema=part.schema.polars_schema)
+        return dealt(units, part.schema, empty, max_rows=max_rows, max_bytes=max_bytes)
+
+    def change_portions(self, after: int, until: int, *, max_rows: int, max_bytes: int | None = None) -> list[Portion]:
+        """What ``changes(after, until)`` gives, in portions of about so many rows, and bytes of files.
+
+        Changes of one key are in one portion, in their order; the portions are the same at any time. Raises SnapshotExpired.
+        """
+        reader = self._change_reader()
+        units = reader.units(after, until)
+        return dealt(units, reader.schema, reader.empty(reader.schema.column_names), max_rows=max_rows, max_bytes=max_bytes)
 
     def to_arrow(self, **scan: Any) -> pa.Table:
         """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""
@@ -338,6 +351,16 @@ class Table(TableWrites):
         return sum(entry.file.file_size for entry in entries if buckets is None or entry.bucket in buckets)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _change_reader(self) -> ChangeReader:
+        schema = self.schema
+        return ChangeReader(
+            store=self.store,
+            schema=schema,
+            live=LiveFiles(self.store, schema),
+            files=DataFiles(self.store.io, schema, self.store.schemas),
+            state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id, fallback=False),
+        )
 
     def _part(
         self, moment: Moment, *, buckets: Collection[int] | None = None, read_optimized: bool = False

@@ -80,10 +80,10 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much one batch may read of the driving source: it stops after the snapshot that reaches a bound.
+    """How much one batch may read of the driving source: whole snapshots, as many as fit, or a portion of one that does not.
 
-    ``max_bytes``: of the files that hold the changes. A snapshot is never read in parts, so a batch may exceed its bounds by
-    as much as one snapshot holds; writers that commit in steps keep that small.
+    ``max_bytes``: of the files that hold the changes. All changes of a key are in one portion. A join of two changelogs, and what
+    follows an overwrite of the source, are not read in portions.
     """
 
     max_snapshots: int = 200

@@ -3,6 +3,9 @@
 Each commit of a stream has the next identifier (1, 2, 3, …) and, in its properties, the position in every source:
 for a table the id of the last snapshot that was read, for other sources what they call their position.
 
+A snapshot that is too large for one batch is consumed in portions: until the last of them, the position stays before it, and a
+property of its own tells how many were consumed.
+
 Several streams may fill one target, each under a user of its own. A repair of all of them at once commits where each goes on,
 beside the identifier that it had: that counts until the stream's next commit.
 """
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.place import Place
 from storage_engine import Table
 from storage_engine.errors import CorruptFile
 from storage_engine.write.offsets import Offsets
@@ -22,19 +26,22 @@ from storage_engine.write.offsets import Offsets
 SOURCES_PROPERTY: Final = "lakehouse.sources"
 DRIVING_PROPERTY: Final = "lakehouse.driving"
 RESET_PROPERTY: Final = "lakehouse.reset"
+PORTION_PROPERTY: Final = "lakehouse.portion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumed:
     """The last commit of a user in a table: its identifier (None: there is none), and the position in each source.
 
-    ``beside``: the identifiers of others who write the same rows, at that moment.
+    ``beside``: the identifiers of others who write the same rows, at that moment. ``within``: the place inside the snapshot that
+    comes next, if a part of it was consumed.
     """
 
     user: str = ""
     identifier: int | None = None
     positions: Mapping[str, int | str] = field(default_factory=dict)
     beside: Mapping[str, int | None] = field(default_factory=dict)
+    within: Place | None = None
 
     @property
     def next_identifier(self) -> int:
@@ -74,10 +81,16 @@ class Consumed:
         return {user: _consumed(table, offsets, user) for user in users}
 
 
-def properties(positions: Mapping[str, int | str], *, driving: str | None = None) -> dict[str, str]:
+def properties(
+    positions: Mapping[str, int | str], *, driving: str | None = None, within: Place | None = None
+) -> dict[str, str]:
     """The snapshot properties that hold positions; ``driving``: the source that drives the stream."""
     held = {SOURCES_PROPERTY: json.dumps(dict(positions), sort_keys=True)}
-    return held if driving is None else {**held, DRIVING_PROPERTY: driving}
+    if driving is not None:
+        held[DRIVING_PROPERTY] = driving
+    if within is not None:
+        held[PORTION_PROPERTY] = json.dumps(within.document(), sort_keys=True)
+    return held
 
 
 def reset_properties(moved: Iterable[tuple[Consumed, Mapping[str, int | str]]]) -> dict[str, str]:
@@ -110,7 +123,12 @@ def _consumed(table: Table, offsets: Offsets, user: str) -> Consumed:
     reset = _document(table, offsets, f"reset-{table.name}", RESET_PROPERTY).get(user)
     if reset is not None and reset["identifier"] == identifier:
         return Consumed(user=user, identifier=identifier, positions=reset["positions"])
-    return Consumed(user=user, identifier=identifier, positions=_document(table, offsets, user, SOURCES_PROPERTY))
+    return Consumed(
+        user=user,
+        identifier=identifier,
+        positions=_document(table, offsets, user, SOURCES_PROPERTY),
+        within=Place.of(_document(table, offsets, user, PORTION_PROPERTY)),
+    )
 
 
 def _document(table: Table, offsets: Offsets, user: str, name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lakehouse_assets.stream.source import (
     Pending,
     compaction_brings_changelog,
     read_changes,
+    read_start,
     read_state,
 )
 from lakehouse_assets.stream.states import difference, inserted, transformed_state
@@ -46,7 +47,7 @@ class Recounting:
         table, found = self.tables[self.stream.source], pending[self.stream.source]
         until = {name: each.until for name, each in pending.items()}
         if start:
-            rows = read_state(table, found.until)
+            rows = read_start(table, found)
             self.rows_read, self.rows_reemitted = rows.height, 0
             return inserted(self._state(rows, until))
         changes = read_changes(table, found)

@@ -91,6 +91,13 @@ def repairable(catalog: Catalog, streams: Stream | Sequence[Stream]) -> list[Str
     return runners
 
 
+def between_snapshots(runner: StreamRunner) -> Consumed:
+    """What a stream has consumed, once it is not inside a snapshot: parts of the target would be of two states."""
+    while (offsets := runner.consumed()).within is not None:
+        runner.run_batch()
+    return offsets
+
+
 def busy(runners: Sequence[StreamRunner]) -> StreamBusy:
     """What a repair raises that was overtaken again and again."""
     names = ", ".join(runner.stream.name for runner in runners)
@@ -117,7 +124,7 @@ class RepairAttempt:
         self._column = self._repairs[0].column
         self._values = None if values is None else list(values)
         self._number = number
-        self._offsets = [runner.consumed() for runner in runners]
+        self._offsets = [runner.consumed() if values is None else between_snapshots(runner) for runner in runners]
         self._expected = {user: at for offsets in self._offsets for user, at in offsets.expected.items()}
 
     def run(self) -> RepairResult:

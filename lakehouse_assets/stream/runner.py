@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
@@ -19,6 +19,8 @@ from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
 from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
 from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.offsets import Consumed, properties
+from lakehouse_assets.stream.place import Place
+from lakehouse_assets.stream.plan import Plan
 from lakehouse_assets.stream.recounting import Recounting, recounts
 from lakehouse_assets.stream.source import (
     ROW_KIND,
@@ -29,7 +31,9 @@ from lakehouse_assets.stream.source import (
     has_changelog,
     is_complete,
     pending,
+    portions_of,
     read_changes,
+    read_start,
     read_state,
     settle,
     starting_snapshot,
@@ -75,23 +79,6 @@ class BatchResult:
     parts: Mapping[str, BatchResult] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """The range of every source that a batch reads; ``start``: the driving source is read as a whole."""
-
-    offsets: Consumed
-    pending: Mapping[str, Pending]
-    start: bool
-
-    @property
-    def positions(self) -> dict[str, int | str]:
-        return {source: found.until for source, found in self.pending.items()}
-
-    @property
-    def snapshots(self) -> dict[str, int]:
-        return {source: found.until for source, found in self.pending.items()}
-
-
 class StreamRunner:
     """Runs one stream; keeps the caches of its lookups from batch to batch. Not safe between threads."""
 
@@ -134,16 +121,24 @@ class StreamRunner:
 
     def consumed(self) -> Consumed:
         """What the stream has consumed, by the target's newest snapshot."""
-        return Consumed.of_stream(self.target, self.stream)
+        found = Consumed.of_stream(self.target, self.stream)
+        elsewhere = found.within is not None and found.within.source != self.stream.source
+        return replace(found, within=None) if elsewhere else found
 
     def pending(self) -> Pending:
         """All that waits in the driving source. Raises ChangesExpired and SourceRewound."""
-        after = self.consumed().snapshot(self.stream.source) or 0
-        return pending(self.tables[self.stream.source], after, bounds=UNBOUNDED)
+        offsets, table = self.consumed(), self.tables[self.stream.source]
+        if offsets.within is None:
+            return pending(table, offsets.snapshot(table.name) or 0, bounds=UNBOUNDED)
+        found = pending(table, offsets.within.until, bounds=UNBOUNDED)
+        return replace(found, after=offsets.within.after, rows=found.rows + offsets.within.left)
 
     def waiting(self) -> dict[str, Pending]:
         """Sources that have changes the target has not consumed. Raises ChangesExpired and SourceRewound."""
         offsets = self.consumed()
+        if offsets.within is not None:
+            place = offsets.within
+            return {place.source: Pending(after=place.after, until=place.until, rows=max(place.left, 1))}
         if offsets.identifier is None:
             source = self.tables[self.stream.source]
             until = complete_snapshot(source)
@@ -164,10 +159,14 @@ class StreamRunner:
             return False
         return bool((self.target.files()["level"] == 0).any())
 
-    def _plan(self, upto: int | None) -> _Plan | None:
+    def _plan(self, upto: int | None) -> Plan | None:
         offsets = self.consumed()
+        place = offsets.within
+        if place is not None:
+            beyond = upto is not None and not place.start and place.until > upto
+            return None if beyond else self._portion(offsets, place, self._fixed(offsets))
         if offsets.identifier is None:
-            return self._first_plan(offsets)
+            return self._in_bounds(self._first_plan(offsets))
         found = {
             name: pending(
                 table,
@@ -177,9 +176,54 @@ class StreamRunner:
             )
             for name, table in self.tables.items()
         }
-        return _Plan(offsets=offsets, pending=found, start=False) if any(found.values()) else None
+        return self._in_bounds(Plan(offsets=offsets, pending=found, start=False)) if any(found.values()) else None
 
-    def _first_plan(self, offsets: Consumed) -> _Plan | None:
+    def _in_bounds(self, plan: Plan | None) -> Plan | None:
+        """The plan, or the first portion of it if the driving source has more in one snapshot than a batch may read.
+
+        The changes of dimensions wait until the last portion. A join compares states by its own keys, and takes all.
+        """
+        source, bounds = self.stream.source, self.stream.bounds
+        if plan is None or self._joining is not None:
+            return plan
+        found = plan.pending[source]
+        if found.overwritten or not (plan.start or found.exceeds(bounds)):
+            return plan
+        place = Place(
+            source=source,
+            after=found.after,
+            until=found.until,
+            start=plan.start,
+            max_rows=bounds.max_rows,
+            max_bytes=bounds.max_bytes,
+        )
+        dimensions = plan.pending if plan.start else self._fixed(plan.offsets)
+        return self._portion(plan.offsets, place, dimensions) or plan
+
+    def _fixed(self, offsets: Consumed) -> dict[str, Pending]:
+        """Every source as it was consumed, without what is new."""
+        at = {name: offsets.snapshot(name) or 0 for name in self.tables}
+        return {name: Pending(after=snapshot, until=snapshot) for name, snapshot in at.items()}
+
+    def _portion(self, offsets: Consumed, place: Place, dimensions: Mapping[str, Pending]) -> Plan | None:
+        """The portion that comes next; None if all is one portion."""
+        table = self.tables[place.source]
+        portions = portions_of(table, place)
+        if len(portions) < 2:
+            return None
+        left, last = portions[place.done + 1 :], place.done + 1 == len(portions)
+        found = Pending(
+            after=place.after,
+            until=place.until,
+            rows=portions[place.done].rows,
+            committed_ms=None if place.start else table.store.snapshots.get(place.until).time_millis,
+            portion=portions[place.done],
+        )
+        after = replace(place, done=place.done + 1, left=sum(each.rows for each in left))
+        pending_now = {**dimensions, place.source: found}
+        return Plan(offsets=offsets, pending=pending_now, start=place.start, within=None if last else after)
+
+    def _first_plan(self, offsets: Consumed) -> Plan | None:
         start = starting_snapshot(self.tables[self.stream.source])
         found = {name: Pending(after=0, until=complete_snapshot(table)) for name, table in self.tables.items()}
         join = self.stream.join
@@ -188,9 +232,9 @@ class StreamRunner:
         if start is None:
             return None
         found[self.stream.source] = Pending(after=0, until=start)
-        return _Plan(offsets=offsets, pending=found, start=True)
+        return Plan(offsets=offsets, pending=found, start=True)
 
-    def _run(self, plan: _Plan) -> BatchResult | None:
+    def _run(self, plan: Plan) -> BatchResult | None:
         started = time.perf_counter()
         written, read, reemitted = self._computed(plan)
         written = without_undone(written) if self._only_adds_up else written
@@ -199,14 +243,14 @@ class StreamRunner:
             written,
             commit_user=plan.offsets.user,
             commit_identifier=plan.offsets.next_identifier,
-            properties=properties(plan.positions, driving=self.stream.source),
+            properties=properties(plan.positions, driving=self.stream.source, within=plan.within),
             expected_offsets=plan.offsets.expected,
         )
         if snapshot is None:
             return None
         if snapshot.commit_kind is not CommitKind.APPEND or written.is_empty():
             self._settled = snapshot.id
-        self.note_consumers(plan.offsets, plan.snapshots)
+        self.note_consumers(plan.offsets, plan.needed)
         source = plan.pending[self.stream.source]
         committed = [
             found.committed_ms for name, found in plan.pending.items() if name in self.stream.driving and found
@@ -216,7 +260,7 @@ class StreamRunner:
             target=self.stream.target,
             stream=self.stream.part or "",
             snapshot=snapshot,
-            consumed={name: (plan.offsets.snapshot(name), found.until) for name, found in plan.pending.items()},
+            consumed=plan.consumed,
             rows_read=read,
             rows_reemitted=reemitted,
             rows_written=kind_counts(written),
@@ -224,11 +268,12 @@ class StreamRunner:
             duration_ms=_ms_since(started),
             commit_ms=_ms_since(committing),
             latency_ms=None if newest is None else max(0, snapshot.time_millis - newest),
-            rows_behind=pending(self.tables[self.stream.source], source.until, bounds=UNBOUNDED).rows,
+            rows_behind=(0 if plan.within is None else plan.within.left)
+            + pending(self.tables[self.stream.source], source.until, bounds=UNBOUNDED).rows,
             lookups=self.widening.stats() if self._joining is None else self._joining.stats(),
         )
 
-    def _computed(self, plan: _Plan) -> tuple[pl.DataFrame, int, int]:
+    def _computed(self, plan: Plan) -> tuple[pl.DataFrame, int, int]:
         """What a batch writes; how many changes it read, and how many rows it sent again."""
         if self._joining is not None:
             written = self._joining.changes(plan.pending, start=plan.start)
@@ -239,12 +284,12 @@ class StreamRunner:
         read, reemitted = self._rows(plan)
         return self.transformed(self._merged(read, reemitted), plan.snapshots), read.height, reemitted.height
 
-    def _rows(self, plan: _Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _rows(self, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
         table, found = self.tables[self.stream.source], plan.pending[self.stream.source]
         columns = self.stream.columns_read(table.schema.primary_keys)
         if plan.start:
-            rows = read_state(table, found.until, columns=columns)
+            rows = read_start(table, found, columns)
             return rows, rows.clear()
         rows = read_changes(table, found, columns)
         predicate = concerned(self.stream, self.tables, plan.pending)

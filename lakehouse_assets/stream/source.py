@@ -1,7 +1,8 @@
 """A table as the source of a stream: what is new in it, and the rows of that.
 
 A commit of a table with a changelog producer is two snapshots: APPEND shows the new rows, COMPACT brings their
-changelog. A stream stops only at *complete* snapshots, where nothing waits for its changelog.
+changelog. A stream stops only at *complete* snapshots, where nothing waits for its changelog, or within one that is too
+large for a batch, at a place that its files give.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import polars as pl
 
 from lakehouse_assets.stream.declaration import Bounds
 from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound
+from lakehouse_assets.stream.place import Place
 from storage_engine import Snapshot, Table
 from storage_engine.errors import CommitConflict, SnapshotExpired, SnapshotNotFound
 from storage_engine.options import ChangelogProducer
+from storage_engine.read.portions import Portion
 from storage_engine.spec.manifest import FileKind
 from storage_engine.spec.snapshot import CommitKind
 
@@ -31,6 +34,7 @@ class Pending:
 
     ``rows``: changes in it; ``until`` equals ``after`` if there is no complete snapshot yet. ``overwritten``: a
     partition was replaced as a whole, which no changelog tells. ``committed_ms``: when ``until`` was committed.
+    ``file_bytes``: of the files that hold the changes, 0 if nobody asked for it; ``portion``: what is read of them, None: all.
     """
 
     after: int
@@ -38,6 +42,12 @@ class Pending:
     rows: int = 0
     overwritten: bool = False
     committed_ms: int | None = None
+    file_bytes: int = 0
+    portion: Portion | None = None
+
+    def exceeds(self, bounds: Bounds) -> bool:
+        """Whether it is more than one batch may read."""
+        return self.rows > bounds.max_rows or (bounds.max_bytes is not None and self.file_bytes > bounds.max_bytes)
 
     def __bool__(self) -> bool:
         return self.rows > 0 or self.overwritten
@@ -101,13 +111,17 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
             overwritten |= snapshot.commit_kind is CommitKind.OVERWRITE
             size += 0 if bounds.max_bytes is None else changed_bytes(table, snapshot, changelog=changelog)
             if is_complete(snapshot, by_compaction=by_compaction):
-                found = Pending(
+                more = Pending(
                     after=after,
                     until=snapshot.id,
                     rows=rows,
                     overwritten=overwritten,
                     committed_ms=snapshot.time_millis,
+                    file_bytes=size,
                 )
+                if found and more.exceeds(bounds):
+                    break
+                found = more
                 if rows >= bounds.max_rows or snapshot.id - after >= bounds.max_snapshots:
                     break
                 if bounds.max_bytes is not None and size >= bounds.max_bytes:
@@ -121,10 +135,27 @@ def read_changes(table: Table, found: Pending, columns: Sequence[str] | None = N
     Raises ChangesExpired.
     """
     with _expiry_told(table, found.after):
-        if found.overwritten:
-            changes = _difference(table, found)
+        if found.portion is not None or found.overwritten:
+            changes = _difference(table, found) if found.portion is None else found.portion.read()
             return changes if columns is None else changes.select(ROW_KIND, *columns)
         return table.changes(found.after, found.until, columns=columns).collect()
+
+
+def read_start(table: Table, found: Pending, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The rows that a new reader begins with, or a portion of them, as inserts. Raises ChangesExpired."""
+    if found.portion is None:
+        return read_state(table, found.until, columns=columns)
+    names = table.schema.column_names if columns is None else columns
+    with _expiry_told(table, found.until):
+        return found.portion.read().select(pl.lit(INSERT).alias(ROW_KIND), *names)
+
+
+def portions_of(table: Table, place: Place) -> list[Portion]:
+    """The portions in which a large snapshot is consumed, the same at any time. Raises ChangesExpired."""
+    with _expiry_told(table, place.after):
+        if place.start:
+            return table.scan_portions(place.until, max_rows=place.max_rows, max_bytes=place.max_bytes)
+        return table.change_portions(place.after, place.until, max_rows=place.max_rows, max_bytes=place.max_bytes)
 
 
 def read_state(

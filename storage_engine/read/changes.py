@@ -13,11 +13,13 @@ import polars as pl
 from storage_engine.errors import InvalidInput
 from storage_engine.kernel.difference import difference
 from storage_engine.options import ChangelogProducer
+from storage_engine.read.portions import Unit
 from storage_engine.spec.manifest import FileKind, ManifestEntry
 from storage_engine.spec.schema import VALUE_KIND, TableSchema
 from storage_engine.spec.snapshot import CommitKind, Snapshot
 from storage_engine.store.data_files import DataFiles
 from storage_engine.store.live_files import LiveFiles
+from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.table_store import TableStore
 
 ROW_KIND = "_row_kind"
@@ -55,7 +57,34 @@ class ChangeReader:
             return self._diff(after, until).select(ROW_KIND, *names)
         pick = self._changelog if mode == "changelog" else self._delta
         parts = [self._rows(pick(self.store.snapshots.committed(id_)), names) for id_ in range(after + 1, until + 1)]
-        return pl.concat([self._empty(names), *parts])
+        return pl.concat([self.empty(names), *parts])
+
+    def units(self, after: int, until: int) -> list[Unit]:
+        """The same in units: a bucket's files, or each file of a table without keys."""
+        none = self.schema.table_options.changelog_producer is ChangelogProducer.NONE
+        pick = self._delta if none else self._changelog
+        entries = [entry for id_ in range(after + 1, until + 1) for entry in pick(self.store.snapshots.committed(id_))]
+        groups: dict[object, list[ManifestEntry]] = {}
+        for at, entry in enumerate(entries):
+            apart = (entry.partition, entry.bucket) if self.schema.primary_keys else at
+            groups.setdefault(0 if self.schema.is_cross_partition else apart, []).append(entry)
+        ordered = sorted(groups.items()) if self.schema.primary_keys else groups.items()
+        return [
+            Unit(
+                rows=sum(entry.file.row_count for entry in group),
+                file_bytes=sum(entry.file.file_size for entry in group),
+                frames=lambda group=group: self._frames(group),  # type: ignore[misc]
+            )
+            for _, group in ordered
+        ]
+
+    def _frames(self, entries: Sequence[ManifestEntry]) -> Iterator[pl.DataFrame]:
+        """The changes of some files, a part of a file at a time."""
+        columns = [VALUE_KIND, *self.schema.column_names]
+        portion_bytes = MemoryBudget.of(self.schema).range_bytes
+        for entry in entries:
+            for frame in self.files.read_portions(entry.file, self._directory(entry), columns, portion_bytes):
+                yield frame.select(row_kind(), *self.schema.column_names)
 
     def _changelog(self, snapshot: Snapshot) -> Iterator[ManifestEntry]:
         if snapshot.changelog_manifest_list is not None and snapshot.commit_kind is not CommitKind.OVERWRITE:
@@ -75,7 +104,7 @@ class ChangeReader:
         columns = [VALUE_KIND, *names]
         parts = [self.files.read(entry.file, self._directory(entry), columns) for entry in entries]
         if not parts:
-            return self._empty(names)
+            return self.empty(names)
         return pl.concat(parts).select(row_kind(), *names)
 
     def _directory(self, entry: ManifestEntry) -> str:
@@ -85,7 +114,8 @@ class ChangeReader:
         states = self.state_at(after).collect(), self.state_at(until).collect()
         return difference(*states, keys=self.schema.primary_keys).select(ROW_KIND, *self.schema.column_names)
 
-    def _empty(self, names: Sequence[str]) -> pl.DataFrame:
+    def empty(self, names: Sequence[str]) -> pl.DataFrame:
+        """No changes of some columns."""
         dtypes = self.schema.polars_schema
         return pl.DataFrame(schema={ROW_KIND: pl.String(), **{name: dtypes[name] for name in names}})
 
