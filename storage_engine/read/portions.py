@@ -20,6 +20,8 @@ from storage_engine.store.data_files import DataFiles
 
 _SPREAD = np.uint32(0x9E3779B1)
 """Rows of a bucket have hashes that are alike in their lower bits; multiplied by this, the upper bits tell them apart."""
+_LEAST_ROWS = 1024
+"""Files have bytes beside those of their rows: no unit is shared out into less rows than these for its bytes alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ def dealt(
     group: list[Unit] = []
     rows = file_bytes = 0
     for unit in units:
-        parts = max(-(-unit.rows // max_rows), 1 if max_bytes is None else -(-unit.file_bytes // max_bytes), 1)
+        by_bytes = 1 if max_bytes is None else -(-unit.file_bytes // max_bytes)
+        parts = max(-(-unit.rows // max_rows), min(by_bytes, -(-unit.rows // _LEAST_ROWS)), 1)
         full = rows + unit.rows > max_rows or (max_bytes is not None and file_bytes + unit.file_bytes > max_bytes)
         if group and full:
             portions.append(_together(group, empty))
