@@ -100,8 +100,11 @@ def assert_whole(table: Table, latest: int) -> None:
 
 
 def test_bytes_bound_them_too() -> None:
-    table = written("no changelog")
+    table = made("one bucket")
+    ids = range(5000)
+    table.write(pl.DataFrame({"d": "a", "id": ids, "name": [f"name {number}" for number in ids], "n": ids}))
     latest = table.latest_snapshot()
     assert latest is not None
-    size = table.file_bytes()
-    assert len(table.scan_portions(latest.id, max_rows=10_000, max_bytes=size // 4)) >= 4
+    portions = table.scan_portions(latest.id, max_rows=10_000, max_bytes=table.file_bytes() // 4)
+    assert 4 <= len(portions) <= 5
+    assert taken(portions, ["id"]).height == 5000
