@@ -321,7 +321,9 @@ class Table(TableWrites):
         """
         reader = self._change_reader()
         units = reader.units(after, until)
-        return dealt(units, reader.schema, reader.empty(reader.schema.column_names), max_rows=max_rows, max_bytes=max_bytes)
+        return dealt(
+            units, reader.schema, reader.empty(reader.schema.column_names), max_rows=max_rows, max_bytes=max_bytes
+        )
 
     def to_arrow(self, **scan: Any) -> pa.Table:
         """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""
