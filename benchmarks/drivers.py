@@ -24,6 +24,7 @@ class Driver:
     def __init__(self, warehouse: str) -> None:
         self.warehouse = warehouse
         self.rows = 0
+        self.before_mb = 0.0
 
     def upsert(self, rows: pa.Table) -> None:
         """Arrow table to committed snapshot."""
@@ -63,7 +64,8 @@ class Ours(Driver):
         return self._table.scan().collect().to_arrow()
 
     def compact(self) -> list[float]:
-        """Seconds of a full compaction."""
+        """Seconds of a full compaction; ``before_mb``: the memory of the process until then."""
+        self.before_mb = _status_mb("VmRSS")
         return [seconds(lambda: self._table.compact(full=True))]
 
     def frames(self, times: int, columns: list[str] | None, below: int | None) -> list[float]:
@@ -154,8 +156,12 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def peak_mb(pid: str | int = "self") -> float:
     """The most memory that a process has had, MiB; 0 where the system does not tell."""
+    return _status_mb("VmHWM", pid)
+
+
+def _status_mb(name: str, pid: str | int = "self") -> float:
     status = Path(f"/proc/{pid}/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else 0.0
 
 
@@ -163,7 +169,7 @@ def main(engine: str, warehouse: str, steps: list[list[Any]]) -> None:
     """Do the steps, one after the other, and print seconds, rows last read and peak memory."""
     driver = ENGINES[engine](warehouse)
     taken = [getattr(driver, name)(*arguments) for name, *arguments in steps]
-    print(json.dumps({"seconds": taken, "rows": driver.rows, "peak_mb": peak_mb()}))
+    print(json.dumps({"seconds": taken, "rows": driver.rows, "peak_mb": peak_mb(), "before_mb": driver.before_mb}))
 
 
 if __name__ == "__main__":
