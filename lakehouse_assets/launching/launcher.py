@@ -37,6 +37,8 @@ LOAD_S: Final = 300.0
 """Loading takes seconds, unless the machine is busy with much else."""
 FORK_S: Final = 60.0
 RETIRE_S: Final = 5.0
+KEPT_MEMORY: Final = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000"}
+"""Polars gives freed memory back within half a second, and batches ask for it again: that is a tenth of a stream's work."""
 HERE: Final = ("", "localhost", "127.0.0.1", "::1")
 _FAILED = (OSError, RuntimeError, ValueError, DagsterError, CheckError)
 
@@ -141,7 +143,10 @@ class _Loaded:
     def start(cls, server_id: str, python: str, order: str) -> _Loaded:
         """Raises RuntimeError if it cannot load the code of an order, OSError if there is no such Python."""
         command = [python, "-W", "ignore", "-m", "lakehouse_assets.launching.zygote"]
-        loaded = cls(server_id, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))  # noqa: S603 - the location's own Python
+        process = subprocess.Popen(  # noqa: S603 - the location's own Python
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**KEPT_MEMORY, **os.environ}
+        )
+        loaded = cls(server_id, process)
         try:
             said = loaded.ask(order, LOAD_S)
             if said != LOADED:
