@@ -120,7 +120,9 @@ def _fill(warehouse: Path, stream: Stream, rows: int) -> None:
             }
         )
     )
-    StreamRunner(catalog, stream).run_batch()
+    runner = StreamRunner(catalog, stream)
+    while runner.run_batch() is not None:
+        pass
 
 
 def _spoil(warehouse: Path, day: str) -> pl.DataFrame:
