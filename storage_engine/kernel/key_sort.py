@@ -120,6 +120,7 @@ def _break_ties(rows: Longs, first: Mask, words: Sequence[Longs]) -> None:
 def _packed(frame: pl.DataFrame, key: Sequence[str]) -> list[Longs] | None:
     """A few numbers for each row, the first of which decides, that order as the columns do; as few as they fit in."""
     packed: list[Longs] = []
+    lowest_of: list[int] = []
     spread = _LIMIT
     for name in key:
         words = _words(frame.get_column(name))
@@ -128,14 +129,15 @@ def _packed(frame: pl.DataFrame, key: Sequence[str]) -> list[Longs] | None:
         for values in words:
             low, high = int(values.min()), int(values.max())
             width = high - low + 1
-            if width >= _LIMIT:
+            if packed and spread == 1:  # all that came before is the same in every row
+                packed[-1], lowest_of[-1], spread = values, low, width
+            elif not packed or spread * width >= _LIMIT:
                 packed.append(values)
-                spread = _LIMIT
-            elif spread * width >= _LIMIT:
-                packed.append(values - low)
+                lowest_of.append(low)
                 spread = width
-            else:
-                packed[-1] = packed[-1] * width + (values - low)
+            elif width > 1:
+                packed[-1] = (packed[-1] - lowest_of[-1]) * width + (values - low)
+                lowest_of[-1] = 0
                 spread *= width
     return packed
 

@@ -15,7 +15,7 @@ import polars as pl
 from storage_engine.spec.manifest import DataFileMeta
 from storage_engine.spec.schema import TableSchema
 
-_HELD_SHARE, _RANGE_SHARE, _READ_SHARE = 6, 24, 4
+_HELD_SHARE, _RANGE_SHARE, _READ_SHARE = 6, 32, 4
 _BATCHES_HELD = 8
 _EXPANSION = 3
 """Bytes in memory for a byte of a file, where values are of no fixed width."""

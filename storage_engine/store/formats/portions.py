@@ -24,7 +24,7 @@ from storage_engine.store.formats.parquet import holds_int96, lazily
 _PROBED_ROWS = 256
 _MOST_ROWS = 1 << 20
 _BUFFER_BYTES = 1 << 16
-_GROUP_PORTIONS = 8
+_GROUP_PORTIONS = 12
 """A row group of so many portions is decoded at once, by Polars: that is several times faster than page by page."""
 _COMPARED = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.String, pl.Date)
 
