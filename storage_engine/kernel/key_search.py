@@ -21,14 +21,14 @@ def can_search(dtype: pl.DataType) -> bool:
 
 
 def places_of(rows: pl.DataFrame, keys: pl.DataFrame, names: Sequence[str]) -> Places:
-    """Where in ``rows`` the ``keys`` stand, ascending; both have the key columns ``names``, without nulls.
+    """Where in ``rows`` the ``keys`` stand, ascending, each place once; both have the key columns ``names``, without nulls.
+
+    A key may be asked for more than once.
 
     REQUIRES: ``rows`` are sorted by the first of them, which ``can_search``.
     """
     first = names[0]
-    values = keys.get_column(first)
-    if len(names) > 1:
-        values = values.unique()
+    values = keys.get_column(first).unique()
     stored = rows.get_column(first)
     starts = stored.search_sorted(values, side="left").to_numpy().astype(np.int64)
     ends = stored.search_sorted(values, side="right").to_numpy().astype(np.int64)
