@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -77,21 +77,20 @@ def _landing(environment: Mapping[str, str]) -> ChangesResource:
 
 
 def _mariadb(environment: Mapping[str, str]) -> ChangesResource:
-    return MariaDbResource(
-        host=environment.get("LAKEHOUSE_MARIADB_HOST", "127.0.0.1"),
-        port=environment.get("LAKEHOUSE_MARIADB_PORT", "3306"),
-        user=environment.get("LAKEHOUSE_MARIADB_USER", "reader"),
-        database=environment.get("LAKEHOUSE_MARIADB_DATABASE", "sales"),
-    )
+    return MariaDbResource(**_log_settings(environment, "LAKEHOUSE_MARIADB"))
 
 
 def _mysql(environment: Mapping[str, str]) -> ChangesResource:
-    return MySqlResource(
-        host=environment.get("LAKEHOUSE_MYSQL_HOST", "127.0.0.1"),
-        port=environment.get("LAKEHOUSE_MYSQL_PORT", "3306"),
-        user=environment.get("LAKEHOUSE_MYSQL_USER", "reader"),
-        database=environment.get("LAKEHOUSE_MYSQL_DATABASE", "sales"),
-    )
+    return MySqlResource(**_log_settings(environment, "LAKEHOUSE_MYSQL"))
+
+
+def _log_settings(environment: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    return {
+        "host": environment.get(f"{prefix}_HOST", "127.0.0.1"),
+        "port": environment.get(f"{prefix}_PORT", "3306"),
+        "user": environment.get(f"{prefix}_USER", "reader"),
+        "database": environment.get(f"{prefix}_DATABASE", "sales"),
+    }
 
 
 def _postgres(environment: Mapping[str, str]) -> ChangesResource:

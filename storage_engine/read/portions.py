@@ -89,9 +89,10 @@ def dealt(
 def state_units(splits: Sequence[Split], schema: TableSchema, files: DataFiles) -> list[Unit]:
     """A unit for each file that is read as it is, and for each section of files that are merged."""
     alone = [each for split in splits for each in _files_alone(split)]
-    ordered = sorted(alone, key=lambda split: split.bucket.key)
     if schema.primary_keys:
-        ordered.sort(key=lambda split: (*split.bucket.key, min(file.file_name for file in split.files)))
+        ordered = sorted(alone, key=lambda split: (*split.bucket.key, min(file.file_name for file in split.files)))
+    else:
+        ordered = sorted(alone, key=lambda split: split.bucket.key)
     reader = SplitReader(schema, files, columns=schema.column_names)
     return [
         Unit(
