@@ -122,8 +122,13 @@ def changes_of(environment: Mapping[str, str]) -> ChangesResource:
     return SOURCES[chosen](environment)
 
 
-defs = build_definitions(
-    SprintLakehouse(warehouse=os.environ.get("LAKEHOUSE_WAREHOUSE", "./warehouse")),
-    changes_of(os.environ),
-    mode=_mode(os.environ),
-)
+def definitions_of(environment: Mapping[str, str]) -> dg.Definitions:
+    """The project as an environment's variables describe it. Raises InvalidInput for a source or mode there is not."""
+    return build_definitions(
+        SprintLakehouse(warehouse=environment.get("LAKEHOUSE_WAREHOUSE", "./warehouse")),
+        changes_of(environment),
+        mode=_mode(environment),
+    )
+
+
+defs = definitions_of(os.environ)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from lakehouse_assets.definitions import defs
+from lakehouse_assets.definitions import SOURCES, definitions_of, defs
 from lakehouse_assets.ingest import Ingester
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sources.mysql.servers import REQUIRED_VARIABLES
@@ -250,11 +250,26 @@ def test_settings_of_the_servers_are_those_that_are_checked() -> None:
         assert {**given, "log_bin": "ON"} == {**wanted, "server_id": "1"}
 
 
+class Asked(dict[str, str]):
+    """An environment that remembers what was asked for, and the default it was asked with."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.defaults: dict[str, str] = {}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.defaults[name] = default
+        return super().get(name, default)
+
+
 def test_variables_and_their_defaults_are_those_of_the_code_location() -> None:
-    source = (ROOT / "lakehouse_assets" / "definitions.py").read_text(encoding="utf-8")
     head = text_of("sources.md").partition("## Landing files")[0]
     rows = {row[0]: row[1] for row in cells(head)}
-    read = dict(re.findall(r'environ(?:ment)?\.get\("(LAKEHOUSE_\w+)", "([^"]*)"\)', source))
+    read: dict[str, str] = {}
+    for source in SOURCES:
+        environment = Asked({"LAKEHOUSE_SOURCE": source})
+        definitions_of(environment)
+        read |= environment.defaults
     passwords = {f"LAKEHOUSE_{server}_PASSWORD": "none" for server in ("KAFKA", "MARIADB", "MYSQL", "POSTGRES")}
     elsewhere = {**passwords, "LAKEHOUSE_START_DATE": "2024-01-01"}
     assert rows == read | elsewhere
