@@ -95,7 +95,9 @@ class Level0Writer:
         self._table = table
         self._plan = plan = MergePlan.of(schema)
         are_told = plan.changelog_producer is ChangelogProducer.INPUT
-        self._gathers = plan.engine is MergeEngine.AGGREGATION and not plan.sequence and not are_told
+        # where a key's first row says which partition it goes to, that row must not be merged before it is looked at
+        is_fixed = locations is None
+        self._gathers = plan.engine is MergeEngine.AGGREGATION and is_fixed and not plan.sequence and not are_told
 
     def flushes(self, base: Snapshot | None, *, changelog: bool) -> Flush:
         """``write`` for the frames of one commit, one after another."""

@@ -182,3 +182,11 @@ def test_snapshot_whose_number_was_rolled_back_and_given_again() -> None:
     other.write(pl.DataFrame([("b", 1, 9, "+I")], schema=SCHEMA, orient="row"))
     state.table.write(pl.DataFrame([("a", 1, 5, "+I")], schema=SCHEMA, orient="row"))
     assert state.table.scan().collect().rows() == [("a", 1, 5)]
+
+
+def test_many_rows_of_few_keys_stay_in_the_partition_of_the_first() -> None:
+    """Rows that are merged ahead of sorting, since many add to the same keys, do not lose sight of the first one's place."""
+    state = SumMachine()
+    state.create()
+    state.write(batch=[(None if row < 10 else "b", row % 10, 1, "+I") for row in range(30_000)], anew=True)
+    state.reads_equal_the_model()
