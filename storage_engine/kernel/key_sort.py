@@ -66,7 +66,8 @@ def newest(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> Longs
         placed = values[rows]
         if wins is not None:
             placed[~wins] = _LOWEST
-        wins = placed == np.repeat(np.maximum.reduceat(placed, starts), lengths)
+        is_most = placed == np.repeat(np.maximum.reduceat(placed, starts), lengths)
+        wins = is_most if wins is None else is_most & wins  # the lowest of all may be what a winner has, too
         if np.count_nonzero(wins) == len(starts):
             break
     return rows[wins]
@@ -153,10 +154,15 @@ def _words(column: pl.Series) -> list[Longs] | None:
 
 
 def _numbers(column: pl.Series) -> Longs | None:
-    """The values of a column of whole numbers, dates or times, null as the lowest; None for other columns."""
+    """The values of a column of whole numbers, dates or times, null as the lowest; None for other columns.
+
+    None, too, where null would be one with the lowest number.
+    """
     physical = column if column.dtype.is_integer() else column.to_physical()
     if not physical.dtype.is_signed_integer() or physical.dtype == pl.Int128 or column.dtype == pl.Decimal:
         return None
     if physical.null_count():
+        if physical.min() == _LOWEST:
+            return None
         physical = physical.cast(pl.Int64).fill_null(_LOWEST)
     return physical.to_numpy().astype(np.int64, copy=False)

@@ -18,6 +18,7 @@ LOOKUP = {"changelog-producer": "lookup"}
 FULL = {"changelog-producer": "full-compaction"}
 VECTORS = {"deletion-vectors.enabled": "true"}
 NEWEST = {"sequence.field": "seq"}
+NEWEST_OF_TWO = {"sequence.field": "seq,n"}
 DYNAMIC = {"bucket": "-1", "dynamic-bucket.target-row-num": "3"}
 PARTIAL = {"merge-engine": "partial-update"}
 GROUPED = {**PARTIAL, "fields.seq.sequence-group": "amount,n"}
@@ -58,6 +59,7 @@ VARIANTS = {
     "newest, full-compaction": Variant(options={**NEWEST, **FULL}, drops_tombstones=True),
     "newest, vectors": Variant(options={**NEWEST, **VECTORS}, drops_tombstones=True),
     "newest, vectors, lookup": Variant(options={**NEWEST, **VECTORS, **LOOKUP}, drops_tombstones=True),
+    "newest by two columns, lookup": Variant(options={**NEWEST_OF_TWO, **LOOKUP}, drops_tombstones=True),
     "partial-update": Variant(options=PARTIAL, retracts="none"),
     "partial-update, lookup": Variant(options={**PARTIAL, **LOOKUP}, retracts="none"),
     "partial-update, full-compaction": Variant(options={**PARTIAL, **FULL}, retracts="none"),
