@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from storage_engine.errors import InvalidInput
+from storage_engine.errors import FileMissing, InvalidInput, SnapshotExpired
 from storage_engine.kernel.difference import difference
 from storage_engine.options import ChangelogProducer
 from storage_engine.read.portions import Unit
@@ -25,6 +25,8 @@ from storage_engine.store.table_store import TableStore
 ROW_KIND = "_row_kind"
 KIND_NAMES = ("+I", "-U", "+U", "-D")
 MODES = ("auto", "changelog", "delta", "diff")
+Pick = Callable[[Snapshot], Iterator[ManifestEntry]]
+"""The files that tell what a snapshot changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,21 @@ class ChangeReader:
         if mode == "diff":
             return self._diff(after, until).select(ROW_KIND, *names)
         pick = self._changelog if mode == "changelog" else self._delta
-        parts = [self._rows(pick(self.store.snapshots.committed(id_)), names) for id_ in range(after + 1, until + 1)]
+        parts = [self._changes(self.store.snapshots.committed(id_), pick, names) for id_ in range(after + 1, until + 1)]
         return pl.concat([self.empty(names), *parts])
+
+    def _changes(self, snapshot: Snapshot, pick: Pick, names: list[str]) -> pl.DataFrame:
+        """What a snapshot tells. Raises SnapshotExpired if it expired meanwhile, or before a tag brought its rows back."""
+        try:
+            return self._rows(pick(snapshot), names)
+        except FileMissing as cause:
+            self.store.snapshots.forget()
+            if snapshot.id > (self.store.snapshots.earliest_id() or 0):
+                raise
+            raise SnapshotExpired(
+                f"{self.store.paths.snapshots}: the changes of snapshot {snapshot.id} expired ({cause});"
+                f" its rows may be there still: read them, and the changes after {snapshot.id}"
+            ) from cause
 
     def units(self, after: int, until: int) -> list[Unit]:
         """The same in units: a bucket's files, or each file of a table without keys."""

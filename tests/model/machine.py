@@ -95,7 +95,7 @@ class TableMachine(RuleBasedStateMachine):
         self.is_dynamic = variant.options.get("bucket") == "-1"
         self.names = count()
         self.prepared: tuple[list[CommitMessage], list[Record]] | None = None
-        self.had_branches = False
+        self.had_branches = self.brought_back = False
 
     @initialize()
     def create(self) -> None:
@@ -237,6 +237,7 @@ class TableMachine(RuleBasedStateMachine):
         if to_tag and tags:
             name = tags[pick % len(tags)]
             target, moment = line.tags[name], line.tagged[name]
+            self.brought_back |= target not in self.table.store.snapshots.ids()
             self.table.rollback_to(name)
         else:
             target = ids[pick % len(ids)]
@@ -259,6 +260,7 @@ class TableMachine(RuleBasedStateMachine):
     def create_branch(self, pick: int) -> None:
         main, tags = self.lines[MAIN], self._complete_tags()
         name = tags[pick % len(tags)]
+        self.brought_back |= main.tags[name] not in main.table.store.snapshots.ids()
         main.table.create_branch(BRANCH, name)
         id_, moment = main.tags[name], main.tagged[name]
         branch = Line(self.catalog.table("db.t", BRANCH), moment.state, dict(moment.names))
@@ -449,7 +451,9 @@ class TableMachine(RuleBasedStateMachine):
         """Nothing that is kept needs what goes, and nothing else stays."""
         main = self.lines[MAIN].table.store
         orphans.remove_orphan_files(main, older_than_millis=FAR_FUTURE, now_millis=FAR_FUTURE)
-        MetadataTable(main.io, main.paths.root).check_no_leftovers(had_branches=self.had_branches)
+        MetadataTable(main.io, main.paths.root).check_no_leftovers(
+            had_branches=self.had_branches, brought_back=self.brought_back
+        )
 
 
 def machine_of(variant: Variant) -> Callable[[], TableMachine]:

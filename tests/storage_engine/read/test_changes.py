@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from storage_engine import Catalog
-from storage_engine.errors import InvalidInput
+from storage_engine.errors import InvalidInput, SnapshotExpired
 
 
 def test_a_table_without_a_key_tells_what_came_and_went(tmp_path) -> None:
@@ -35,6 +35,28 @@ def test_a_snapshot_whose_number_another_process_rolled_back_and_gave_again(tmp_
     table.rollback_to(1)
     table.write(pl.DataFrame({"id": [4]}))
     assert reader.scan(snapshot=2).collect()["id"].to_list() == [1, 4]
+
+
+def test_changes_that_expired_before_a_tag_brought_their_snapshot_back(tmp_path) -> None:
+    """A tag keeps rows, no changelog: a branch that is made of it, or the table rolled back to it, begins with the rows."""
+    catalog = Catalog(str(tmp_path))
+    catalog.execute(
+        "CREATE DATABASE db; CREATE TABLE db.t (id BIGINT, PRIMARY KEY (id) NOT ENFORCED)"
+        " WITH ('bucket' = '1', 'changelog-producer' = 'input')"
+    )
+    table = catalog.table("db.t")
+    for number in (1, 2, 3, 4):
+        table.write(pl.DataFrame({"id": [number]}))
+    table.create_tag("then", 2)
+    table.expire_snapshots(retain_max=1, retain_min=1)
+    table.create_branch("repair", "then")
+    table.rollback_to("then")
+    for each in (table, catalog.table("db.t", "repair")):
+        with pytest.raises(SnapshotExpired, match=r"the changes of snapshot 2 expired .* the changes after 2"):
+            each.changes(1).collect()
+        each.write(pl.DataFrame({"id": [9]}))
+        assert each.scan(snapshot=2).collect()["id"].to_list() == [1, 2]
+        assert each.changes(2).collect().rows() == [("+I", 9)]
 
 
 @pytest.mark.parametrize("key", ["", ", PRIMARY KEY (a) NOT ENFORCED"])
