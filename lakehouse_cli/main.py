@@ -233,7 +233,9 @@ def sql(statement: str | None, script: IO[str] | None, warehouse: str, output_fo
 @main.command()
 @EVENTS
 @SEED
-@click.option("--source", type=click.Choice(["files", "mariadb", "mysql"]), default="files", show_default=True)
+@click.option(
+    "--source", type=click.Choice(["files", "mariadb", "mysql", "postgres"]), default="files", show_default=True
+)
 @LANDING
 @WAREHOUSE
 def demo(**choices: Any) -> None:

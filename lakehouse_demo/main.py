@@ -1,9 +1,9 @@
 """The bounded main job: a whole stream through ODS, DWD and APP, and a check of the figures it ends with.
 
-The stream comes step by step (files that land, or transactions on a MariaDB or MySQL server), and after each step Dagster
-runs one micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the raw files in
-plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on from there,
-since the positions stand in the tables.
+The stream comes step by step (files that land, or transactions on a MariaDB, MySQL or PostgreSQL server), and after each step
+Dagster runs one micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the
+raw files in plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on from
+there, since the positions stand in the tables.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lakehouse_demo.errors import DemoError
 from lakehouse_demo.feeds import Feed
 from lakehouse_demo.file_feed import FileFeed, embedded_stream
 from lakehouse_demo.orchestration import MicroBatches, end_abandoned_runs, open_instance
+from lakehouse_demo.private_server import ServerFailed, ServerMissing
 from lakehouse_demo.progress import ProgressBoard
 from lakehouse_demo.report import print_app_tables, print_findings
 from lakehouse_demo.server_feed import SERVERS, ServerFeed, workload
-from lakehouse_demo.sql_server import ServerFailed, ServerMissing
 
 EQUAL: Final = 0
 NOT_EQUAL: Final = 1

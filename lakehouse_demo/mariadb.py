@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from lakehouse_demo.sql_server import ServerMissing, SqlServer, as_root, run_to_its_end
+from lakehouse_demo.private_server import ServerMissing, run_to_its_end
+from lakehouse_demo.sql_server import SqlServer, as_root
 
 PACKAGE: Final = "mariadb-server"
 PROGRAM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"

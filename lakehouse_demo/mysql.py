@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from lakehouse_demo.debian_packages import PackagesUnavailable, unpacked
-from lakehouse_demo.sql_server import ServerMissing, SqlServer, as_root, run_to_its_end
+from lakehouse_demo.private_server import ServerMissing, run_to_its_end
+from lakehouse_demo.sql_server import SqlServer, as_root
 
 HOME_VARIABLE: Final = "LAKEHOUSE_MYSQL_HOME"
 HOME: Final = Path(__file__).resolve().parents[1] / ".mysql"

@@ -1,4 +1,4 @@
-"""A real database as a feed: transactions on a private server of MariaDB or MySQL, read from its binary log."""
+"""A real database as a feed: transactions on a private server of MariaDB, MySQL or PostgreSQL, read from its log."""
 
 from __future__ import annotations
 
@@ -9,45 +9,36 @@ from typing import Final, Self
 
 from lakehouse_assets.resources import ChangesResource
 from lakehouse_assets.sources.change_source import ChangeSource
-from lakehouse_assets.sources.mysql.changes import MySqlChanges
-from lakehouse_assets.sources.mysql.connection import MySqlConnection
-from lakehouse_demo import mariadb_workload
+from lakehouse_demo import sql_workload
 from lakehouse_demo.app_tables import MEMBER_GROWTH, SPRINT_PERFORMANCE
 from lakehouse_demo.feeds import FeedFacts, Finding, app_finding
 from lakehouse_demo.mariadb import MariaDbServer
-from lakehouse_demo.mariadb_truth import expected_app
-from lakehouse_demo.mariadb_workload import WorkloadConfig
 from lakehouse_demo.mysql import MySqlServer
-from lakehouse_demo.sql_server import SqlServer
+from lakehouse_demo.postgres import PostgresServer
+from lakehouse_demo.private_server import PrivateServer
+from lakehouse_demo.sql_truth import expected_app
+from lakehouse_demo.sql_workload import WorkloadConfig
 from storage_engine import Catalog
 
-SERVERS: Final[Mapping[str, type[SqlServer]]] = {"mariadb": MariaDbServer, "mysql": MySqlServer}
-DATABASE: Final = "sales"
+SERVERS: Final[Mapping[str, type[PrivateServer]]] = {
+    "mariadb": MariaDbServer,
+    "mysql": MySqlServer,
+    "postgres": PostgresServer,
+}
 STEPS: Final = 12
 EVENTS_PER_TRANSACTION: Final = 10
 TRANSACTIONS_MIN: Final = 2 * STEPS
 
 
-class PrivateServer(ChangesResource):
-    """A private server's binary log; who may read it, and where, stands in the server's folder."""
+class ServerChanges(ChangesResource):
+    """A private server's log; who may read it, and where, stands in the server's folder."""
 
     kind: str
     folder: str
 
     def source(self) -> ChangeSource:
         """The server as a source."""
-        server = SERVERS[self.kind](self.folder)
-        login = server.reader
-        return MySqlChanges(
-            MySqlConnection(
-                host=login.host,
-                port=login.port,
-                user=login.user,
-                password=login.password,
-                database=DATABASE,
-                server=server.title,
-            )
-        )
+        return SERVERS[self.kind](self.folder).source()
 
 
 def workload(events: int, seed: int) -> WorkloadConfig:
@@ -82,7 +73,7 @@ class ServerFeed:
         self._server.install()
         self._server.start()
         with self._server.app.connect() as connection:
-            mariadb_workload.prepare(connection, self._config)
+            sql_workload.prepare(connection, self._config, self._server.dialect)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +81,7 @@ class ServerFeed:
 
     def changes(self) -> ChangesResource:
         """The server as a source."""
-        return PrivateServer(kind=self._kind, folder=str(self._server.folder))
+        return ServerChanges(kind=self._kind, folder=str(self._server.folder))
 
     def advance(self) -> Iterator[int]:
         """Read what stands there, then run part after part of the workload.
@@ -104,7 +95,7 @@ class ServerFeed:
             if missing <= 0:
                 continue
             with self._server.app.connect() as connection:
-                mariadb_workload.run(connection, self._config, transactions=missing)
+                sql_workload.run(connection, self._config, self._server.dialect, transactions=missing)
             if step == self._steps // 2:
                 self._server.stop()
                 self._server.start()
@@ -113,7 +104,7 @@ class ServerFeed:
     def compare(self, catalog: Catalog) -> list[Finding]:
         """The APP tables, held against plain SQL on the source database."""
         with self._server.app.connect() as connection:
-            expected = expected_app(connection)
+            expected = expected_app(connection, self._server.dialect)
         return [
             app_finding(catalog, SPRINT_PERFORMANCE, expected.sprint_performance),
             app_finding(catalog, MEMBER_GROWTH, expected.member_growth),
@@ -121,4 +112,4 @@ class ServerFeed:
 
     def _done(self) -> int:
         with self._server.app.connect() as connection:
-            return mariadb_workload.progress_of(connection).transactions
+            return sql_workload.progress_of(connection).transactions

@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -24,13 +23,14 @@ from typing import Any, ClassVar, Final, Self
 
 import pymysql
 
-from lakehouse_assets.sources.mysql.connection import connect
+from lakehouse_assets.sources.change_source import ChangeSource
+from lakehouse_assets.sources.mysql.changes import MySqlChanges
+from lakehouse_assets.sources.mysql.connection import MySqlConnection, connect
+from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, free_port, write_private
+from lakehouse_demo.sql_dialect import MYSQL, SqlDialect
 
-HOST: Final = "127.0.0.1"
 DATABASES: Final = ("sales", "workload")
-TIMEOUT_S: Final = 60
 CONNECT_TIMEOUT_S: Final = 5
-POLL_S: Final = 0.05
 
 _CONFIGURATION = """\
 [mysqld]
@@ -69,14 +69,6 @@ GRANT {rights} ON *.* TO 'reader'@'{host}';
 """
 
 
-class ServerMissing(RuntimeError):
-    """The server's programs are not on this machine; the message says how to get them."""
-
-
-class ServerFailed(RuntimeError):
-    """The server did not start or stop; the message holds the end of its log."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """How to connect: a user of the server and where it listens."""
@@ -110,6 +102,7 @@ class SqlServer(ABC):
     """What it is called."""
     rights: ClassVar[str]
     """What the reader may do at the whole server."""
+    dialect: ClassVar[SqlDialect] = MYSQL
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).absolute()
@@ -153,6 +146,20 @@ class SqlServer(ABC):
     def reader(self) -> Login:
         """May read ``sales`` and the binary log."""
         return self._login("reader")
+
+    def source(self) -> ChangeSource:
+        """The binary log, as the reader sees it."""
+        login = self.reader
+        return MySqlChanges(
+            MySqlConnection(
+                host=login.host,
+                port=login.port,
+                user=login.user,
+                password=login.password,
+                database=DATABASES[0],
+                server=self.title,
+            )
+        )
 
     def running(self) -> bool:
         """Whether the folder's server answers."""
@@ -216,11 +223,11 @@ class SqlServer(ABC):
             unfinished.replace(data)
         known = self._kept() if (self.folder / "server.json").exists() else {}
         passwords = known.get("passwords") or {user: secrets.token_hex(16) for user in ("admin", "app", "reader")}
-        port = _free_port(known.get("port", 0))
-        _write_private(self.folder / "server.json", json.dumps({"port": port, "passwords": passwords}))
-        _write_private(self.folder / "users.sql", _USERS.format(host=HOST, rights=self.rights, **passwords))
+        port = free_port(known.get("port", 0))
+        write_private(self.folder / "server.json", json.dumps({"port": port, "passwords": passwords}))
+        write_private(self.folder / "users.sql", _USERS.format(host=HOST, rights=self.rights, **passwords))
         configuration = _CONFIGURATION.format(data=data, folder=self.folder, host=HOST, port=port, more=self.settings())
-        _write_private(self.folder / "server.cnf", configuration)
+        write_private(self.folder / "server.cnf", configuration)
 
     def _kept(self) -> Mapping[str, Any]:
         settings: Mapping[str, Any] = json.loads((self.folder / "server.json").read_text())
@@ -262,33 +269,3 @@ class SqlServer(ABC):
 def as_root() -> list[str]:
     """Root has to say that the server may run as root."""
     return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def run_to_its_end(command: list[str], data: Path, **environment: str) -> None:
-    """Run a program that fills a data directory. Raises ServerFailed with the end of what it said."""
-    done = subprocess.run(  # noqa: S603 - our own folder
-        command, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ServerFailed(f"{command[0]} cannot fill {data}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port if nobody listens there, else a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole; only its owner may read it."""
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)

@@ -16,7 +16,8 @@ import pytest
 from lakehouse_demo import mariadb, mysql
 from lakehouse_demo.mariadb import MariaDbServer
 from lakehouse_demo.mysql import MySqlServer
-from lakehouse_demo.sql_server import ServerFailed, ServerMissing, SqlServer
+from lakehouse_demo.private_server import ServerFailed, ServerMissing
+from lakehouse_demo.sql_server import SqlServer
 from tests.servers.sql import SERVERS, serving
 
 

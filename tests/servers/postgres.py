@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import psycopg
 
+from lakehouse_demo.postgres import program
+
 USER, PASSWORD = "admin", "postgres-password-that-must-not-show"
 START_LIMIT_S = 60
 SETTINGS = {
@@ -26,17 +28,6 @@ SETTINGS = {
     "max_wal_size": "64MB",
     "wal_keep_size": "0",
 }
-
-
-def program(name: str) -> str | None:
-    """A program of the server: where Debian keeps it, or on the path."""
-    kept = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(kept[-1]) if kept else shutil.which(name)
-
-
-def installed() -> bool:
-    """Whether the server's programs are on this machine."""
-    return program("postgres") is not None and program("initdb") is not None
 
 
 class PostgresServer:

@@ -27,9 +27,9 @@ from lakehouse_assets.sources.errors import (
 from lakehouse_assets.sources.mysql.binlog import BinlogPosition
 from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
-from lakehouse_demo.mariadb_workload import WorkloadConfig, prepare, run
 from lakehouse_demo.source_tables import SOURCE_TABLES
 from lakehouse_demo.sql_server import SqlServer
+from lakehouse_demo.sql_workload import WorkloadConfig, prepare, run
 from tests.servers.sql import MARIADB, MYSQL, SERVERS, serving
 
 Sql = Callable[..., Any]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pymysql
-from pymysql.cursors import DictCursor
+from lakehouse_demo.sql_dialect import MYSQL, SqlDialect
 
 SPRINT_PERFORMANCE_SQL: Final = """
 SELECT o.v_date, o.sprint_id, a.team_id, o.agent_id,
@@ -41,13 +40,17 @@ class ExpectedApp:
     member_growth: list[dict[str, Any]]
 
 
-def expected_app(connection: pymysql.Connection[Any]) -> ExpectedApp:
+def expected_app(connection: Any, dialect: SqlDialect = MYSQL) -> ExpectedApp:
     """The APP tables of the database as it stands now, both of the same moment."""
-    with connection.cursor(DictCursor) as cursor:
-        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        cursor.execute(SPRINT_PERFORMANCE_SQL)
-        sprint_performance = list(cursor.fetchall())
-        cursor.execute(MEMBER_GROWTH_SQL)
-        member_growth = list(cursor.fetchall())
+    with connection.cursor() as cursor:
+        cursor.execute(dialect.begin)
+        sprint_performance = _rows(cursor, dialect.told(SPRINT_PERFORMANCE_SQL))
+        member_growth = _rows(cursor, dialect.told(MEMBER_GROWTH_SQL))
         cursor.execute("COMMIT")
     return ExpectedApp(sprint_performance=sprint_performance, member_growth=member_growth)
+
+
+def _rows(cursor: Any, query: str) -> list[dict[str, Any]]:
+    cursor.execute(query)
+    columns = [column[0] for column in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]

@@ -1,4 +1,4 @@
--- The source tables of the business in MariaDB, and the place where the workload notes how far it came.
+-- The source tables of the business in a database, and the place where the workload notes how far it came.
 
 CREATE DATABASE IF NOT EXISTS sales;
 CREATE DATABASE IF NOT EXISTS workload;
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS sales.member_order (
     status VARCHAR(16) NOT NULL,
     event_time DATETIME(3) NOT NULL,
     PRIMARY KEY (v_date, id),
-    UNIQUE KEY (id),
+    UNIQUE (id),
     FOREIGN KEY (member_id) REFERENCES sales.member (id),
     FOREIGN KEY (agent_id) REFERENCES sales.agent (id),
     FOREIGN KEY (product_id) REFERENCES sales.product (id),
@@ -69,7 +69,7 @@ CREATE TABLE IF NOT EXISTS sales.member_order (
 );
 
 CREATE TABLE IF NOT EXISTS workload.progress (
-    id TINYINT NOT NULL PRIMARY KEY,
+    id SMALLINT NOT NULL PRIMARY KEY,
     transactions INT NOT NULL,
     members INT NOT NULL,
     orders INT NOT NULL

@@ -1,4 +1,4 @@
-"""A seeded workload of real transactions on the business's tables in MariaDB, runnable in steps.
+"""A seeded workload of real transactions on the business's tables in MariaDB, MySQL or PostgreSQL, runnable in steps.
 
 The n-th transaction is a function of the seed, of n and of the tables' rows, and notes n in
 ``workload.progress`` within itself; so a workload that is cut off anywhere goes on with the next
@@ -9,7 +9,7 @@ sets a greater ``event_time`` than the change before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -17,11 +17,10 @@ from importlib.resources import files
 from random import Random
 from typing import Any, Final, TypeAlias
 
-import pymysql
-
 from lakehouse_demo.business_rows import CITIES, FAMILY_NAMES, GIVEN_NAMES, MONEY_SCALE, PRODUCTS
+from lakehouse_demo.sql_dialect import MYSQL, SqlDialect
 
-SCHEMA_FILE: Final = "mariadb_schema.sql"
+SCHEMA_FILE: Final = "sql_schema.sql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +46,27 @@ class Progress:
     orders: int
 
 
-def prepare(connection: pymysql.Connection[Any], config: WorkloadConfig) -> None:
-    """Create the tables and their first rows; whatever stands there is left as it is."""
+def prepare(connection: Any, config: WorkloadConfig, dialect: SqlDialect = MYSQL) -> None:
+    """Create the tables and their first rows; whatever stands there is left as it is.
+
+    ``connection``: one of PyMySQL, or one of psycopg that commits by itself.
+    """
     with connection.cursor() as cursor:
+        workload = _Statements(cursor, dialect)
         for statement in files("lakehouse_demo").joinpath(SCHEMA_FILE).read_text("utf-8").split(";\n"):
             if statement.strip():
-                cursor.execute(statement)
-        cursor.execute("SELECT COUNT(*) FROM workload.progress")
+                workload.sql(statement)
+        workload.sql("SELECT COUNT(*) FROM workload.progress")
         if cursor.fetchone() == (0,):
-            cursor.execute("START TRANSACTION")
-            _first_rows(cursor, config)
-            cursor.execute("INSERT INTO workload.progress VALUES (1, 0, %s, 0)", (config.members,))
-            cursor.execute("COMMIT")
+            workload.sql("START TRANSACTION")
+            for statement in dialect.publish:
+                workload.sql(statement)
+            _first_rows(workload, config)
+            workload.sql("INSERT INTO workload.progress VALUES (1, 0, %s, 0)", config.members)
+            workload.sql("COMMIT")
 
 
-def run(connection: pymysql.Connection[Any], config: WorkloadConfig, *, transactions: int) -> Progress:
+def run(connection: Any, config: WorkloadConfig, dialect: SqlDialect = MYSQL, *, transactions: int) -> Progress:
     """Run the next ``transactions`` transactions, or those that are left. REQUIRES: ``prepare``; one caller
     at a time.
     """
@@ -69,40 +74,58 @@ def run(connection: pymysql.Connection[Any], config: WorkloadConfig, *, transact
     until = min(progress.transactions + transactions, config.transactions)
     with connection.cursor() as cursor:
         for number in range(progress.transactions, until):
-            progress = _Transaction(cursor, config, progress, number).run()
+            progress = _Transaction(_Statements(cursor, dialect), config, progress, number).run()
     return progress
 
 
-def progress_of(connection: pymysql.Connection[Any]) -> Progress:
+def progress_of(connection: Any) -> Progress:
     """How far the workload came."""
     with connection.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
         cursor.execute("SELECT transactions, members, orders FROM workload.progress")
         transactions, members, orders = cursor.fetchone() or (0, 0, 0)
         cursor.execute("COMMIT")
     return Progress(transactions=transactions, members=members, orders=orders)
 
 
-def _first_rows(cursor: pymysql.cursors.Cursor, config: WorkloadConfig) -> None:
+class _Statements:
+    """Statements on a cursor, as its database takes them."""
+
+    def __init__(self, cursor: Any, dialect: SqlDialect) -> None:
+        self.dialect = dialect
+        self._cursor = cursor
+
+    def sql(self, statement: str, *values: object) -> None:
+        self._cursor.execute(self.dialect.told(statement), values or None)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        self.sql(query, *values)
+        return list(self._cursor.fetchall())
+
+    def insert(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+        values = list(rows)
+        statement = f"INSERT INTO sales.{table} VALUES ({_places(values[0])})"  # noqa: S608 - own names
+        self._cursor.executemany(self.dialect.told(statement), values)
+
+
+def _first_rows(workload: _Statements, config: WorkloadConfig) -> None:
     choose = Random(f"{config.seed}/rows").choice
     before = datetime.combine(config.start - timedelta(days=1), datetime.min.time())
     teams = max(4, config.agents // 8)
-    _insert(cursor, "city", ((f"C{n:02d}", *row) for n, row in enumerate(CITIES, start=1)))
-    _insert(cursor, "team", ((f"T{n:03d}", f"Team {n}", _city(choose)) for n in range(1, teams + 1)))
-    _insert(
-        cursor,
+    workload.insert("city", ((f"C{n:02d}", *row) for n, row in enumerate(CITIES, start=1)))
+    workload.insert("team", ((f"T{n:03d}", f"Team {n}", _city(choose)) for n in range(1, teams + 1)))
+    workload.insert(
         "agent",
         (
             (f"A{n:04d}", _name(choose), f"T{n % teams + 1:03d}", config.start - timedelta(days=100 + 7 * n))
             for n in range(1, config.agents + 1)
         ),
     )
-    _insert(
-        cursor,
+    workload.insert(
         "product",
         ((f"P{n:02d}", *row[:3], Decimal(row[3]) / MONEY_SCALE) for n, row in enumerate(PRODUCTS, start=1)),
     )
-    _insert(
-        cursor,
+    workload.insert(
         "sprint",
         (
             (
@@ -114,17 +137,14 @@ def _first_rows(cursor: pymysql.cursors.Cursor, config: WorkloadConfig) -> None:
             for n in range(1, config.days // 3 + 2)
         ),
     )
-    _insert(
-        cursor,
+    workload.insert(
         "member",
         ((f"M{n:08d}", _name(choose), _city(choose), None, before) for n in range(1, config.members + 1)),
     )
 
 
-def _insert(cursor: pymysql.cursors.Cursor, table: str, rows: Iterable[tuple[object, ...]]) -> None:
-    values = list(rows)
-    places = ", ".join(["%s"] * len(values[0]))
-    cursor.executemany(f"INSERT INTO sales.{table} VALUES ({places})", values)  # noqa: S608 - own names
+def _places(values: Sized) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 def _city(choose: Callable[[range], int]) -> str:
@@ -138,8 +158,8 @@ def _name(choose: Callable[[tuple[str, ...]], str]) -> str:
 class _Transaction:
     """The n-th transaction of the workload: a kind chosen by the seed, on rows chosen by it."""
 
-    def __init__(self, cursor: pymysql.cursors.Cursor, config: WorkloadConfig, progress: Progress, number: int) -> None:
-        self._cursor = cursor
+    def __init__(self, workload: _Statements, config: WorkloadConfig, progress: Progress, number: int) -> None:
+        self._workload = workload
         self._config = config
         self._random = Random(f"{config.seed}/{number}")
         self._members, self._orders = progress.members, progress.orders
@@ -163,7 +183,7 @@ class _Transaction:
         members = self._some("SELECT id FROM sales.member WHERE id >= %s ORDER BY id LIMIT %s", "M", self._members)
         rows = [self._order(member_id) for (member_id,) in members]
         if rows:
-            _insert(self._cursor, "member_order", rows)
+            self._workload.insert("member_order", rows)
 
     def correct_amounts(self) -> None:
         self._update_some_orders("amount = ROUND(amount * 0.93 + 0.0001, 4)")
@@ -186,12 +206,15 @@ class _Transaction:
 
     def replace_order(self) -> None:
         for v_date, order_id in self._some_orders()[:1]:
-            self._sql("SELECT member_id FROM sales.member_order WHERE v_date = %s AND id = %s", v_date, order_id)
-            (member_id,) = self._cursor.fetchone() or ("",)
+            query = "SELECT member_id FROM sales.member_order WHERE v_date = %s AND id = %s"
+            ((member_id,),) = self._workload.rows(query, v_date, order_id)
             row = (v_date, order_id, *self._order(member_id)[2:])
             self._orders -= 1
-            places = ", ".join(["%s"] * len(row))
-            self._sql(f"REPLACE INTO sales.member_order VALUES ({places})", *row)  # noqa: S608 - placeholders
+            if self._workload.dialect.replaces:
+                self._sql(f"REPLACE INTO sales.member_order VALUES ({_places(row)})", *row)  # noqa: S608
+            else:
+                self._sql("DELETE FROM sales.member_order WHERE id = %s", order_id)
+                self._workload.insert("member_order", [row])
 
     def work_on_new_orders(self) -> None:
         """Insert orders, and change, refund and delete some of them before anybody else sees them."""
@@ -210,7 +233,7 @@ class _Transaction:
         count = self._random.randrange(1, 20)
         choose, now = self._random.choice, self._tick()
         numbers = range(self._members + 1, self._members + count + 1)
-        _insert(self._cursor, "member", ((f"M{n:08d}", _name(choose), _city(choose), None, now) for n in numbers))
+        self._workload.insert("member", ((f"M{n:08d}", _name(choose), _city(choose), None, now) for n in numbers))
         self._members += count
 
     def move(self) -> None:
@@ -220,16 +243,17 @@ class _Transaction:
         self._update_members("phone", self._random.choice([None, f"1{self._random.randrange(10**10):010d}"]))
 
     def delete_idle_members(self) -> None:
-        self._sql(
-            "DELETE FROM sales.member WHERE id >= %s AND NOT EXISTS (SELECT 1 FROM sales.member_order "
-            "WHERE member_id = sales.member.id) ORDER BY id LIMIT 3",
+        idle = self._workload.rows(
+            "SELECT id FROM sales.member m WHERE id >= %s AND NOT EXISTS (SELECT 1 FROM sales.member_order "
+            "WHERE member_id = m.id) ORDER BY id LIMIT 3",
             f"M{self._random.randrange(1, self._members + 1):08d}",
         )
+        self._change("DELETE FROM sales.member", [member_id for (member_id,) in idle])
 
     def upsert_member(self) -> None:
+        insert = "INSERT INTO sales.member VALUES (%s, %s, %s, NULL, %s)"
         self._sql(
-            "INSERT INTO sales.member VALUES (%s, %s, %s, NULL, %s) "
-            "ON DUPLICATE KEY UPDATE city_id = VALUES(city_id), event_time = VALUES(event_time)",
+            f"{insert} {self._workload.dialect.upsert}",
             f"M{self._random.randrange(1, self._members + 1):08d}",
             _name(self._random.choice),
             _city(self._random.choice),
@@ -261,7 +285,8 @@ class _Transaction:
     def roll_back_to_savepoint(self) -> None:
         self.place_orders()
         self._sql("SAVEPOINT placed")
-        self._sql("DELETE FROM sales.member_order ORDER BY v_date, id LIMIT 50")
+        first = self._workload.rows("SELECT id FROM sales.member_order ORDER BY v_date, id LIMIT 50")
+        self._change("DELETE FROM sales.member_order", [order_id for (order_id,) in first])
         self.refund()
         self._sql("ROLLBACK TO SAVEPOINT placed")
         self.correct_amounts()
@@ -269,7 +294,12 @@ class _Transaction:
     # choices
 
     def _sql(self, statement: str, *values: object) -> None:
-        self._cursor.execute(statement, values)
+        self._workload.sql(statement, *values)
+
+    def _change(self, statement: str, ids: list[str], *values: object) -> None:
+        """An UPDATE or DELETE of the rows with these ids, in one statement."""
+        if ids:
+            self._sql(f"{statement} WHERE id IN ({_places(ids)})", *values, *ids)
 
     def _tick(self) -> datetime:
         """A time after all earlier ones."""
@@ -280,8 +310,7 @@ class _Transaction:
         """Up to 25 rows that follow an id chosen among those ever made."""
         width = 8 if prefix == "M" else 9
         first = f"{prefix}{self._random.randrange(1, max(made, 1) + 1):0{width}d}"
-        self._sql(query, first, self._random.randrange(1, 26))
-        return list(self._cursor.fetchall())
+        return self._workload.rows(query, first, self._random.randrange(1, 26))
 
     def _some_orders(self) -> list[tuple[Any, ...]]:
         query = "SELECT v_date, id FROM sales.member_order WHERE id >= %s ORDER BY id LIMIT %s"
@@ -292,14 +321,13 @@ class _Transaction:
 
     def _update_orders(self, change: str, ids: list[str]) -> None:
         if ids:
-            statement = f"UPDATE sales.member_order SET {change}, event_time = %s WHERE id IN %s"  # noqa: S608
-            self._sql(statement, self._tick(), ids)
+            self._change(f"UPDATE sales.member_order SET {change}, event_time = %s", ids, self._tick())  # noqa: S608
 
     def _update_members(self, column: str, value: str | None) -> None:
         first = f"M{self._random.randrange(1, self._members + 1):08d}"
+        members = self._workload.rows("SELECT id FROM sales.member WHERE id >= %s ORDER BY id LIMIT 10", first)
         change = f"UPDATE sales.member SET {column} = %s, event_time = %s"  # noqa: S608 - own names
-        statement = f"{change} WHERE id >= %s ORDER BY id LIMIT 10"
-        self._sql(statement, value, self._tick(), first)
+        self._change(change, [member_id for (member_id,) in members], value, self._tick())
 
     def _agent(self) -> str:
         return f"A{self._random.randrange(1, self._config.agents + 1):04d}"

@@ -11,9 +11,9 @@ from pymysql.cursors import DictCursor
 
 from lakehouse_demo.app_tables import MEMBER_GROWTH, SPRINT_PERFORMANCE, compare
 from lakehouse_demo.mariadb import MariaDbServer, installed
-from lakehouse_demo.mariadb_truth import expected_app
-from lakehouse_demo.mariadb_workload import WorkloadConfig, prepare, progress_of, run
 from lakehouse_demo.source_tables import SOURCE_TABLES
+from lakehouse_demo.sql_truth import expected_app
+from lakehouse_demo.sql_workload import WorkloadConfig, prepare, progress_of, run
 from lakehouse_demo.truth import member_growth, sprint_performance
 
 pytestmark = [
