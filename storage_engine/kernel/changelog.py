@@ -15,7 +15,9 @@ from storage_engine.kernel.merge import drop_retracts
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.spec.schema import VALUE_KIND
 
-_BEFORE = "_BEFORE"
+Rows = npt.NDArray[np.int64]
+
+_BEFORE, _AFTER = "_BEFORE", "_AFTER"
 _INSERT, _UPDATE_BEFORE, _UPDATE_AFTER, _DELETE = range(4)
 
 
@@ -28,23 +30,30 @@ def lookup_changelog(
     ``after``: the merged row of each key that has a level-0 record, with its kind. Rows of a key keep the sequence number
     of the side they come from. Equal rows still give a pair, unless the option ``changelog-producer.row-deduplicate`` is on.
     """
-    stored = drop_retracts(before)
-    place = _places(stored, after, [*group, *plan.keys])
-    existed, gone = place >= 0, (after.get_column(VALUE_KIND).to_numpy() & 1) == 1
+    place = _places(before, after, [*group, *plan.keys])
+    rows = pl.concat([after, before[after.columns]], rechunk=True)
+    return changes_between(rows, np.where(place < 0, -1, place + after.height), np.arange(after.height), plan)
+
+
+def changes_between(rows: pl.DataFrame, before: Rows, after: Rows, plan: MergePlan) -> pl.DataFrame:
+    """The same of one frame, in which the two rows of each key have the numbers ``before`` (-1: none) and ``after``."""
+    takes_back = (rows.get_column(VALUE_KIND).to_numpy() & 1) == 1  # -U is 1, -D is 3
+    existed, stays = (before >= 0) & ~takes_back[before], ~takes_back[after]
     if plan.row_deduplicate:
-        differs = _differs(place, existed & ~gone, stored, after, plan)
-        existed, gone = existed & differs, gone | ~differs
-    minus, plus = np.flatnonzero(existed), np.flatnonzero(~gone)
-    kinds = np.concatenate(
-        [np.where(gone[minus], _DELETE, _UPDATE_BEFORE), np.where(existed[plus], _UPDATE_AFTER, _INSERT)]
-    )
-    order = np.argsort(np.concatenate([minus * 2, plus * 2 + 1]))
-    sides = np.concatenate([place[minus], stored.height + plus])
-    rows = pl.concat([stored[after.columns], after])[sides[order]]
-    return rows.with_columns(pl.Series(VALUE_KIND, kinds[order].astype(np.int8)))
+        updated = np.flatnonzero(existed & stays)
+        same = updated[_equal(rows, before[updated], after[updated], plan)]
+        existed[same] = stays[same] = False
+    ends = np.cumsum(existed.astype(np.int64) + stays)
+    minus, plus = np.flatnonzero(existed), np.flatnonzero(stays)
+    places = ends[minus] - np.where(stays[minus], 2, 1), ends[plus] - 1
+    gathered, kinds = np.empty(len(minus) + len(plus), np.int64), np.empty(len(minus) + len(plus), np.int8)
+    gathered[places[0]], gathered[places[1]] = before[minus], after[plus]
+    kinds[places[0]] = np.where(stays[minus], _UPDATE_BEFORE, _DELETE)
+    kinds[places[1]] = np.where(existed[plus], _UPDATE_AFTER, _INSERT)
+    return rows[gathered].with_columns(pl.Series(VALUE_KIND, kinds))
 
 
-def _places(stored: pl.DataFrame, after: pl.DataFrame, keys: list[str]) -> npt.NDArray[np.int64]:
+def _places(stored: pl.DataFrame, after: pl.DataFrame, keys: list[str]) -> Rows:
     """For each row of ``after`` the row of ``stored`` with the same key, -1 if there is none."""
     if stored.is_empty():
         return np.full(after.height, -1, np.int64)
@@ -53,27 +62,22 @@ def _places(stored: pl.DataFrame, after: pl.DataFrame, keys: list[str]) -> npt.N
     return found.fill_null(-1).to_numpy()
 
 
-def _differs(
-    place: npt.NDArray[np.int64],
-    updated: npt.NDArray[np.bool_],
-    stored: pl.DataFrame,
-    after: pl.DataFrame,
-    plan: MergePlan,
-) -> npt.NDArray[np.bool_]:
-    """For each row of ``after`` whether it is no update, or one that changes a value column."""
+def _equal(rows: pl.DataFrame, before: Rows, after: Rows, plan: MergePlan) -> Rows:
+    """Of some pairs of rows those (by place) in which all value columns are equal.
+
+    A column is looked at only where all columns before it are equal; those of fixed width, which cost least, come first.
+    """
     names = [name for name in plan.columns if name not in plan.row_deduplicate_ignore and name not in plan.keys]
-    if not names:
-        return ~updated
-    rows = np.flatnonzero(updated)
-    old = stored[names][place[rows]].select(pl.all().name.prefix(_BEFORE))
-    equal = pl.concat([old, after[names][rows]], how="horizontal").select(
-        pl.all_horizontal(pl.lit(True), *(pl.col(f"{_BEFORE}{name}").eq_missing(pl.col(name)) for name in names)).alias(
-            _BEFORE
-        )
-    )
-    differs = np.ones(len(place), np.bool_)
-    differs[rows[equal.get_column(_BEFORE).to_numpy()]] = False
-    return differs
+    equal = np.flatnonzero(before != after)
+    for name in sorted(
+        names, key=lambda name: not rows.schema[name].is_numeric() and not rows.schema[name].is_temporal()
+    ):
+        if not len(equal):
+            break
+        column = rows.get_column(name)
+        pair = pl.DataFrame([column[before[equal]].alias(_BEFORE), column[after[equal]].alias(_AFTER)])
+        equal = equal[pair.select(pl.col(_BEFORE).eq_missing(pl.col(_AFTER))).to_series().to_numpy()]
+    return np.concatenate([np.flatnonzero(before == after), equal])
 
 
 def full_compaction_changelog(

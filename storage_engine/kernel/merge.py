@@ -24,7 +24,7 @@ from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND
 RETRACT_KINDS = (1, 3)
 _WORTH_GATHERING, _SAMPLED = 20_000, 10_000
 
-__all__ = ["MergePlan", "drop_retracts", "gathered", "is_retract", "merge", "sort_by_key"]
+__all__ = ["MergePlan", "drop_retracts", "gathered", "is_retract", "merge", "sort_by_key", "within_key"]
 
 
 def is_retract() -> pl.Expr:
@@ -44,12 +44,12 @@ def sort_by_key(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str] = ())
         return frame
     whole = frame.rechunk()
     keys = sort_keys(whole, [*group, *plan.keys])
-    return whole[_sorted_rows(whole, plan, group) if keys is None else merge_order(whole, keys, _within_key(plan))]
+    return whole[_sorted_rows(whole, plan, group) if keys is None else merge_order(whole, keys, within_key(plan))]
 
 
 def _sorted_rows(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str]) -> pl.Series:
     """The row numbers in merge order. The stable sort is the fast one here: it makes use of runs that are sorted already."""
-    order = pl.arg_sort_by([*group, *plan.keys, *_within_key(plan)], nulls_last=False, maintain_order=True)
+    order = pl.arg_sort_by([*group, *plan.keys, *within_key(plan)], nulls_last=False, maintain_order=True)
     return frame.select(order).to_series()
 
 
@@ -103,13 +103,15 @@ def gathered(frame: pl.DataFrame, plan: MergePlan, key: Sequence[str]) -> pl.Dat
     sample = frame[list(key)][np.arange(0, frame.height, frame.height // _SAMPLED)]
     if sample.n_unique() * 2 > sample.height:
         return frame
+    frame = frame.rechunk()  # rows are gathered from one chunk several times faster than from two
     places = frame.select(*key, pl.int_range(pl.len()).alias(KEY_INDEX)).group_by(key, maintain_order=True)
     order = places.agg(KEY_INDEX).get_column(KEY_INDEX).explode()
     others = [name for name in key if name not in plan.keys]
     return merge(frame[order], plan, group=others, presorted=True)
 
 
-def _within_key(plan: MergePlan) -> list[str]:
+def within_key(plan: MergePlan) -> list[str]:
+    """The columns by which the records of a key are ordered."""
     return [*(name for name in plan.sequence if name not in plan.keys), SEQUENCE_NUMBER]
 
 
@@ -125,7 +127,7 @@ def _winners(frame: pl.DataFrame, plan: MergePlan, group: Sequence[str], presort
     if plan.engine is MergeEngine.DEDUPLICATE and not plan.ignore_delete and not presorted:
         frame = frame.rechunk()
         keys = sort_keys(frame, key)
-        winners = None if keys is None else newest(frame, keys, _within_key(plan))
+        winners = None if keys is None else newest(frame, keys, within_key(plan))
         if winners is not None:
             return frame[winners]
     if presorted:

@@ -151,7 +151,7 @@ class Compactor:
         def finish(item: tuple[int, Group]) -> None:
             number, group = item
             mine = merged[number] if number in merged else done.merged.clear().drop(GROUP)
-            self._replace(group, rows.get(number), mine)
+            self._replace(group, rows.get(number), mine, is_input=done.is_input)
             if number in changes:
                 role = self._files.changelog_role(group.task.unit.output_level)
                 group.task.changelog += self._files.write(changes[number], group.task.bucket.directory, role)
@@ -159,14 +159,15 @@ class Compactor:
         threads = self._files.threads(done.merged.height + done.changes.height, _WRITER_THREADS)
         side_by_side(finish, list(enumerate(groups)), threads=threads)
 
-    def _replace(self, group: Group, rows: pl.DataFrame | None, merged: pl.DataFrame) -> None:
+    def _replace(self, group: Group, rows: pl.DataFrame | None, merged: pl.DataFrame, *, is_input: bool) -> None:
         task, file = group.task, group.files[0]
         alone = len(group.files) == 1 and file.file_name not in task.vectors
         drops = task.unit.drop_delete and file.delete_row_count != 0
-        whole = rows is not None and rows.height == file.row_count
-        if alone and whole and not drops and rows is not None and self._pass.plan.keeps_input(rows, merged):
-            task.upgrade(file)
-            return
+        if alone and not drops and rows is not None and rows.height == file.row_count:
+            unchanged = is_input or self._pass.plan.keeps_input(rows, merged)
+            if unchanged:
+                task.upgrade(file)
+                return
         kept = drop_retracts(merged) if task.unit.drop_delete else merged
         role = self._files.data_role(task.unit.output_level, FileSource.COMPACT)
         task.replace(group.files, self._files.write(kept, task.bucket.directory, role))

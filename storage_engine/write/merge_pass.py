@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from storage_engine.kernel.changelog import full_compaction_changelog, lookup_changelog
+from storage_engine.kernel.key_match import match
 from storage_engine.kernel.merge import MergePlan, merge
 from storage_engine.options import ChangelogProducer, MergeEngine
 from storage_engine.spec.schema import TableSchema
@@ -26,11 +27,12 @@ Find = Callable[[pl.DataFrame], Found]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """Rows read, rows merged, changes; all led by ``_GROUP``, sorted by it."""
+    """Rows read, rows merged, changes; all led by ``_GROUP``, sorted by it. ``is_input``: merged are the rows of level 0."""
 
     rows: pl.DataFrame
     merged: pl.DataFrame
     changes: pl.DataFrame
+    is_input: bool = False
 
 
 class MergePass:
@@ -79,6 +81,15 @@ class MergePass:
             return self._first_rows(rows, level0.join(found.rows, on=self._keys, how="anti"), inside)
         beyond = self._expired.without(found.rows)[level0.columns]
         below = beyond if inside.is_empty() else pl.concat([inside, beyond])
+        matched = match(level0, below, self.plan, group=(GROUP,))
+        if matched is not None:
+            told = self._producer is ChangelogProducer.LOOKUP
+            return Merged(
+                rows=rows,
+                merged=matched.merged(),
+                changes=matched.changes(self.plan) if told else level0.clear(),
+                is_input=matched.is_fresh_alone,
+            )
         merged = merge(pl.concat([level0, below]), self.plan, group=(GROUP,), pass_through=False)
         changes = merged.clear()
         if self._producer is ChangelogProducer.LOOKUP:
