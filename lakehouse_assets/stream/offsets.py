@@ -4,7 +4,8 @@ Each commit of a stream has the next identifier (1, 2, 3, …) and, in its prope
 for a table the id of the last snapshot that was read, for other sources what they call their position.
 
 A snapshot that is too large for one batch is consumed in portions: until the last of them, the position stays before it, and a
-property of its own tells how many were consumed.
+property of its own tells how many were consumed. Meanwhile the position is written as a text that is no number, so that versions
+which know nothing of portions fail at it, and do not read again what was consumed.
 
 Several streams may fill one target, each under a user of its own. A repair of all of them at once commits where each goes on,
 beside the identifier that it had: that counts until the stream's next commit.
@@ -20,7 +21,7 @@ from typing import Any, Final
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.place import Place
 from storage_engine import Table
-from storage_engine.errors import CorruptFile
+from storage_engine.errors import CorruptFile, Unsupported
 from storage_engine.write.offsets import Offsets
 
 SOURCES_PROPERTY: Final = "lakehouse.sources"
@@ -54,9 +55,14 @@ class Consumed:
         return {**self.beside, self.user: self.identifier}
 
     def snapshot(self, source: str) -> int | None:
-        """The last snapshot that was read of a source table, None if it was never read."""
+        """The last snapshot that was read of a source table, None if it was never read. Raises Unsupported for a position of
+        another form.
+        """
         position = self.positions.get(source)
-        return None if position is None else int(position)
+        try:
+            return None if position is None else int(position)
+        except ValueError as cause:
+            raise Unsupported(_unknown(self.user, f"the position {position!r} in {source}")) from cause
 
     @staticmethod
     def of(table: Table, user: str) -> Consumed:
@@ -85,7 +91,8 @@ def properties(
     positions: Mapping[str, int | str], *, driving: str | None = None, within: Place | None = None
 ) -> dict[str, str]:
     """The snapshot properties that hold positions; ``driving``: the source that drives the stream."""
-    held = {SOURCES_PROPERTY: json.dumps(dict(positions), sort_keys=True)}
+    inside = {} if within is None else {within.source: f"{within.after}, inside of snapshot {within.until}"}
+    held = {SOURCES_PROPERTY: json.dumps({**positions, **inside}, sort_keys=True)}
     if driving is not None:
         held[DRIVING_PROPERTY] = driving
     if within is not None:
@@ -123,11 +130,24 @@ def _consumed(table: Table, offsets: Offsets, user: str) -> Consumed:
     reset = _document(table, offsets, f"reset-{table.name}", RESET_PROPERTY).get(user)
     if reset is not None and reset["identifier"] == identifier:
         return Consumed(user=user, identifier=identifier, positions=reset["positions"])
-    return Consumed(
-        user=user,
-        identifier=identifier,
-        positions=_document(table, offsets, user, SOURCES_PROPERTY),
-        within=Place.of(_document(table, offsets, user, PORTION_PROPERTY)),
+    positions, within = _document(table, offsets, user, SOURCES_PROPERTY), _place(table, offsets, user)
+    if within is not None:
+        positions = {**positions, within.source: within.after}
+    return Consumed(user=user, identifier=identifier, positions=positions, within=within)
+
+
+def _place(table: Table, offsets: Offsets, user: str) -> Place | None:
+    document = _document(table, offsets, user, PORTION_PROPERTY)
+    try:
+        return Place.of(document)
+    except TypeError as cause:
+        raise Unsupported(f"table {table.name}: {_unknown(user, f'{PORTION_PROPERTY} {document}')}") from cause
+
+
+def _unknown(user: str, what: str) -> str:
+    return (
+        f"{what} of {user!r} is of a form that this version does not know: let the version that wrote it finish the snapshot"
+        " first (nothing was read or written)"
     )
 
 

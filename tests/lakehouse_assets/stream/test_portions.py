@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from dataclasses import replace
@@ -12,9 +13,11 @@ import pytest
 from lakehouse_assets.checks import stream_lag
 from lakehouse_assets.health import table_health
 from lakehouse_assets.stream.declaration import Bounds, Lookup, Repair, Stream
+from lakehouse_assets.stream.offsets import DRIVING_PROPERTY, PORTION_PROPERTY, SOURCES_PROPERTY
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog, Table
+from storage_engine.errors import Unsupported
 
 BOUNDS = Bounds(max_rows=12)
 
@@ -214,6 +217,43 @@ def test_upto_holds_back_a_snapshot_that_was_begun() -> None:
     assert place is not None
     assert run_batch(catalog, WIDEN, upto=place.until - 1) is None
     assert run_batch(catalog, WIDEN, upto=place.until) is not None
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_version_without_portions_fails_at_an_offset_inside_a_snapshot(at_start: bool) -> None:
+    catalog = started(random.Random(7), at_start=at_start)
+    target = catalog.table("db.wide")
+    user = StreamRunner(catalog, WIDEN).consumed().user
+    written = json.loads(target.committed_properties(user)[SOURCES_PROPERTY])
+    with pytest.raises(ValueError, match="inside of snapshot"):
+        int(written["db.orders"])
+    finish(catalog, WIDEN)
+    assert int(json.loads(target.committed_properties(user)[SOURCES_PROPERTY])["db.orders"]) > 0
+    assert_wide(catalog)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {SOURCES_PROPERTY: '{"db.orders": "1, inside of snapshot 2", "db.members": 1}'},
+        {SOURCES_PROPERTY: '{"db.orders": 1, "db.members": 1}', PORTION_PROPERTY: '{"source": "db.orders", "rows": 4}'},
+    ],
+)
+def test_an_offset_of_an_unknown_form_is_refused(told: dict[str, str]) -> None:
+    catalog = started(random.Random(8), at_start=False)
+    target = catalog.table("db.wide")
+    consumed = StreamRunner(catalog, WIDEN).consumed()
+    rows = target.scan().head(0).collect()
+    target.write(
+        rows,
+        commit_user=consumed.user,
+        commit_identifier=consumed.next_identifier,
+        properties={**told, DRIVING_PROPERTY: "db.orders"},
+    )
+    before = target.latest_snapshot()
+    with pytest.raises(Unsupported, match="does not know: let the version that wrote it"):
+        run_batch(catalog, WIDEN)
+    assert target.latest_snapshot() == before
 
 
 class Killed(BaseException):
