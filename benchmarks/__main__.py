@@ -63,6 +63,9 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=int, default=0, help="events a second that come in (default: as fast as they are taken)"
     )
+    parser.add_argument(
+        "--abreast", type=int, default=0, help="movers at a time in throughput (default: as a continuous run has)"
+    )
     parser.add_argument("--no-java", action="store_true", help="leave the peers in Java out")
     parser.add_argument("--folder", default=None, help="where tables are written, and removed again")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew these scenarios' figures in this page")
@@ -84,6 +87,7 @@ def main() -> None:
             java_wanted=not arguments.no_java,
             seconds=arguments.seconds,
             rate=arguments.rate,
+            abreast=arguments.abreast,
         )
         for name in chosen:
             started = time.monotonic()

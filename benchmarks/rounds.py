@@ -26,7 +26,8 @@ PYTHONS = {"ours": sys.executable, "pypaimon-rust": sys.executable, "pypaimon": 
 class Bench:
     """How much is measured. ``folder``: where everything is written, and removed again. ``java_wanted``: peers in Java, too.
 
-    ``seconds``: how long a throughput is sustained; ``rate``: events a second that come in, 0: as many as are taken.
+    ``seconds``: how long a throughput is sustained; ``rate``: events a second that come in, 0: as many as are taken;
+    ``abreast``: movers at a time, 0: as many as a continuous run has.
     """
 
     rounds: int
@@ -36,6 +37,7 @@ class Bench:
     java_wanted: bool = True
     seconds: float = 30
     rate: int = 0
+    abreast: int = 0
 
     def rows(self, count: int) -> int:
         """A number of rows at this scale."""

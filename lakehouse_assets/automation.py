@@ -18,7 +18,8 @@ from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable
 from lakehouse_assets.stream.declaration import Stream, by_target, of_one_target, sources_of
-from lakehouse_assets.stream.loop import Mover, StreamMover
+from lakehouse_assets.stream.lanes import Mover
+from lakehouse_assets.stream.loop import StreamMover
 from lakehouse_assets.stream_assets import stream_key
 
 T = TypeVar("T")

@@ -20,7 +20,8 @@ from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, by_target, sources_of
-from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover, lasting
+from lakehouse_assets.stream.lanes import Mover
+from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
 from lakehouse_assets.stream_assets import GROUP, KINDS, OWNERS, stream_key
 
 STEP: Final = "continuous"
@@ -38,12 +39,14 @@ LOADED: Final = uuid.uuid4().hex[:12]
 
 class ContinuousConfig(dg.Config):
     """``window_seconds``: how long the run lives. ``report_seconds``: batches of a table that follow each other more quickly
-    share an event. ``checks_seconds``: how often the tables' checks are evaluated meanwhile.
+    share an event. ``checks_seconds``: how often the tables' checks are evaluated meanwhile. ``abreast``: so many of ingestion
+    and streams move at a time, each with a batch in memory.
     """
 
     window_seconds: float = WINDOW_S
     report_seconds: float = 1.0
     checks_seconds: float = 60.0
+    abreast: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,7 @@ def continuous_asset(continuous: Continuous) -> dg.AssetsDefinition:
             tolerant=True,
             on_error=lambda mover, error: context.log.error(f"{mover.name}: {error}"),
             on_idle=reports.idle,
+            abreast=config.abreast,
         )
         for result in loop.results():
             reports.note(result)

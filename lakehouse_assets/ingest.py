@@ -273,6 +273,11 @@ class IngestMover:
         return self._ingester.source.name
 
     @property
+    def targets(self) -> frozenset[str]:
+        """The tables that mirror the source, and that of refused lines."""
+        return frozenset((*self._ingester.tables, self._ingester.quarantine.name))
+
+    @property
     def poll_s(self) -> float:
         """As the source and the tables allow."""
         if not isinstance(self._ingester.source, Watchable):

@@ -14,7 +14,8 @@ from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of
-from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover, lasting
+from lakehouse_assets.stream.lanes import Mover
+from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
 from storage_engine.errors import InvalidInput
 
 GROUP: Final = "stream"

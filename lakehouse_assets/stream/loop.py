@@ -2,6 +2,10 @@
 
 Nothing here keeps a position: whoever is killed in the middle has lost nothing, and two loops over the same streams
 only take work from each other.
+
+Work goes in rounds: in each, every mover that is due moves once. They move one after the other, or several abreast: then a
+stream works on one batch while ingestion takes the next, and since a round waits for all of its movers, nobody gets further
+ahead of those behind him than that.
 """
 
 from __future__ import annotations
@@ -9,10 +13,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from polars.exceptions import PolarsError
-
+from lakehouse_assets.stream.lanes import Lanes, Mover
 from lakehouse_assets.stream.runner import BatchResult, StreamRunner
 from storage_engine import Table
 from storage_engine.errors import StorageEngineError
@@ -24,28 +27,6 @@ LOOK_CLOSELY_S: Final = 1.0
 """Whatever the cheap look says, a stream looks closely as often."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
-TROUBLE: Final = (StorageEngineError, PolarsError)
-
-
-class Mover(Protocol):
-    """Something that can be moved on: a stream, or an ingestion of several tables."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-
-    @property
-    def poll_s(self) -> float:
-        """How often it should look."""
-
-    def stirred(self) -> bool:
-        """A cheap look: whether something may have happened since the last move."""
-
-    def note_seen(self) -> None:
-        """Take what there is at this moment as seen, before a close look at it."""
-
-    def move(self) -> list[BatchResult]:
-        """One batch, as far as there is something to do."""
 
 
 class StreamMover:
@@ -60,6 +41,11 @@ class StreamMover:
     def name(self) -> str:
         """The stream's name."""
         return self._runner.stream.name
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The stream's target."""
+        return frozenset((self._runner.stream.target,))
 
     @property
     def poll_s(self) -> float:
@@ -115,6 +101,8 @@ class Loop:
     """One process's loop over movers, in the order in which data flows.
 
     ``tolerant``: one that fails is tried again, ever later, while the others go on; else the first error ends it.
+    ``abreast``: so many move at a time, each in a thread; one at a time where batches are counted (``max_batches``).
+    ``on_error`` and ``on_idle`` are called by the thread that asks for results.
     """
 
     movers: Sequence[Mover]
@@ -122,61 +110,68 @@ class Loop:
     tolerant: bool = False
     on_error: Callable[[Mover, Exception], None] = lambda _mover, _error: None
     on_idle: Callable[[], None] = lambda: None
+    abreast: int = 1
     troubles: dict[str, Troubles] = field(default_factory=dict)
     _looked: dict[str, float] = field(default_factory=dict)
 
     def results(self) -> Iterator[BatchResult]:
-        """Every batch as it is committed. Raises the first error unless tolerant; troubles that last are in ``troubles``."""
+        """Every batch once it is committed. Raises the first error unless tolerant; troubles that last are in ``troubles``."""
         limits, started = self.limits, time.monotonic()
         last_news, asked, batches = started, started, 0
-        while True:
-            moved = False
-            for result in self._round():
-                moved, batches = True, batches + 1
-                yield result
-                if limits.max_batches is not None and batches >= limits.max_batches:
-                    return
-            now = time.monotonic()
-            last_news = now if moved else last_news
-            if limits.window_s is not None and now - started >= limits.window_s:
-                return
-            if not moved and now - started >= limits.seconds and now - last_news >= limits.linger_s:
-                return
-            if now - asked >= limits.make_way_every_s:
-                asked = now
-                if limits.make_way():
-                    return
-            if not moved:
-                self.on_idle()
-                self._wait()
-
-    def _round(self) -> Iterator[BatchResult]:
-        for mover in self.movers:
-            if not self._due(mover):
-                continue
-            self._looked[mover.name] = time.monotonic()
-            try:
-                for result in mover.move():
-                    self._looked.pop(mover.name, None)  # there may be more than one batch takes
+        with Lanes(self._lanes) as lanes:
+            while True:
+                moved = False
+                for result in self._round(lanes):
+                    moved, batches = True, batches + 1
                     yield result
-                self.troubles.pop(mover.name, None)
-            except TROUBLE as error:
-                if not self.tolerant:
-                    raise
-                self._note(mover, error)
+                    if limits.max_batches is not None and batches >= limits.max_batches:
+                        return
+                now = time.monotonic()
+                last_news = now if moved else last_news
+                if limits.window_s is not None and now - started >= limits.window_s:
+                    return
+                if not moved and now - started >= limits.seconds and now - last_news >= limits.linger_s:
+                    return
+                if now - asked >= limits.make_way_every_s:
+                    asked = now
+                    if limits.make_way():
+                        return
+                if not moved:
+                    self.on_idle()
+                    self._wait()
+
+    @property
+    def _lanes(self) -> int:
+        return 1 if self.limits.max_batches is not None else max(1, min(self.abreast, len(self.movers)))
+
+    def _round(self, lanes: Lanes) -> Iterator[BatchResult]:
+        failures: list[Exception] = []
+        for moved in lanes.round(self.movers, lambda mover: not failures and self._due(mover)):
+            name = moved.mover.name
+            if moved.trouble is None:
+                self.troubles.pop(name, None)
+            elif self.tolerant:
+                self._note(moved.mover, moved.trouble)
+            else:
+                failures.append(moved.trouble)
+            if moved.results:
+                self._looked.pop(name, None)  # there may be more than one batch takes
+            yield from moved.results
+        for failure in failures:
+            raise failure
 
     def _due(self, mover: Mover) -> bool:
+        """Whether a mover is to look closely now; that it does is noted."""
         now = time.monotonic()
         trouble = self.troubles.get(mover.name)
         if trouble is not None:
-            return now >= trouble.until
-        looked = self._looked.get(mover.name)
-        if looked is None or now - looked >= LOOK_CLOSELY_S:
-            return True
-        try:
-            return mover.stirred()
-        except StorageEngineError:
-            return True  # the close look says what is wrong
+            is_due = now >= trouble.until
+        else:
+            looked = self._looked.get(mover.name)
+            is_due = looked is None or now - looked >= LOOK_CLOSELY_S or _stirred(mover)
+        if is_due:
+            self._looked[mover.name] = now
+        return is_due
 
     def _note(self, mover: Mover, error: Exception) -> None:
         known = self.troubles.get(mover.name)
@@ -187,6 +182,13 @@ class Loop:
 
     def _wait(self) -> None:
         time.sleep(min((mover.poll_s for mover in self.movers), default=LOCAL_POLL_S))
+
+
+def _stirred(mover: Mover) -> bool:
+    try:
+        return mover.stirred()
+    except StorageEngineError:
+        return True  # the close look says what is wrong
 
 
 def lasting(troubles: Iterable[Troubles]) -> Exception | None:

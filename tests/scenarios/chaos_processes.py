@@ -20,7 +20,8 @@ from lakehouse_assets.ingest import Ingester, IngestMover
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.sprint.tables import STREAMS, create_tables
-from lakehouse_assets.stream.loop import Limits, Loop, Mover, StreamMover
+from lakehouse_assets.stream.lanes import Mover
+from lakehouse_assets.stream.loop import Limits, Loop, StreamMover
 from lakehouse_assets.stream.runner import StreamRunner
 from lakehouse_demo.events import StreamConfig
 from lakehouse_demo.landing import land
@@ -42,7 +43,13 @@ def movers(warehouse: str, landing: str, limits: Limits) -> None:
     create_tables(catalog)
     chain: list[Mover] = [IngestMover(Ingester(catalog, LandingSource(landing), INGESTIONS))]
     chain += [StreamMover(StreamRunner(catalog, stream)) for stream in STREAMS]
-    loop = Loop(chain, limits, tolerant=True, on_error=lambda mover, error: print(mover.name, error, file=sys.stderr))
+    loop = Loop(
+        chain,
+        limits,
+        tolerant=True,
+        on_error=lambda mover, error: print(mover.name, error, file=sys.stderr),
+        abreast=2,
+    )
     for _ in loop.results():
         pass
 

@@ -1,0 +1,114 @@
+"""Movers that move at the same time, each in a thread; Polars and Arrow compute without Python's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from polars.exceptions import PolarsError
+
+from lakehouse_assets.stream.runner import BatchResult
+from storage_engine.errors import StorageEngineError
+
+TROUBLE: Final = (StorageEngineError, PolarsError)
+"""What a mover may run into: all else is a mistake in the code."""
+
+
+class Mover(Protocol):
+    """Something that can be moved on: a stream, or an ingestion of several tables."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The tables that it writes to: movers that share one do not move at the same time."""
+
+    @property
+    def poll_s(self) -> float:
+        """How often it should look."""
+
+    def stirred(self) -> bool:
+        """A cheap look: whether something may have happened since the last move."""
+
+    def note_seen(self) -> None:
+        """Take what there is at this moment as seen, before a close look at it."""
+
+    def move(self) -> list[BatchResult]:
+        """One batch, as far as there is something to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What came of a move: the batches that were committed, or the trouble that it met."""
+
+    mover: Mover
+    results: Sequence[BatchResult] = ()
+    trouble: Exception | None = None
+
+    @classmethod
+    def of(cls, mover: Mover) -> Moved:
+        """Move. Raises what is none of ``TROUBLE``."""
+        try:
+            return cls(mover=mover, results=mover.move())
+        except TROUBLE as error:
+            return cls(mover=mover, trouble=error)
+
+
+class Lanes:
+    """``count`` movers move at a time. A single lane is the caller's own thread. To be left with ``with``."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="movers") if count > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until nobody moves any more."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def round(self, movers: Sequence[Mover], is_due: Callable[[Mover], bool]) -> Iterator[Moved]:
+        """Every mover that is due moves once, begun in their order; what came of it, in the order in which they ended.
+
+        ``is_due`` is asked right before a move begins. While the caller looks at what came of one, others move.
+        """
+        if self._pool is None:
+            yield from (Moved.of(mover) for mover in movers if is_due(mover))
+            return
+        to_come = list(movers)
+        moving: dict[Future[Moved], Mover] = {}
+        self._begin(to_come, moving, is_due, self._pool)
+        while moving:
+            done = wait(moving, return_when=FIRST_COMPLETED).done
+            ended = [each for each in moving if each in done]
+            for each in ended:
+                del moving[each]
+            self._begin(to_come, moving, is_due, self._pool)
+            for each in ended:
+                yield each.result()
+
+    def _begin(
+        self,
+        to_come: list[Mover],
+        moving: dict[Future[Moved], Mover],
+        is_due: Callable[[Mover], bool],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        """Fill the free lanes; who shares a target with one that is moving lets others go first."""
+        for mover in tuple(to_come):
+            if len(moving) == self._count:
+                return
+            if any(mover.targets & other.targets for other in moving.values()):
+                continue
+            to_come.remove(mover)
+            if is_due(mover):
+                moving[pool.submit(Moved.of, mover)] = mover
