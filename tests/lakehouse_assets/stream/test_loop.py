@@ -144,9 +144,14 @@ def test_a_tolerant_loop_tries_again_and_goes_on_meanwhile(batch: BatchResult, m
         raise StorageUnavailable("no disk")
 
     said: list[str] = []
+    movers = [fake("a", fails, fails, lambda: [batch]), fake("b", *[lambda: [batch]] * 5)]
     loop = Loop(
-        [fake("a", fails, fails, lambda: [batch]), fake("b", *[lambda: [batch]] * 5)],
-        Limits(linger_s=0.5),
+        movers,
+        Limits(
+            linger_s=60.0,
+            make_way=lambda: all(mover.moves >= len(mover.steps) for mover in movers),
+            make_way_every_s=0.0,
+        ),
         tolerant=True,
         abreast=2,
         on_error=lambda mover, error: said.append(f"{mover.name}: {error}"),
@@ -158,14 +163,19 @@ def test_a_tolerant_loop_tries_again_and_goes_on_meanwhile(batch: BatchResult, m
 
 def test_who_stops_asking_waits_for_those_who_move(batch: BatchResult) -> None:
     """A loop that is left does not go on behind one's back."""
-    released, ended = threading.Event(), threading.Event()
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def quick() -> list[BatchResult]:
+        begun.wait(60)
+        return [batch]
 
     def slow() -> list[BatchResult]:
+        begun.set()
         released.wait(60)
         ended.set()
         return [batch]
 
-    results = Loop([fake("a", lambda: [batch]), fake("b", slow)], Limits(), abreast=2).results()
+    results = Loop([fake("a", quick), fake("b", slow)], Limits(), abreast=2).results()
     assert isinstance(results, Generator)
     assert next(results) is batch
     threading.Timer(0.05, released.set).start()
