@@ -15,8 +15,9 @@ from lakehouse_assets.resources import LakehouseResource, PostgresResource
 from lakehouse_assets.sink_assets import sink_key
 from lakehouse_assets.sinks import PostgresSink, Sink
 from lakehouse_assets.stream_assets import stream_key
+from lakehouse_demo.postgres import installed
 from tests.lakehouse_assets.quarantine_table import QUARANTINE_DDL
-from tests.servers.postgres import USER, PostgresServer, installed
+from tests.servers.postgres import USER, PostgresServer
 
 pytestmark = [
     pytest.mark.postgres,

@@ -33,7 +33,8 @@ class Variant:
     """A kind of table: its options, and the retractions that it may be given.
 
     ``retracts``: "any"; "live", those of a row that is there, as in any true changelog; "none". ``last_in_batch``: nothing
-    follows a -D of a key in one batch, which Paimon would merge without the row below it.
+    follows a -D of a key in one batch, which Paimon would merge without the row below it, and no -U follows a lone -U: merged
+    without that row, they are a -D.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
@@ -92,16 +93,20 @@ def allowed(batch: list[Row], state: State, variant: Variant) -> list[Record]:
     """The rows of a batch that a variant may be given, as records."""
     kept: list[Record] = []
     gone: set[Key] = set()
+    retracted: set[Key] = set()
     for *values, kind in batch:
         record = {**dict(zip(COLUMNS, values, strict=True)), KIND: KINDS.index(kind)}
         key = (record["day"], record["id"])
-        if key in gone and variant.last_in_batch:
+        if variant.last_in_batch and (key in gone or (kind == "-U" and key in retracted)):
             continue
         if is_retract(record):
             row = state.after(kept).row(key)
             if variant.retracts == "none" or (variant.retracts == "live" and row is None):
                 continue
             gone |= {key} if record[KIND] == DELETE else set()
+            retracted.add(key)
+        else:
+            retracted.discard(key)
         kept.append(record)
     return kept
 

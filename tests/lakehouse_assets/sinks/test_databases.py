@@ -17,11 +17,11 @@ from lakehouse_assets.sinks import Delivery, MySqlSink, PostgresSink, Sink, mysq
 from lakehouse_assets.sinks.declaration import SinkTarget
 from lakehouse_assets.sources.errors import SourceAccessDenied, SourceUnavailable
 from lakehouse_assets.stream.declaration import Bounds
+from lakehouse_demo.postgres import installed as postgres_installed
 from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput, InvalidRows
 from tests.servers.postgres import PASSWORD, USER, PostgresServer
-from tests.servers.postgres import installed as postgres_installed
 from tests.servers.sql import MARIADB, MYSQL, serving
 
 numbers = count(1)

@@ -27,9 +27,10 @@ from lakehouse_assets.sources.errors import (
 from lakehouse_assets.sources.postgres import changes
 from lakehouse_assets.sources.postgres.changes import PostgresChanges
 from lakehouse_assets.sources.postgres.connection import PostgresConnection
+from lakehouse_demo.postgres import installed
 from storage_engine import Catalog
 from tests.lakehouse_assets.quarantine_table import QUARANTINE_DDL
-from tests.servers.postgres import PASSWORD, USER, PostgresServer, installed
+from tests.servers.postgres import PASSWORD, USER, PostgresServer
 
 pytestmark = [
     pytest.mark.postgres,
