@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Final, Self
 
 import pymysql
 
-from lakehouse_assets.sources.change_source import ChangeSource
 from lakehouse_assets.sources.mysql.changes import MySqlChanges
 from lakehouse_assets.sources.mysql.connection import MySqlConnection, connect
 from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, free_port, write_private
@@ -147,7 +146,7 @@ class SqlServer(ABC):
         """May read ``sales`` and the binary log."""
         return self._login("reader")
 
-    def source(self) -> ChangeSource:
+    def source(self) -> MySqlChanges:
         """The binary log, as the reader sees it."""
         login = self.reader
         return MySqlChanges(

@@ -15,7 +15,6 @@ from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.errors import SourceSchemaChanged
 from lakehouse_assets.sources.mysql import changes as mysql_changes
 from lakehouse_assets.sources.mysql.changes import MySqlChanges
-from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.mysql.source import MySqlSource
 from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog
@@ -68,17 +67,7 @@ def sql(server: SqlServer) -> Iterator[Sql]:
 
 @pytest.fixture
 def source(server: SqlServer, sql: Sql) -> MySqlChanges:
-    login = server.reader
-    return MySqlChanges(
-        MySqlConnection(
-            host=login.host,
-            port=login.port,
-            user=login.user,
-            password=login.password,
-            database="sales",
-            server=server.title,
-        )
-    )
+    return server.source()
 
 
 def place(sql: Sql, number: int, v_date: str = "2024-01-30") -> None:
