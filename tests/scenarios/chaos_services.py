@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from lakehouse_assets.automation import ACTIVE
 from lakehouse_assets.launching.worker import WORKER_TAG, Worker
@@ -69,53 +70,71 @@ class Services:
                 start_new_session=True,
             )
 
+    def prepare(self) -> None:
+        """Create Dagster's databases, which services that start side by side would do at once."""
+        self.runs()
+
     def runs(self) -> list[dg.DagsterRun]:
-        """Every run that has not ended, as Dagster sees it."""
+        """Every run that has not ended, as Dagster sees it. Raises OperationalError while the database is locked."""
         with dg.DagsterInstance.from_config(str(self.folder)) as instance:
             return list(instance.get_runs(dg.RunsFilter(statuses=list(ACTIVE))))
 
-    def workers(self) -> list[Worker]:
-        """The living processes of runs."""
-        found = [Worker.parse(run.tags.get(WORKER_TAG)) for run in self.runs()]
-        return [worker for worker in found if worker is not None and worker.is_alive]
+    def workers(self) -> set[int]:
+        """The living processes of runs; none while the database does not tell."""
+        with contextlib.suppress(OperationalError):
+            found = [Worker.parse(run.tags.get(WORKER_TAG)) for run in self.runs()]
+            return {worker.process for worker in found if worker is not None and worker.is_alive}
+        return set()
 
     def kill_run(self) -> bool:
         """SIGKILL the processes of all runs; whether there was one."""
-        return _killed(worker.process for worker in self.workers())
+        workers = self.workers()
+        return self._kill(lambda process, _: process in workers)
 
     def kill_zygote(self) -> bool:
         """SIGKILL what forks the runs, not the runs."""
-        runs = {worker.process for worker in self.workers()}
-        return _killed(child for child in self._children("launching.zygote") if child not in runs)
+        workers = self.workers()
+        return self._kill(lambda process, command: b"launching.zygote" in command and process not in workers)
 
     def kill_code_server(self) -> bool:
         """SIGKILL the code servers."""
-        return _killed([*self._children("code-server\0start"), *self._children("api\0grpc")])
+        return self._kill(lambda _, command: b"code-server\0start" in command or b"api\0grpc" in command)
 
     def kill_daemon(self) -> bool:
         """SIGKILL the daemon; its children notice, or live on."""
-        return _killed(self._children("dagster._daemon"))
+        return self._kill(lambda _, command: b"dagster._daemon" in command)
 
     def kill_source(self) -> bool:
-        """SIGKILL the source."""
+        """SIGKILL the source, and see its end; whether it was there."""
         process = self._processes.get(SOURCE)
-        return process is not None and process.poll() is None and _kill(process.pid) and process.wait() is not None
+        if process is None or process.poll() is not None:
+            return False
+        process.kill()
+        process.wait()
+        return True
 
     def kill_everything(self) -> bool:
-        """SIGKILL all at once, as if the machine had gone down."""
-        found = _killed(self._children(""))
+        """SIGKILL all at once, as if the machine had gone down, and what was started meanwhile; whether there was one."""
+        found = False
+        while self._kill(lambda *_: True):
+            found = True
         for process in self._processes.values():
+            process.kill()
             process.wait()
         return found
 
-    def _children(self, command: str) -> list[int]:
-        """Living processes of this folder with some words, between which are zeros, in their command line."""
-        home = f"DAGSTER_HOME={self.folder}".encode()
-        found = []
+    def _kill(self, chosen: Callable[[int, bytes], bool]) -> bool:
+        """SIGKILL those of our processes that are chosen by their id and command line; whether there was one.
+
+        Ours are those whose environment names this folder: no other test's processes have that.
+        """
+        home, found = f"DAGSTER_HOME={self.folder}".encode(), False
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if command.encode() in (path / "cmdline").read_bytes() and home in (path / "environ").read_bytes():
-                    found.append(int(path.name))
+                is_chosen = chosen(int(path.name), (path / "cmdline").read_bytes())
+                if is_chosen and home in (path / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(path.name), signal.SIGKILL)
+                    found = True
         return found
 
 
@@ -131,15 +150,3 @@ def _services(folder: Path) -> dict[str, list[str]]:
         "code": ["dagster", "api", "grpc", "--module-name", CODE, "--socket", str(socket)],
         "daemon": ["dagster._daemon", "run", "--workspace", str(workspace)],
     }
-
-
-def _kill(process: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-        return True
-    return False
-
-
-def _killed(processes: Iterable[int]) -> bool:
-    """Kill all of them; whether there was one."""
-    return bool([process for process in processes if _kill(process)])

@@ -172,6 +172,7 @@ def chaos(tmp_path: Path) -> Iterator[Chaos]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("chaos")
 def test_the_figures_are_right_after_chaos(chaos: Chaos, tmp_path: Path) -> None:
     chaos.run()
     chaos.end()
