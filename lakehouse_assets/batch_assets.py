@@ -25,11 +25,12 @@ def batch_asset(batch: BatchInsert, tables: Mapping[str, TableAsset]) -> dg.Asse
     """
     table = tables[batch.target]
     key = batch_key(batch)
+    named = ", ".join(f"`{source}`" for source in dict.fromkeys(query.stream.source for query in batch.queries))
     partitions = table.partitions if table.partition_column == batch.column else None
 
     @dg.asset(
         key=key,
-        deps=[asset_key(source) for source in batch.stream.sources],
+        deps=[asset_key(source) for source in batch.sources],
         group_name=GROUP,
         kinds={"paimon", "polars"},
         owners=("team:lakehouse",),
@@ -37,7 +38,7 @@ def batch_asset(batch: BatchInsert, tables: Mapping[str, TableAsset]) -> dg.Asse
         partitions_def=partitions,
         backfill_policy=None if partitions is None else dg.BackfillPolicy.single_run(),
         description=(
-            f"Writes rows of `{batch.stream.source}` into `{batch.target}`, once and in one commit,"
+            f"Writes rows of {named} into `{batch.target}`, once and in one commit,"
             f" {'in place of whole partitions' if batch.overwrite else 'as upserts'}. {batch.stream.description}"
         ),
         metadata={"dagster/table_name": batch.target},

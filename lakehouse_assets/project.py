@@ -113,7 +113,8 @@ class Project:
 
     def streams_of(self, mode: Mode) -> list[Stream]:
         """The streams that run in a mode."""
-        return [stream for stream in self.streams if (stream.mode or self.mode) == mode]
+        streams = (stream for own in by_target(self.streams).values() for stream in own)
+        return [stream for stream in streams if (stream.mode or self.mode) == mode]
 
     def ingestions_of(self, mode: Mode) -> Sequence[Ingestion]:
         """The ingestions, if they run in a mode."""

@@ -69,4 +69,5 @@ def _summed(target: str, results: Sequence[BatchResult]) -> tuple[str, int, int,
 
 
 def _all(project: SqlProject) -> list[tuple[str, Stream]]:
-    return [("stream", stream) for stream in project.streams] + [("batch", batch.stream) for batch in project.batches]
+    batches = [query.stream for batch in project.batches for query in batch.queries]
+    return [("stream", stream) for stream in project.streams] + [("batch", stream) for stream in batches]

@@ -9,13 +9,14 @@ from typing import Final
 import polars as pl
 from sqlglot import exp
 
-from lakehouse_assets.batch_insert import BatchInsert
+from lakehouse_assets.batch_insert import BatchInsert, Query
 from lakehouse_assets.flink_sql.dialect import parsed_query
-from lakehouse_assets.flink_sql.inserts import stream_of
 from lakehouse_assets.flink_sql.lookups import conjuncts
-from lakehouse_assets.flink_sql.plans import Plan, plan_of
+from lakehouse_assets.flink_sql.plans import Plan, plans_of
 from lakehouse_assets.flink_sql.relation import Relations
 from lakehouse_assets.flink_sql.script import DeclaredInsert
+from lakehouse_assets.flink_sql.shared_targets import streams_of
+from lakehouse_assets.flink_sql.unions import branches
 from storage_engine.options import MergeEngine
 
 _BOUNDS: Final = (exp.Between, exp.EQ, exp.In)
@@ -27,42 +28,64 @@ def is_batch(insert: DeclaredInsert, relations: Relations) -> bool:
         return True
     if insert.target not in relations.tables:
         return False
-    where = parsed_query(insert.query.text, insert.query.place).args.get("where")
     partitions = relations.tables[insert.target].schema.partition_keys
+    found = branches(parsed_query(insert.query.text, insert.query.place))
+    return all(_names_partitions(branch, partitions) for branch in found)
+
+
+def _names_partitions(query: exp.Expr, partitions: Sequence[str]) -> bool:
+    where = query.args.get("where")
     return where is not None and any(_bounds(part, partitions) for part in conjuncts(where.this))
 
 
 def batch_of(insert: DeclaredInsert, relations: Relations) -> BatchInsert:
     """The batch statement of an INSERT. Raises SqlError and NotIncremental."""
-    plan = plan_of(insert, relations)
-    if plan.engine is MergeEngine.AGGREGATION and not insert.overwrite:
+    plans = plans_of(insert, relations)
+    for plan in plans:
+        _check(plan)
+    column = next((name for name in plans[0].target.partition_keys if all(_told(plan, name) for plan in plans)), None)
+    values = [None if column is None else plan.values[column].expr for plan in plans]
+    split = [_split(plan, value) for plan, value in zip(plans, values, strict=True)]
+    streams = streams_of([inner for inner, _ in split])
+    first, *others = (
+        Query(stream=stream, source=value, bound=bound)
+        for stream, value, (_, bound) in zip(streams, values, split, strict=True)
+    )
+    return BatchInsert(
+        stream=first.stream,
+        overwrite=insert.overwrite,
+        column=column,
+        source=first.source,
+        bound=first.bound,
+        others=tuple(others),
+    )
+
+
+def _check(plan: Plan) -> None:
+    if plan.engine is MergeEngine.AGGREGATION and not plan.insert.overwrite:
         raise plan.place.refusal(
-            f"{insert.target} adds rows up: what is inserted again counts twice; write INSERT OVERWRITE, or repair the stream"
+            f"{plan.insert.target} adds rows up: what is inserted again counts twice; write INSERT OVERWRITE, or repair the"
+            " stream"
         )
     if plan.relation.join is not None and plan.relation.join.how == "full":
         raise plan.place.refusal(
             "a FULL JOIN is no batch statement: rows without a left side are in no partition of it"
         )
-    column, value = _partition(plan)
+
+
+def _told(plan: Plan, name: str) -> bool:
+    """Whether the source tells the value of a partition column."""
+    value = plan.values.get(name)
+    return value is not None and bool(value.reads) and plan.from_source(value)
+
+
+def _split(plan: Plan, value: pl.Expr | None) -> tuple[Plan, pl.Expr | None]:
+    """The plan without the bounds of the partitions, and these."""
     is_bound = [_bounds_value(condition.expr, value) for condition in plan.relation.conditions]
     bounds = [each.expr for each, found in zip(plan.relation.conditions, is_bound, strict=True) if found]
     rest = tuple(each for each, found in zip(plan.relation.conditions, is_bound, strict=True) if not found)
     inner = replace(plan, relation=replace(plan.relation, conditions=rest))
-    return BatchInsert(
-        stream=stream_of(inner),
-        overwrite=insert.overwrite,
-        column=column,
-        source=value,
-        bound=pl.all_horizontal(bounds) if bounds else None,
-    )
-
-
-def _partition(plan: Plan) -> tuple[str | None, pl.Expr | None]:
-    for name in plan.target.partition_keys:
-        value = plan.values.get(name)
-        if value is not None and value.reads and plan.from_source(value):
-            return name, value.expr
-    return None, None
+    return inner, pl.all_horizontal(bounds) if bounds else None
 
 
 def _bounds_value(condition: pl.Expr, value: pl.Expr | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import Final
@@ -78,13 +78,20 @@ class Plan:
         return value.steady and value.reads <= set(self.source.column_names)
 
 
-def plan_of(insert: DeclaredInsert, relations: Relations) -> Plan:
-    """The plan of an INSERT. Raises SqlError and NotIncremental, with file and line."""
-    place = insert.place
+def plans_of(insert: DeclaredInsert, relations: Relations) -> list[Plan]:
+    """The plan of an INSERT, or of each branch that UNION ALL puts together. Raises SqlError and NotIncremental, with file
+    and line.
+    """
     if insert.target not in relations.tables:
-        raise place.error(f"there is no table {insert.target}; there are {', '.join(relations.tables) or 'none'}")
+        raise insert.place.error(
+            f"there is no table {insert.target}; there are {', '.join(relations.tables) or 'none'}"
+        )
+    found = relations.selected(insert.query)
+    return [_plan(replace(insert, place=each.branch or insert.place), each, relations) for each in found]
+
+
+def _plan(insert: DeclaredInsert, selected: Selected, relations: Relations) -> Plan:
     target = relations.tables[insert.target].schema
-    selected = relations.selected(insert.query)
     listed = list(items(selected))
     names = target_columns(insert, target, len(listed))
     grouped = bool(selected.select.args.get("group")) or any(has_aggregate(node) for _, node, _ in listed)

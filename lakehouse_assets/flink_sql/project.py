@@ -12,7 +12,7 @@ from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check
 from lakehouse_assets.ddl import QUARANTINE_DDL
 from lakehouse_assets.flink_sql.batches import batch_of, is_batch
-from lakehouse_assets.flink_sql.plans import plan_of
+from lakehouse_assets.flink_sql.plans import plans_of
 from lakehouse_assets.flink_sql.relation import Relations, projected
 from lakehouse_assets.flink_sql.script import DeclaredInsert, DeclaredTable, Script
 from lakehouse_assets.flink_sql.shared_targets import streams_of
@@ -106,12 +106,13 @@ def read_project(texts: Mapping[str, str], *, name: str, database: str = "defaul
         script.database = database
     relations = Relations(script=script, tables=script.tables)
     moving = [insert for insert in script.inserts if not is_batch(insert, relations)]
-    streams = streams_of([plan_of(insert, relations) for insert in moving])
+    plans = [plan for insert in moving for plan in plans_of(insert, relations)]
+    streams = streams_of(plans)
     mirrors = {name for name, table in script.tables.items() if table.connected is not None}
-    for insert, stream in zip(moving, streams, strict=True):
-        _check_target(insert, stream, mirrors)
-    for query in script.queries:
-        projected(relations.selected(query))
+    for plan, stream in zip(plans, streams, strict=True):
+        _check_target(plan.insert, stream, mirrors)
+    for selected in (each for query in script.queries for each in relations.selected(query)):
+        projected(selected)
     ordered = tuple(_in_order(streams))
     tables, added = _with_producers(script.tables, ordered)
     batches = tuple(batch_of(insert, relations) for insert in script.inserts if insert not in moving)

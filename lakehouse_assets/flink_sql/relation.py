@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from lakehouse_assets.flink_sql.joins import RegularJoin, Side
 from lakehouse_assets.flink_sql.lookups import LookupJoin, Newest, Relation, conjuncts
 from lakehouse_assets.flink_sql.present import NOW, NOW_TYPE
 from lakehouse_assets.flink_sql.script import DeclaredQuery, DeclaredTable, Script
+from lakehouse_assets.flink_sql.unions import branches, united
 from lakehouse_assets.flink_sql.values import Frame, Names, Value
 
 MAX_DEPTH: Final = 32
@@ -36,12 +37,16 @@ _REFUSED: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """A SELECT over a relation, its list and grouping not yet looked at."""
+    """A SELECT over a relation, its list and grouping not yet looked at.
+
+    ``place``: where its query stands; ``branch``: where itself does, if it is one of several that UNION ALL puts together.
+    """
 
     select: exp.Select
     relation: Relation
     names: Names
     place: Place
+    branch: Place | None = None
 
     @property
     def expressions(self) -> Expressions:
@@ -56,52 +61,72 @@ class Relations:
     script: Script
     tables: Mapping[str, DeclaredTable]
 
-    def selected(self, query: DeclaredQuery, depth: int = 0) -> Selected:
-        """The outermost SELECT of a query over what its FROM gives. Raises SqlError and NotIncremental."""
+    def selected(self, query: DeclaredQuery, depth: int = 0) -> list[Selected]:
+        """The outermost SELECT of a query over what its FROM gives; one for each branch of UNION ALL in either.
+
+        Raises SqlError and NotIncremental.
+        """
         tree = parsed_query(query.text, query.place)
         return self._select(tree, query, lookup_hints(query.hints), depth)
 
-    def _select(self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int) -> Selected:
+    def _select(
+        self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int
+    ) -> list[Selected]:
         place = query.place
         if depth > MAX_DEPTH:
             raise place.error(f"views and queries stand in each other deeper than {MAX_DEPTH}")
-        while isinstance(tree, exp.Subquery) and not tree.alias:
-            tree = tree.this
+        found = branches(tree)
+        for node in tree.find_all(exp.SetOperation) if len(found) > 1 else ():
+            _check_clauses(node, place)
+        selected = [each for branch in found for each in self._one(branch, query, hints, depth)]
+        if len(found) == 1:
+            return selected
+        return [each if each.branch else replace(each, branch=place.of(each.select)) for each in selected]
+
+    def _one(self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int) -> list[Selected]:
+        """A SELECT without its set operations."""
+        place = query.place
         if not isinstance(tree, exp.Select):
             raise place.refusal(_SET_OPERATION if isinstance(tree, exp.SetOperation) else "expected a SELECT", tree)
-        for clause, reason in _REFUSED.items():
-            if tree.args.get(clause):
-                raise place.refusal(reason, _node(tree.args[clause]) or tree)
-        if tree.args.get("with_") or tree.args.get("with"):
-            raise place.error("WITH: write the query as a view, or in FROM", tree)
+        _check_clauses(tree, place)
         from_ = tree.args.get("from_") or tree.args.get("from")
         if from_ is None:
             raise place.error("a stream needs a table: SELECT … FROM table", tree)
-        relation, names = self._from_item(from_.this, query, hints, depth)
-        for join in tree.args.get("joins") or ():
-            relation, names = self._joined(relation, names, join, query, hints)
-        return _filtered(Selected(select=tree, relation=relation, names=names, place=place))
+        offered = self._from_item(from_.this, query, hints, depth)
+        joins = tree.args.get("joins") or ()
+        outer = next((join for join in joins if (join.side or "").upper() in ("RIGHT", "FULL")), None)
+        if len(offered) > 1 and outer is not None:
+            raise place.refusal(
+                f"{outer.side} JOIN of a UNION ALL: whether a row has no partner is told by all branches together; {_OWN_TABLE}",
+                outer,
+            )
+        found = []
+        for relation, names in offered:
+            for join in joins:
+                relation, names = self._joined(relation, names, join, query, hints)  # noqa: PLW2901 - step by step
+            found.append(_filtered(Selected(select=tree, relation=relation, names=names, place=place)))
+        return found
 
     def _from_item(
         self, item: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int
-    ) -> tuple[Relation, Names]:
+    ) -> list[tuple[Relation, Names]]:
         place = query.place
         if isinstance(item, exp.Subquery):
-            relation = projected(self._select(item.this, query, hints, depth + 1))
-            return relation, Names({item.alias: relation.columns})
+            inner = self._select(item.this, query, hints, depth + 1)
+            return [(relation, Names({item.alias: relation.columns})) for relation in _relations(inner)]
         if not isinstance(item, exp.Table) or not isinstance(item.this, exp.Identifier):
             raise place.refusal(f"{item.sql()} cannot be read as a stream: name a table, a view or a query", item)
         name = _table_name(item, query.database)
         alias = item.alias or item.name
         if name in self.script.views:
             view = self.script.views[name]
-            relation = projected(self.selected(view, depth + 1))
+            relations = _relations(self.selected(view, depth + 1))
             if view.columns:
-                renamed = zip(view.columns, relation.columns.values(), strict=True)
-                relation = replace(relation, columns=dict(renamed))
-            return relation, Names({alias: relation.columns})
+                named = [dict(zip(view.columns, each.columns.values(), strict=True)) for each in relations]
+                relations = [replace(each, columns=columns) for each, columns in zip(relations, named, strict=True)]
+            return [(relation, Names({alias: relation.columns})) for relation in relations]
         relation = self._table(name, self._declared(name, place, item))
-        return relation, Names({alias: relation.columns})
+        return [(relation, Names({alias: relation.columns}))]
 
     def _declared(self, name: str, place: Place, node: exp.Expr) -> DeclaredTable:
         if name not in self.tables:
@@ -127,7 +152,9 @@ class Relations:
         place, item = query.place, join.this
         version = item.args.get("version") if isinstance(item, exp.Table) else None
         if version is None:
-            second, offered = self._from_item(item, query, hints, 0)
+            (second, offered), *others = self._from_item(item, query, hints, 0)
+            if others:
+                raise place.refusal(f"JOIN with a UNION ALL: the branches stand behind FROM, or {_OWN_TABLE}", join)
             first = Side(alias=next(iter(names.by_table)), relation=relation, names=names)
             joined = Side(alias=item.alias or item.name, relation=second, names=offered)
             return RegularJoin(first=first, second=joined, node=join, place=place).run()
@@ -145,10 +172,24 @@ class Relations:
         return lookup.run(hint_of(hints, alias, name))
 
 
+_OWN_TABLE: Final = "give what it puts together a table of its own ('changelog-producer' = 'lookup'), and join that one"
 _SET_OPERATION: Final = (
-    "UNION, INTERSECT and EXCEPT: a stream fills its table from one source, or from two that it joins: a FULL JOIN by the key"
-    " brings the columns of both"
+    "UNION, INTERSECT and EXCEPT compare a row with all others: write UNION ALL into a table whose primary key makes rows one;"
+    " a FULL JOIN by the key brings the columns of both"
 )
+
+
+def _check_clauses(tree: exp.Expr, place: Place) -> None:
+    for clause, reason in _REFUSED.items():
+        if tree.args.get(clause) and not (clause == "distinct" and isinstance(tree, exp.SetOperation)):
+            raise place.refusal(reason, _node(tree.args[clause]) or tree)
+    if tree.args.get("with_") or tree.args.get("with"):
+        raise place.error("WITH: write the query as a view, or in FROM", tree)
+
+
+def _relations(selected: Sequence[Selected]) -> list[Relation]:
+    """What an outer query reads of SELECTs that are put together."""
+    return united([projected(each) for each in selected], [each.branch or each.place for each in selected])
 
 
 def projected(selected: Selected) -> Relation:

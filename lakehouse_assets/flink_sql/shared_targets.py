@@ -16,7 +16,7 @@ import polars as pl
 from lakehouse_assets.flink_sql.aggregates import table_function
 from lakehouse_assets.flink_sql.inserts import repairs_of, stream_of
 from lakehouse_assets.flink_sql.plans import Plan
-from lakehouse_assets.stream.declaration import Repair, Stream
+from lakehouse_assets.stream.declaration import Repair, Stream, by_target
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.options import MergeEngine
 
@@ -31,7 +31,11 @@ def streams_of(plans: Sequence[Plan]) -> list[Stream]:
     targets: dict[str, list[Plan]] = {}
     for plan in plans:
         targets.setdefault(plan.insert.target, []).append(plan)
-    made = {id(plan): stream for own in targets.values() for plan, stream in zip(own, _filling(own), strict=True)}
+    made = {
+        id(plan): stream
+        for target, own in targets.items()
+        for plan, stream in zip(own, by_target(_filling(own))[target], strict=True)
+    }
     return [made[id(plan)] for plan in plans]
 
 

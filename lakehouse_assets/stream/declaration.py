@@ -7,7 +7,7 @@ for a repair of some partitions.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import polars as pl
@@ -117,7 +117,8 @@ class Stream:
     others are read, beside its key and what lookups go by.
     ``computed``: column of the target → columns of the stream that it is computed from, for lineage. ``mode``: how it is
     run, None: as its project says. ``part``: where several streams fill one target, each has a name of its own in it; one that
-    is named as its source goes on where the stream from there was while it was the only one.
+    is named as its source goes on where the stream from there was while it was the only one. ``parts``: the names of all that
+    fill the target, for those who look at the table alone (``by_target`` tells them).
     """
 
     source: str
@@ -133,6 +134,7 @@ class Stream:
     description: str = ""
     mode: Mode | None = None
     part: str | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -196,11 +198,16 @@ class Stream:
 
 
 def by_target(streams: Iterable[Stream]) -> dict[str, tuple[Stream, ...]]:
-    """The streams that fill each target, in their order."""
+    """The streams that fill each target, in their order; each knows the parts of all."""
     found: dict[str, tuple[Stream, ...]] = {}
     for stream in streams:
         found[stream.target] = (*found.get(stream.target, ()), stream)
-    return found
+    return {target: _with_parts(own) for target, own in found.items()}
+
+
+def _with_parts(streams: Sequence[Stream]) -> tuple[Stream, ...]:
+    parts = tuple(stream.part or stream.source for stream in streams)
+    return tuple(replace(stream, parts=parts) for stream in streams)
 
 
 def of_one_target(streams: Stream | Sequence[Stream]) -> tuple[Stream, ...]:

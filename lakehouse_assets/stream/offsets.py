@@ -9,6 +9,9 @@ which know nothing of portions fail at it, and do not read again what was consum
 
 Several streams may fill one target, each under a user of its own. A repair of all of them at once commits where each goes on,
 beside the identifier that it had: that counts until the stream's next commit.
+
+Who looks at the table alone cannot tell a stream that stands still from one that is declared no more. So each commit notes which
+parts of the target were declared, under a number that grows when they change: what stands under the highest one counts.
 """
 
 from __future__ import annotations
@@ -28,6 +31,33 @@ SOURCES_PROPERTY: Final = "lakehouse.sources"
 DRIVING_PROPERTY: Final = "lakehouse.driving"
 RESET_PROPERTY: Final = "lakehouse.reset"
 PORTION_PROPERTY: Final = "lakehouse.portion"
+PARTS_PROPERTY: Final = "lakehouse.parts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """The parts of a target that were declared with its ``number``-th declaration; none: nobody has noted any."""
+
+    number: int = 0
+    parts: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(table: Table, offsets: Offsets) -> Declared:
+        """The last that was noted. Raises CorruptFile for a damaged property."""
+        documents = [_document(table, offsets, user, PARTS_PROPERTY) for user in offsets.identifiers]
+        noted = [Declared(number=each["number"], parts=frozenset(each["parts"])) for each in documents if each]
+        number = max((each.number for each in noted), default=0)
+        parts = [each.parts for each in noted if each.number == number]
+        return Declared(number=number, parts=frozenset().union(*parts))
+
+    def then(self, parts: Iterable[str]) -> Declared:
+        """What a commit notes that knows these parts."""
+        now = frozenset(parts)
+        return self if now == self.parts else Declared(number=self.number + 1, parts=now)
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in a property."""
+        return {"number": self.number, "parts": sorted(self.parts)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +65,7 @@ class Consumed:
     """The last commit of a user in a table: its identifier (None: there is none), and the position in each source.
 
     ``beside``: the identifiers of others who write the same rows, at that moment. ``within``: the place inside the snapshot that
-    comes next, if a part of it was consumed.
+    comes next, if a part of it was consumed. ``declared``: the parts of the table that were noted last.
     """
 
     user: str = ""
@@ -43,6 +73,7 @@ class Consumed:
     positions: Mapping[str, int | str] = field(default_factory=dict)
     beside: Mapping[str, int | None] = field(default_factory=dict)
     within: Place | None = None
+    declared: Declared = field(default_factory=Declared)
 
     @property
     def next_identifier(self) -> int:
@@ -77,18 +108,29 @@ class Consumed:
         others = {stream.name, stream.former_name, stream.repairer, stream.resetter} - {user, None}
         beside = {other: offsets.identifiers.get(other) for other in others if other is not None}
         found = _consumed(table, offsets, user)
-        return replace(found, beside=beside)
+        return replace(found, beside=beside, declared=Declared.of(table, offsets))
 
     @staticmethod
     def of_target(table: Table) -> dict[str, Consumed]:
-        """What each stream into a table has consumed, by commit user. Raises CorruptFile for a damaged property."""
+        """What each stream into a table has consumed, by commit user, without those that were declared no more at the last
+        commit. Raises CorruptFile for a damaged property.
+        """
         offsets, only = table.offsets(), f"stream-{table.name}"
-        users = [user for user in offsets.identifiers if user == only or user.startswith(f"{only}@")]
+        parts, known = Declared.of(table, offsets).parts, {}
+        for user in offsets.identifiers:
+            if user == only or user.startswith(f"{only}@"):
+                own = offsets.user_properties.get(user, {}).get(DRIVING_PROPERTY)
+                known[user] = own if user == only else user.removeprefix(f"{only}@")
+        users = [user for user, part in known.items() if not parts or part is None or part in parts]
         return {user: _consumed(table, offsets, user) for user in users}
 
 
 def properties(
-    positions: Mapping[str, int | str], *, driving: str | None = None, within: Place | None = None
+    positions: Mapping[str, int | str],
+    *,
+    driving: str | None = None,
+    within: Place | None = None,
+    declared: Declared | None = None,
 ) -> dict[str, str]:
     """The snapshot properties that hold positions; ``driving``: the source that drives the stream."""
     inside = {} if within is None else {within.source: f"{within.after}, inside of snapshot {within.until}"}
@@ -97,6 +139,8 @@ def properties(
         held[DRIVING_PROPERTY] = driving
     if within is not None:
         held[PORTION_PROPERTY] = json.dumps(within.document(), sort_keys=True)
+    if declared is not None and declared.parts:
+        held[PARTS_PROPERTY] = json.dumps(declared.document(), sort_keys=True)
     return held
 
 

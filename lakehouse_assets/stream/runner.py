@@ -243,7 +243,12 @@ class StreamRunner:
             written,
             commit_user=plan.offsets.user,
             commit_identifier=plan.offsets.next_identifier,
-            properties=properties(plan.positions, driving=self.stream.source, within=plan.within),
+            properties=properties(
+                plan.positions,
+                driving=self.stream.source,
+                within=plan.within,
+                declared=plan.offsets.declared.then(self.stream.parts),
+            ),
             expected_offsets=plan.offsets.expected,
         )
         if snapshot is None:

@@ -37,7 +37,7 @@ REFUSED = {
     "top-n": ("INSERT INTO copy SELECT d, id, a FROM o ORDER BY n LIMIT 10", "ORDER BY"),
     "limit": ("INSERT INTO copy SELECT d, id, a FROM o LIMIT 10", "LIMIT"),
     "distinct": ("INSERT INTO copy SELECT DISTINCT d, id, a FROM o", "primary key instead"),
-    "union": ("INSERT INTO copy SELECT d, id, a FROM o UNION ALL SELECT d, id, a FROM o", "one source"),
+    "union": ("INSERT INTO copy SELECT d, id, a FROM o UNION SELECT d, id, a FROM o", "write UNION ALL"),
     "inner query": ("INSERT INTO copy SELECT d, id, a FROM o WHERE p IN (SELECT id FROM dim)", "lookup join"),
     "scalar query": ("INSERT INTO copy SELECT d, id, (SELECT MAX(name) FROM dim) FROM o", "lookup join"),
     "grouped view": (

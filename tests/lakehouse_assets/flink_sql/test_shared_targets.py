@@ -195,6 +195,27 @@ def test_a_stream_goes_on_when_others_come_and_go(order: str) -> None:
     assert consumers == {"stream-db.sums", "stream-db.sums@db.b"}
 
 
+def test_an_insert_that_is_declared_no_more_is_not_behind() -> None:
+    catalog, chance = warehouse(SUM_A + SUM_B), random.Random(11)
+    for clock in range(6):
+        change(catalog, chance, clock)
+    move(catalog, project(SUM_A + SUM_B), chance)
+    rows = {"d": [DAYS[0]], "id": [1], "k": ["k"], "n": [1], "t": [9], "m": [3], "u": [9]}
+    behind = []
+    for statements in (SUM_A, SUM_B, SUM_A + SUM_B):
+        for name in ("db.a", "db.b"):
+            catalog.table(name).write(pl.DataFrame(rows).select(catalog.table(name).schema.column_names))
+        before = table_health(catalog, "db.sums", now_ms=0)
+        move(catalog, project(statements), chance)
+        after = table_health(catalog, "db.sums", now_ms=0)
+        behind.append((set(before.sources), after.behind, set(after.sources)))
+    assert behind == [
+        ({"db.a", "db.b"}, 0, {"db.a"}),
+        ({"db.a"}, 0, {"db.b"}),
+        ({"db.b"}, 0, {"db.a", "db.b"}),
+    ]
+
+
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("statements", [SUM_A + SUM_B, TOLD], ids=["sums", "told apart"])
 def test_a_repair_recomputes_from_all_sources_and_the_streams_go_on(statements: str, whole: bool) -> None:
