@@ -303,27 +303,32 @@ class Table(TableWrites):
             mode = "diff"
         return self._change_reader().read(first, last, mode=mode, columns=columns).lazy()
 
-    def scan_portions(self, snapshot: int, *, max_rows: int, max_bytes: int | None = None) -> list[Portion]:
+    def scan_portions(
+        self, snapshot: int, *, max_rows: int, max_bytes: int | None = None, columns: list[str] | None = None
+    ) -> list[Portion]:
         """The rows at a snapshot in portions of about so many rows, and bytes of files: the same portions at any time.
 
-        Rows of one key are in one portion; a fallback branch is not asked. Raises SnapshotNotFound and SnapshotExpired.
+        Rows of one key are in one portion, whatever ``columns`` are wanted (None: all); a fallback branch is not asked. Raises
+        SnapshotNotFound and SnapshotExpired.
         """
         part = self._part(Moment(snapshot=snapshot))
         files = DataFiles(self.store.io, part.schema, self.store.schemas)
-        units = state_units(part.plan(None).splits, part.schema, files)
-        empty = pl.DataFrame(schema=part.schema.polars_schema)
+        names = part.schema.column_names if columns is None else columns
+        units = state_units(part.plan(None).splits, part.schema, files, names)
+        empty = pl.DataFrame(schema=part.schema.polars_schema).select(names)
         return dealt(units, part.schema, empty, max_rows=max_rows, max_bytes=max_bytes)
 
-    def change_portions(self, after: int, until: int, *, max_rows: int, max_bytes: int | None = None) -> list[Portion]:
-        """What ``changes(after, until)`` gives, in portions of about so many rows, and bytes of files.
+    def change_portions(
+        self, after: int, until: int, *, max_rows: int, max_bytes: int | None = None, columns: list[str] | None = None
+    ) -> list[Portion]:
+        """What ``changes(after, until, columns=columns)`` gives, in portions of about so many rows, and bytes of files.
 
         Changes of one key are in one portion, in their order; the portions are the same at any time. Raises SnapshotExpired.
         """
         reader = self._change_reader()
-        units = reader.units(after, until)
-        return dealt(
-            units, reader.schema, reader.empty(reader.schema.column_names), max_rows=max_rows, max_bytes=max_bytes
-        )
+        names = reader.schema.column_names if columns is None else columns
+        units = reader.units(after, until, names)
+        return dealt(units, reader.schema, reader.empty(names), max_rows=max_rows, max_bytes=max_bytes)
 
     def to_arrow(self, **scan: Any) -> pa.Table:
         """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""

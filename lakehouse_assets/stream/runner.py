@@ -208,7 +208,7 @@ class StreamRunner:
     def _portion(self, offsets: Consumed, place: Place, dimensions: Mapping[str, Pending]) -> Plan | None:
         """The portion that comes next; None if all is one portion."""
         table = self.tables[place.source]
-        portions = portions_of(table, place)
+        portions = portions_of(table, place, self.stream.columns_read(table.schema.primary_keys))
         if len(portions) < 2:
             return None
         left, last = portions[place.done + 1 :], place.done + 1 == len(portions)

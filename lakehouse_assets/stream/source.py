@@ -150,12 +150,16 @@ def read_start(table: Table, found: Pending, columns: Sequence[str] | None = Non
         return found.portion.read().select(pl.lit(INSERT).alias(ROW_KIND), *names)
 
 
-def portions_of(table: Table, place: Place) -> list[Portion]:
-    """The portions in which a large snapshot is consumed, the same at any time. Raises ChangesExpired."""
+def portions_of(table: Table, place: Place, columns: list[str] | None = None) -> list[Portion]:
+    """The portions in which a large snapshot is consumed, the same at any time; of some columns, None: all.
+
+    Raises ChangesExpired.
+    """
+    rows, size = place.max_rows, place.max_bytes
     with _expiry_told(table, place.after):
         if place.start:
-            return table.scan_portions(place.until, max_rows=place.max_rows, max_bytes=place.max_bytes)
-        return table.change_portions(place.after, place.until, max_rows=place.max_rows, max_bytes=place.max_bytes)
+            return table.scan_portions(place.until, max_rows=rows, max_bytes=size, columns=columns)
+        return table.change_portions(place.after, place.until, max_rows=rows, max_bytes=size, columns=columns)
 
 
 def read_state(

@@ -13,7 +13,7 @@ import polars as pl
 from storage_engine.errors import FileMissing, InvalidInput, SnapshotExpired
 from storage_engine.kernel.difference import difference
 from storage_engine.options import ChangelogProducer
-from storage_engine.read.portions import Unit
+from storage_engine.read.portions import Unit, read_with_key
 from storage_engine.spec.manifest import FileKind, ManifestEntry
 from storage_engine.spec.schema import VALUE_KIND, TableSchema
 from storage_engine.spec.snapshot import CommitKind, Snapshot
@@ -74,8 +74,9 @@ class ChangeReader:
                 f" its rows may be there still: read them, and the changes after {snapshot.id}"
             ) from cause
 
-    def units(self, after: int, until: int) -> list[Unit]:
-        """The same in units: a bucket's files, or each file of a table without keys."""
+    def units(self, after: int, until: int, names: Sequence[str]) -> list[Unit]:
+        """The same in units: a bucket's files, or each file of a table without keys. Their frames have the key, too."""
+        read = read_with_key(self.schema, names)
         none = self.schema.table_options.changelog_producer is ChangelogProducer.NONE
         pick = self._delta if none else self._changelog
         entries = [entry for id_ in range(after + 1, until + 1) for entry in pick(self.store.snapshots.committed(id_))]
@@ -88,18 +89,18 @@ class ChangeReader:
             Unit(
                 rows=sum(entry.file.row_count for entry in group),
                 file_bytes=sum(entry.file.file_size for entry in group),
-                frames=lambda group=group: self._frames(group),  # type: ignore[misc]
+                frames=lambda group=group: self._frames(group, read),  # type: ignore[misc]
             )
             for _, group in ordered
         ]
 
-    def _frames(self, entries: Sequence[ManifestEntry]) -> Iterator[pl.DataFrame]:
+    def _frames(self, entries: Sequence[ManifestEntry], names: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The changes of some files, a part of a file at a time."""
-        columns = [VALUE_KIND, *self.schema.column_names]
+        columns = [VALUE_KIND, *names]
         portion_bytes = MemoryBudget.of(self.schema).range_bytes
         for entry in entries:
             for frame in self.files.read_portions(entry.file, self._directory(entry), columns, portion_bytes):
-                yield frame.select(row_kind(), *self.schema.column_names)
+                yield frame.select(row_kind(), *names)
 
     def _changelog(self, snapshot: Snapshot) -> Iterator[ManifestEntry]:
         if snapshot.changelog_manifest_list is not None and snapshot.commit_kind is not CommitKind.OVERWRITE:

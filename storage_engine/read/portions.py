@@ -35,7 +35,9 @@ class Portion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What is dealt out: rows that no other unit has a key of. ``frames`` reads them in their order, a part at a time."""
+    """What is dealt out: rows that no other unit has a key of. ``frames`` reads them in their order, a part at a time, with the
+    key's columns among others.
+    """
 
     rows: int
     file_bytes: int
@@ -67,7 +69,7 @@ class Share:
 def dealt(
     units: Iterable[Unit], schema: TableSchema, empty: pl.DataFrame, *, max_rows: int, max_bytes: int | None
 ) -> list[Portion]:
-    """Portions within bounds, as far as a single row allows it."""
+    """Portions within bounds, as far as a single row allows it, of the columns that ``empty`` has."""
     portions: list[Portion] = []
     group: list[Unit] = []
     rows = file_bytes = 0
@@ -86,14 +88,19 @@ def dealt(
     return [*portions, _together(group, empty)] if group else portions
 
 
-def state_units(splits: Sequence[Split], schema: TableSchema, files: DataFiles) -> list[Unit]:
-    """A unit for each file that is read as it is, and for each section of files that are merged."""
+def read_with_key(schema: TableSchema, names: Sequence[str]) -> list[str]:
+    """Columns to read so that rows can be shared out: the wanted ones, and the key."""
+    return list(dict.fromkeys((*schema.primary_keys, *names)))
+
+
+def state_units(splits: Sequence[Split], schema: TableSchema, files: DataFiles, names: Sequence[str]) -> list[Unit]:
+    """A unit for each file that is read as it is, and for each section of files that are merged; of some columns."""
     alone = [each for split in splits for each in _files_alone(split)]
     if schema.primary_keys:
         ordered = sorted(alone, key=lambda split: (*split.bucket.key, min(file.file_name for file in split.files)))
     else:
         ordered = sorted(alone, key=lambda split: split.bucket.key)
-    reader = SplitReader(schema, files, columns=schema.column_names)
+    reader = SplitReader(schema, files, columns=read_with_key(schema, names))
     return [
         Unit(
             rows=sum(file.row_count for file in split.files),
@@ -113,7 +120,7 @@ def _together(units: Sequence[Unit], empty: pl.DataFrame) -> Portion:
     return Portion(
         rows=sum(unit.rows for unit in group),
         file_bytes=sum(unit.file_bytes for unit in group),
-        read=lambda: pl.concat([empty, *(frame for unit in group for frame in unit.frames())]),
+        read=lambda: pl.concat([empty, *(frame.select(empty.columns) for unit in group for frame in unit.frames())]),
     )
 
 
@@ -123,7 +130,7 @@ def _shares(unit: Unit, parts: int, schema: TableSchema, empty: pl.DataFrame) ->
             rows=unit.rows // parts,
             file_bytes=unit.file_bytes // parts,
             read=lambda share=Share(number=number, of=parts, rows=unit.rows, schema=schema): pl.concat(  # type: ignore[misc]
-                [empty, *share.kept(unit.frames())]
+                [empty, *(frame.select(empty.columns) for frame in share.kept(unit.frames()))]
             ),
         )
         for number in range(parts)

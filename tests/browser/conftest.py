@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 
 from tests.browser.site import ROOT, Site, running_site
 
@@ -52,11 +52,12 @@ class Camera:
     def __init__(self, *, on: bool) -> None:
         self._on = on
 
-    def take(self, page: Page, name: str) -> None:
-        """A picture of what is seen now; also kept from a test that fails, as ``name``."""
+    def take(self, page: Page, name: str, **part: float) -> None:
+        """A picture of what is seen now, or of a part of it (``x``, ``y``, ``width``, ``height``)."""
         if self._on:
             page.wait_for_timeout(1_500)  # charts are drawn in motion
-            page.screenshot(path=PICTURES / f"{name}.png")
+            clip = FloatRect(**part) if part else None  # type: ignore[typeddict-item]
+            page.screenshot(path=PICTURES / f"{name}.png", clip=clip)
 
 
 @pytest.fixture

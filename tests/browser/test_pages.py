@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
 import polars as pl
 from playwright.sync_api import Page, expect
@@ -13,6 +14,8 @@ from tests.browser.site import PATIENCE_S, Site
 
 DAYS = ["2024-01-29", "2024-01-30"]
 ORDERS = "dwd.member_order"
+LAYERS = '(group:"ods" or group:"dim" or group:"dwd" or group:"app") and not key:"ods/quarantine"'
+OPENED = ",".join(f"global@global:{layer}" for layer in ("ods", "dwd", "app"))
 RUNS = (
     '{ runsOrError(filter: {tags: [{key: "dagster/backfill", value: "%s"}]}) { ... on Runs { results { status } } } }'
 )
@@ -28,6 +31,18 @@ def test_the_graph_shows_the_layers(page: Page, site: Site) -> None:
     opened(page, site, "/asset-groups", "maintenance")
     for layer in ("ods", "dim", "dwd", "app", "stream"):
         expect(page.get_by_text(layer, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_the_layers_opened_show_their_tables_and_checks(page: Page, site: Site, camera: Camera) -> None:
+    page.set_viewport_size({"width": 1720, "height": 880})
+    opened(page, site, f"/asset-groups~{quote(LAYERS, safe='()')}/", "dim")
+    page.get_by_text("Hide navigation").click()
+    page.goto(f"{page.url.partition('?')[0]}?expanded={quote(OPENED)}")
+    for table in ("member", "member_order", "member_month", "member_growth", "sprint_performance"):
+        expect(page.get_by_text(table, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("5 / 5 Passed")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Loading...")).to_have_count(0, timeout=PATIENCE_MS)
+    camera.take(page, "asset-graph", x=430, y=170, width=1230, height=550)
 
 
 def test_a_tables_page_tells_what_it_is(page: Page, site: Site, camera: Camera) -> None:

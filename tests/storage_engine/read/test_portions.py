@@ -92,6 +92,13 @@ def assert_whole(table: Table, latest: int) -> None:
             assert found.sort(key, maintain_order=True).equals(whole.sort(key, maintain_order=True))
         else:
             assert found.equals(whole)
+        few = ["n"]  # the key is not among what is wanted
+        narrow = table.scan_portions(latest, max_rows=max_rows, columns=few)
+        assert [part.read().columns for part in narrow] == [few] * len(state)
+        assert all(ours.read().equals(part.read().select(few)) for ours, part in zip(narrow, state, strict=True))
+        told = table.change_portions(2, latest, max_rows=max_rows, columns=few)
+        wide = [part.read().select("_row_kind", *few) for part in changes]
+        assert all(ours.read().equals(part) for ours, part in zip(told, wide, strict=True))
         if max_rows == 7:
             assert len(state) > 5
             assert max(portion.read().height for portion in (*state, *changes)) <= 5 * max_rows
