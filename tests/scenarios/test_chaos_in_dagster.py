@@ -65,7 +65,7 @@ MODES = [
 @pytest.fixture(params=MODES)
 def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     text = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {tmp_path}/.dagster")
-    (tmp_path / "dagster.yaml").write_text(text)
+    (tmp_path / "dagster.yaml").write_text(f"{text}\ncode_servers: {{local_startup_timeout: {PATIENCE_S}}}\n")
     deployment: Deployment
     deployment, mode = request.param
     services = Services(tmp_path, deployment=deployment, mode=mode, stream=STREAM)
