@@ -33,7 +33,7 @@ ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(RUN_READY) ## Run the main job to its end and check its figures [EVENTS=N SOURCE=files|mariadb|mysql|postgres WAREHOUSE=URL LANDING=DIR]
+demo: $(if $(filter kafka postgres,$(SOURCE)),$(DEV_READY),$(RUN_READY)) ## Run the main job to its end and check its figures [EVENTS=N SOURCE=files|kafka|mariadb|mysql|postgres WAREHOUSE=URL LANDING=DIR]
 	@$(BIN)/lakehouse demo --events $(EVENTS) --source $(SOURCE) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
 ui: $(RUN_READY) ## Open Dagster's UI with the sensors on and the stream flowing [PORT=3000 WAREHOUSE=URL LANDING=DIR]

@@ -10,9 +10,9 @@ from typing import IO, Self
 
 from benchmarks.dataset import COLUMNS
 from benchmarks.drivers import peak_mb, read_arrow
+from lakehouse_demo.java import JavaUnavailable
 from storage_engine import Catalog
 from tests.interop.flink.toolchain import prepare
-from tests.servers.java import JavaUnavailable
 
 NAME = "Java Paimon core 1.3.1"
 _SOURCES = Path(__file__).parent / "java"

@@ -234,7 +234,10 @@ def sql(statement: str | None, script: IO[str] | None, warehouse: str, output_fo
 @EVENTS
 @SEED
 @click.option(
-    "--source", type=click.Choice(["files", "mariadb", "mysql", "postgres"]), default="files", show_default=True
+    "--source",
+    type=click.Choice(["files", "kafka", "mariadb", "mysql", "postgres"]),
+    default="files",
+    show_default=True,
 )
 @LANDING
 @WAREHOUSE

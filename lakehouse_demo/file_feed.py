@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -75,20 +75,26 @@ class FileFeed:
     def compare(self, catalog: Catalog) -> list[Finding]:
         """The APP tables and the quarantine, held against a recomputation of the raw files."""
         truth = recompute(self._landing)
-        return [
-            app_finding(catalog, SPRINT_PERFORMANCE, truth.sprint_performance),
-            app_finding(catalog, MEMBER_GROWTH, truth.member_growth),
-            quarantine_finding(catalog, truth),
-        ]
+        refused = {(f"{line.table}/{line.file}", line.line) for line in truth.quarantined}
+        return [*app_findings(catalog, truth), quarantine_finding(catalog, refused)]
 
 
-def quarantine_finding(catalog: Catalog, truth: Truth) -> Finding:
-    """The quarantine, held against the lines that are no events."""
-    refused = {(f"{line.table}/{line.file}", line.line) for line in truth.quarantined}
+def app_findings(catalog: Catalog, truth: Truth) -> list[Finding]:
+    """The APP tables, held against a recomputation."""
+    return [
+        app_finding(catalog, SPRINT_PERFORMANCE, truth.sprint_performance),
+        app_finding(catalog, MEMBER_GROWTH, truth.member_growth),
+    ]
+
+
+def quarantine_finding(catalog: Catalog, refused: Collection[tuple[str, int]]) -> Finding:
+    """The quarantine, held against the lines that are no events, as (file, line)."""
     kept: pl.DataFrame = catalog.table(QUARANTINE).scan().select("source_file", "line").collect()
     found = set(zip(kept["source_file"].to_list(), kept["line"].to_list(), strict=True))
-    differences = [f"{file}, line {line}: no event, but not in quarantine" for file, line in sorted(refused - found)]
-    differences += [f"{file}, line {line}: an event, but in quarantine" for file, line in sorted(found - refused)]
+    differences = [
+        f"{file}, line {line}: no event, but not in quarantine" for file, line in sorted(set(refused) - found)
+    ]
+    differences += [f"{file}, line {line}: an event, but in quarantine" for file, line in sorted(found - set(refused))]
     if len(differences) > REPORTED_MAX:
         differences[REPORTED_MAX:] = [f"and {len(differences) - REPORTED_MAX} more lines"]
     return Finding(name=f"{QUARANTINE} ({kept.height:,} malformed lines)", differences=differences)

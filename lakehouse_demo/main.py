@@ -1,9 +1,9 @@
 """The bounded main job: a whole stream through ODS, DWD and APP, and a check of the figures it ends with.
 
-The stream comes step by step (files that land, or transactions on a MariaDB, MySQL or PostgreSQL server), and after each step
-Dagster runs one micro-batch of all streams. At the end the APP tables are compared with an independent recomputation: of the
-raw files in plain Python, or of the source database in plain SQL. Whoever is killed anywhere and started again goes on from
-there, since the positions stand in the tables.
+The stream comes step by step (files that land, messages of a Kafka broker, or transactions on a MariaDB, MySQL or PostgreSQL
+server), and after each step Dagster runs one micro-batch of all streams. At the end the APP tables are compared with an
+independent recomputation: of the raw files or messages in plain Python, or of the source database in plain SQL. Whoever is
+killed anywhere and started again goes on from there, since the positions stand in the tables.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lakehouse_demo.claims import claim_warehouse
 from lakehouse_demo.errors import DemoError
 from lakehouse_demo.feeds import Feed
 from lakehouse_demo.file_feed import FileFeed, embedded_stream
+from lakehouse_demo.kafka_feed import KAFKA, KafkaFeed
 from lakehouse_demo.orchestration import MicroBatches, end_abandoned_runs, open_instance
 from lakehouse_demo.private_server import ServerFailed, ServerMissing
 from lakehouse_demo.progress import ProgressBoard
@@ -85,17 +86,27 @@ def _file_feed(events: int, seed: int, landing: str, _warehouse: str) -> Feed:
     return FileFeed(embedded_stream(events, seed), Path(landing))
 
 
+def _place_of(kind: str, warehouse: str) -> Path:
+    """The folder of a warehouse's own server: beside it, or beside this folder if the warehouse is no local one."""
+    place = Path() if "://" in warehouse else Path(warehouse).absolute().parent
+    return place / f".{kind}" / warehouse.rstrip("/").rpartition("/")[2]
+
+
+def _kafka_feed(events: int, seed: int, _landing: str, warehouse: str) -> Feed:
+    return KafkaFeed(embedded_stream(events, seed), _place_of(f"{KAFKA}-broker", warehouse))
+
+
 def _server_feed(kind: str) -> Callable[[int, int, str, str], Feed]:
-    """The warehouse's own server, beside it; beside this folder if the warehouse is no local one."""
+    """The warehouse's own server."""
 
     def feed(events: int, seed: int, _landing: str, warehouse: str) -> Feed:
-        place = Path() if "://" in warehouse else Path(warehouse).absolute().parent
-        return ServerFeed(kind, workload(events, seed), place / f".{kind}" / warehouse.rstrip("/").rpartition("/")[2])
+        return ServerFeed(kind, workload(events, seed), _place_of(kind, warehouse))
 
     return feed
 
 
 FEEDS: Final[dict[str, Callable[[int, int, str, str], Feed]]] = {
     "files": _file_feed,
+    KAFKA: _kafka_feed,
     **{kind: _server_feed(kind) for kind in SERVERS},
 }

@@ -14,12 +14,11 @@ from typing import Any, Self
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from lakehouse_demo.java import java_tool
+from lakehouse_demo.kafka import broker_command
 from tests.reliability.seaweedfs import free_ports
-from tests.servers.java import home_of, jars_of, java_tool, locked
 
-POM = Path(__file__).with_name("kafka.pom.xml")
 USER, PASSWORD = "reader", "kafka-password-that-must-not-show"
-JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 START_LIMIT_S = 90
 
 _CONFIGURATION = """\
@@ -50,9 +49,7 @@ class KafkaBroker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        home = home_of("LAKEHOUSE_KAFKA_HOME", ".kafka")
-        with locked(home):
-            self._command = [str(java_tool("java")), *JVM, "-cp", f"{jars_of(POM, home)}/*"]
+        self._command = broker_command()
         ports = list(free_ports().values())
         self.servers, self.closed_servers = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.java import JavaUnavailable, digest, home_of, jars_of, java_tool, locked, made, run
+from lakehouse_demo.java import JavaUnavailable, digest, home_of, jars_of, java_tool, locked, made, run
 
 HERE = Path(__file__).resolve().parent
 POM = HERE / "pom.xml"

@@ -1,4 +1,4 @@
-"""Java, and jars that a ``pom.xml`` names, for servers that tests start.
+"""Java, and jars that a ``pom.xml`` names, for servers that the demo and the tests start.
 
 Jars are kept in a folder named by the hash of what made it; a folder appears by a rename, only when it is whole.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT_TAIL_CHARACTERS = 4000
 
 
@@ -70,7 +70,9 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
 
 def run(command: list[str], *, what: str) -> None:
     """Run a program to its end. Raises JavaUnavailable with the end of what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         raise JavaUnavailable(
             f"{what} (exit code {done.returncode}):\n{(done.stdout + done.stderr)[-OUTPUT_TAIL_CHARACTERS:]}"

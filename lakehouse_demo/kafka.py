@@ -1,0 +1,157 @@
+"""Kafka as a private broker: one process in KRaft mode, which Java runs and whose jars Maven fetches once from Maven Central.
+
+It listens on the loopback address only. Its data, log and ports live in one folder, and outlive the process.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lakehouse_assets.extras import package
+from lakehouse_demo.java import JavaUnavailable, home_of, jars_of, java_tool, locked
+from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, ServerMissing, free_port, write_private
+
+HOME_VARIABLE: Final = "LAKEHOUSE_KAFKA_HOME"
+POM: Final = Path(__file__).with_name("kafka.pom.xml")
+JVM: Final = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_CONFIGURATION: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+log.retention.ms=-1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+auto.create.topics.enable=false
+"""
+
+
+def broker_command() -> list[str]:
+    """What runs a program of the broker's jars, which are fetched if need be. Raises ServerMissing."""
+    java = java_tool("java")
+    if java is None:
+        raise ServerMissing(
+            "Kafka needs Java 17 or newer, and there is no program java in $JAVA_HOME or on the path; install Debian's"
+            " packages openjdk-17-jre-headless and maven (which fetches the broker)"
+        )
+    home = home_of(HOME_VARIABLE, ".kafka")
+    try:
+        with locked(home):
+            return [str(java), *JVM, "-cp", f"{jars_of(POM, home)}/*"]
+    except JavaUnavailable as error:
+        raise ServerMissing(f"Kafka's broker cannot be had: {error}; install Debian's package maven") from error
+
+
+class KafkaServer:
+    """A broker in a folder of its own."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """``folder``: its own; nothing is done yet."""
+        self.folder = Path(folder).absolute()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def servers(self) -> str:
+        """Where it listens. REQUIRES: it was started once."""
+        return f"{HOST}:{self._kept()['port']}"
+
+    def start(self) -> None:
+        """Make the folder's broker run, and wait until it answers. Raises ServerMissing and ServerFailed."""
+        command = broker_command()
+        if not self._data_in_use():
+            self._prepare(command)
+            with open(self.folder / "broker.log", "ab") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - our own configuration
+                    [*command, "kafka.Kafka", str(self.folder / "server.properties")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.folder,
+                    start_new_session=True,
+                )
+            write_private(self.folder / "server.json", json.dumps({**self._kept(), "pid": self._process.pid}))
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self._answers():
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise ServerFailed(f"the broker in {self.folder} does not start:\n{self._log()}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Shut it down, and wait for its end; nothing happens if it does not run. Raises ServerFailed."""
+        if not self._data_in_use():
+            return
+        os.kill(self._kept()["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + TIMEOUT_S
+        while self._data_in_use():
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"the broker in {self.folder} does not stop:\n{self._log()}")
+            time.sleep(POLL_S)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def _prepare(self, command: list[str]) -> None:
+        """Choose free ports, write the configuration, and format the data directory if it is new."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        known = self._kept() if (self.folder / "server.json").exists() else {}
+        ports = {name: free_port(known.get(name, 0)) for name in ("port", "controller")}
+        cluster = known.get("cluster") or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        write_private(self.folder / "server.json", json.dumps({**ports, "cluster": cluster}))
+        configuration = _CONFIGURATION.format(host=HOST, data=self.folder / "data", **ports)
+        write_private(self.folder / "server.properties", configuration)
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster]
+        done = subprocess.run(  # noqa: S603 - our own configuration
+            [*command, *tool, "-c", str(self.folder / "server.properties")],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            raise ServerFailed(f"the data of the broker in {self.folder} cannot be made:\n{done.stdout}{done.stderr}")
+
+    def _kept(self) -> Mapping[str, Any]:
+        settings: Mapping[str, Any] = json.loads((self.folder / "server.json").read_text())
+        return settings
+
+    def _answers(self) -> bool:
+        kafka = package("confluent_kafka", extra="kafka")
+        admin = package("confluent_kafka.admin", extra="kafka")
+        try:
+            admin.AdminClient({"bootstrap.servers": self.servers, "log_level": 0}).list_topics(timeout=1)
+        except kafka.KafkaException:
+            return False
+        return True
+
+    def _data_in_use(self) -> bool:
+        """Whether a broker, of whatever process, holds the lock on the data; the lock goes with it."""
+        path = self.folder / "data" / ".lock"
+        if not path.exists():
+            return False
+        with path.open("r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def _log(self) -> str:
+        path = self.folder / "broker.log"
+        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
