@@ -1,9 +1,9 @@
-"""Continuous streams: one run that moves ingestion and streams on all the time, and the sensor that keeps it alive.
+"""Continuous streams: a run that moves ingestion and streams on all the time, and the sensor that keeps it alive.
 
-The run holds all continuous streams of a project in one process, in the order in which data flows, so that a change
-passes the layers within milliseconds. It ends after a window and its successor takes over while it is still alive:
-offsets stand in the tables, so runs that overlap, or are killed, change nothing twice. A stream that fails is tried again,
-ever later, while the others go on.
+The run holds the continuous streams of a project in one process, in the order in which data flows, so that a change
+passes the layers within milliseconds; a project may give some of them a run of their own. It ends after a window and its
+successor takes over while it is still alive: offsets stand in the tables, so runs that overlap, or are killed, change nothing
+twice. A stream that fails is tried again, ever later, while the others go on.
 """
 
 import time
@@ -19,6 +19,7 @@ from lakehouse_assets.batch_reports import BatchReports
 from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
+from lakehouse_assets.stream.back_pressure import Follower, held_back
 from lakehouse_assets.stream.declaration import Stream, by_target, sources_of
 from lakehouse_assets.stream.lanes import Mover
 from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
@@ -51,12 +52,17 @@ class ContinuousConfig(dg.Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Continuous:
-    """What one continuous run moves: ``name`` is that of the project."""
+    """What one continuous run moves: ``name`` is that of the project, ``part`` the run's own if it has several.
+
+    ``followers``: streams that read this run's targets, and that other runs move on.
+    """
 
     name: str
     tables: Mapping[str, TableAsset]
     ingestions: Sequence[Ingestion] = ()
     streams: Sequence[Stream] = ()
+    part: str = ""
+    followers: Sequence[Stream] = ()
 
     @property
     def targets(self) -> list[str]:
@@ -69,9 +75,19 @@ class Continuous:
         return [stream_key(target) for target in self.targets]
 
     @property
+    def full_name(self) -> str:
+        """The project's name, with the part's."""
+        return f"{self.name}_{self.part}" if self.part else self.name
+
+    @property
+    def step(self) -> str:
+        """The name of the step that its run executes."""
+        return f"{STEP}_{self.part}" if self.part else STEP
+
+    @property
     def tag(self) -> str:
         """What marks its runs."""
-        return f"continuous-{self.name}"
+        return f"continuous-{self.full_name}"
 
     def specs(self) -> list[dg.AssetSpec]:
         """The specs of its assets."""
@@ -131,7 +147,7 @@ def continuous_asset(continuous: Continuous) -> dg.AssetsDefinition:
             make_way_every_s=LOOK_FOR_SUCCESSOR_S,
         )
         loop = Loop(
-            _movers(continuous, targets, lakehouse, changes),
+            movers_of(continuous, targets, lakehouse, changes),
             limits,
             tolerant=True,
             on_error=lambda mover, error: context.log.error(f"{mover.name}: {error}"),
@@ -149,7 +165,7 @@ def continuous_asset(continuous: Continuous) -> dg.AssetsDefinition:
 
 def _step(continuous: Continuous, run: Callable[..., Iterator[dg.MaterializeResult[Any]]]) -> dg.AssetsDefinition:
     """The step with the resources that it needs: a project without ingestion needs no source of changes."""
-    decorate = dg.multi_asset(name=STEP, specs=continuous.specs(), can_subset=True)
+    decorate = dg.multi_asset(name=continuous.step, specs=continuous.specs(), can_subset=True)
     if not continuous.ingestions:
 
         @decorate
@@ -172,17 +188,23 @@ def _step(continuous: Continuous, run: Callable[..., Iterator[dg.MaterializeResu
     return from_source
 
 
-def _movers(
+def movers_of(
     continuous: Continuous, targets: Sequence[str], lakehouse: LakehouseResource, changes: ChangesResource | None
 ) -> list[Mover]:
+    """What fills some of a run's targets, in the order in which data flows. Raises TableNotFound and InvalidStream."""
     movers: list[Mover] = []
     ingestions = tuple(each for each in continuous.ingestions if each.target in targets)
     if ingestions and changes is not None:
         movers.append(IngestMover(changes.ingester(lakehouse, ingestions)))
-    return [
-        *movers,
-        *(StreamMover(lakehouse.runner(stream)) for stream in continuous.streams if stream.target in targets),
-    ]
+    movers += [StreamMover(lakehouse.runner(stream)) for stream in continuous.streams if stream.target in targets]
+    return [held_back(mover, _followers(continuous, mover, lakehouse)) for mover in movers]
+
+
+def _followers(continuous: Continuous, mover: Mover, lakehouse: LakehouseResource) -> Iterator[Follower]:
+    """Those that another run moves on from a mover's targets."""
+    for stream in continuous.followers:
+        for source in mover.targets & set(stream.driving):
+            yield Follower(table=lakehouse.table(source), stream=stream)
 
 
 def continuous_sensor(
@@ -195,7 +217,7 @@ def continuous_sensor(
     """Keeps exactly one continuous run alive: asks for one if there is none, and for a successor in time."""
 
     @dg.sensor(
-        name=f"{continuous.name}_continuous",
+        name=f"{continuous.full_name}_continuous",
         asset_selection=continuous.keys,
         default_status=status,
         minimum_interval_seconds=interval_seconds,
@@ -207,7 +229,7 @@ def continuous_sensor(
             return dg.SkipReason(reason)
         return dg.RunRequest(
             asset_selection=continuous.keys,
-            run_config={"ops": {STEP: {"config": {"window_seconds": window_s}}}},
+            run_config={"ops": {continuous.step: {"config": {"window_seconds": window_s}}}},
             tags={
                 STREAM_TAG: continuous.tag,
                 LOADED_TAG: LOADED,

@@ -6,7 +6,7 @@
     defs = SHOP.definitions(LakehouseResource(warehouse="warehouse", ddl=DDL), LandingResource(folder="landing"))
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from lakehouse_assets.batch_assets import batch_asset
 from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check, key_unique, quarantine_count, stream_lag
 from lakehouse_assets.continuous import Continuous, continuous_asset, continuous_sensor
+from lakehouse_assets.continuous_runs import check_apart, divided
 from lakehouse_assets.ddl import defined_tables
 from lakehouse_assets.ingest import QUARANTINE, Ingestion
 from lakehouse_assets.io_manager import LakehouseIOManager
@@ -47,6 +48,8 @@ class Project:
     ``quarantine`` of an ingested table). ``sinks``: where tables are served from.
     ``mode``: how streams run that say nothing themselves;
     ``ingest_mode``: how the ingestion does, None: the same. Streams of one target are one asset; each has its ``part``.
+    ``apart``: name → targets that a continuous run of their own fills, on other cores or another machine; one run fills the
+    rest. What is ingested stays together.
     """
 
     name: str
@@ -60,9 +63,11 @@ class Project:
     freshness: Mapping[str, dg.FreshnessPolicy] = field(default_factory=dict)
     mode: Mode = "micro-batch"
     ingest_mode: Mode | None = None
+    apart: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises InvalidStream for streams of one target that go by one name, or run in different modes."""
+        """Raises InvalidStream for streams of one target that go by one name, or run in different modes, and for ``apart``."""
+        check_apart(self.apart, [each.target for each in self.ingestions], [each.target for each in self.streams])
         for target, streams in by_target(self.streams).items():
             names = [stream.name for stream in streams]
             if len(set(names)) < len(names):
@@ -78,14 +83,19 @@ class Project:
         """Streams and tables; tables that nothing here fills stand for themselves."""
         tables = self.tables()
         filled = {each.target for each in self.ingestions} | {each.target for each in self.streams}
-        continuous = self.continuous()
+        continuous = self.continuous_runs()
+        continuously = {target for each in continuous for target in each.targets}
         return [
-            *([continuous_asset(continuous)] if continuous.keys else []),
-            *([ingest_asset(self.ingestions, tables)] if self.ingestions and not continuous.ingestions else []),
+            *(continuous_asset(each) for each in continuous),
+            *(
+                [ingest_asset(self.ingestions, tables)]
+                if self.ingestions and not self.ingestions_of("continuous")
+                else []
+            ),
             *(
                 stream_asset(streams, tables[target])
                 for target, streams in by_target(self.streams).items()
-                if target not in continuous.targets
+                if target not in continuously
             ),
             *(landed_table_asset(ingestion, tables) for ingestion in self.ingestions),
             *(table_asset(streams, tables) for streams in by_target(self.streams).values()),
@@ -120,19 +130,15 @@ class Project:
         """The ingestions, if they run in a mode."""
         return self.ingestions if (self.ingest_mode or self.mode) == mode else ()
 
-    def continuous(self) -> Continuous:
-        """What the project's continuous run moves."""
-        return Continuous(
-            name=self.name,
-            tables=self.tables(),
-            ingestions=self.ingestions_of("continuous"),
-            streams=self.streams_of("continuous"),
-        )
+    def continuous_runs(self) -> list[Continuous]:
+        """What each of the project's continuous runs moves."""
+        ingestions, streams = self.ingestions_of("continuous"), self.streams_of("continuous")
+        return divided(self.name, self.tables(), ingestions, streams, apart=self.apart)
 
     def _sensors(self) -> list[dg.SensorDefinition]:
-        continuous, ingestions = self.continuous(), self.ingestions_of("micro-batch")
+        ingestions = self.ingestions_of("micro-batch")
         return [
-            *([continuous_sensor(continuous)] if continuous.keys else []),
+            *(continuous_sensor(each) for each in self.continuous_runs()),
             *([ingest_sensor(self.name, ingestions)] if ingestions else []),
             *sensors_of(self.streams_of("micro-batch")),
             *(sink_sensor(sink) for sink in self.sinks),

@@ -26,6 +26,7 @@ SPRINT: Final = Project(
         "v_month": dg.MonthlyPartitionsDefinition(start_date=START_DATE[:7], fmt="%Y-%m", end_offset=1),
     },
     checks=CHECKS,
+    apart={"ingestion": [ingestion.target for ingestion in INGESTIONS]},
 )
 
 

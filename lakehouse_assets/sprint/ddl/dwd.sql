@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS dwd.member_order (
     'changelog-file.compression' = 'snappy',
     'changelog-file.stats-mode' = 'none',
     'file.compression.per.level' = '0:snappy',
+    'write-buffer-size' = '512 MB',  -- so that a bucket of these wide rows is compacted in memory
     'snapshot.num-retained.max' = '10000'
 );
 
