@@ -180,7 +180,7 @@ def _movers(folder: Path, runs: Sequence[Continuous]) -> list[Mover]:
 
 
 def _moved(folder: Path, name: str, seconds: float, abreast: int) -> _Moved:
-    """What a process does: it moves a run's part, ingestion for some time, streams until the input has ended and nothing is left."""
+    """What a process does: it moves a run's part, ingestion for some time, streams until told that all is there."""
     (run,) = (each for each in RUNS if each.full_name == name)
     movers = _movers(folder, [run])
     print("ready", flush=True)
