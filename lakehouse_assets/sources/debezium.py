@@ -141,11 +141,18 @@ def parse(lines: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.Dat
     """
     for name in table.columns:
         _rule_of(table, name)
-    certain, left = certain_rows(lines.filter(pl.col(RAW).str.contains(r"\S")), RAW, table)
+    certain, left = certain_rows(_events(lines), RAW, table)
     good, bad = _judged_one_by_one(left, table)
     if certain.is_empty() or good.is_empty():
         return (good if certain.is_empty() else certain).drop(AT), bad
     return pl.concat([certain, good]).sort(AT).drop(AT), bad
+
+
+def _events(lines: pl.DataFrame) -> pl.DataFrame:
+    """The lines that are not blank. Most begin with a brace, which is found out in no time."""
+    if lines.get_column(RAW).str.starts_with("{").all():
+        return lines
+    return lines.filter(pl.col(RAW).str.contains(r"\S"))
 
 
 def _judged_one_by_one(lines: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:

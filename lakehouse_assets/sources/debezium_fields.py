@@ -20,19 +20,25 @@ TIME_MS_MAX: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
 _DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_INTEGER: Final = "(-?(?:0|[1-9][0-9]{0,18}))"
+_INTEGER: Final = "(-?(?:0|[1-9][0-9]*))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """How a value is asked for, and read: null where it is no value of its column. ``pattern``: its JSON text, in a group."""
+    """How a value is asked for, and read: null where it is no value of its column. ``pattern``: its JSON text, in a group.
+
+    ``parsed``: ``read`` for texts that are known to follow the pattern.
+    """
 
     asked: pa.DataType
     pattern: str
     read: Callable[[pl.Expr], pl.Expr]
+    parsed: Callable[[pl.Expr], pl.Expr] | None = None
 
     def read_text(self, text: pl.Expr) -> pl.Expr:
         """What a text that follows the pattern says."""
+        if self.parsed is not None:
+            return self.parsed(text)
         if self.asked == pa.int64():
             return self.read(text.cast(pl.Int64, strict=False))
         return self.read(text == "true" if self.asked == pa.bool_() else text)
@@ -44,7 +50,11 @@ def _between(low: int, high: int, dtype: pl.DataType) -> Callable[[pl.Expr], pl.
 
 def day(text: pl.Expr) -> pl.Expr:
     """The day that a text names, null if it names none."""
-    return pl.when(text.str.contains(f"^{_DAY}$")).then(text).str.to_date("%Y-%m-%d", strict=False)
+    return _date(pl.when(text.str.contains(f"^{_DAY}$")).then(text))
+
+
+def _date(text: pl.Expr) -> pl.Expr:
+    return text.str.to_date("%Y-%m-%d", strict=False)
 
 
 def _decimal(dtype: pl.Decimal) -> Field:
@@ -54,6 +64,7 @@ def _decimal(dtype: pl.Decimal) -> Field:
         asked=pa.string(),
         pattern=f'"({pattern})"',
         read=lambda text: pl.when(text.str.contains(f"^{pattern}$")).then(text).cast(dtype, strict=False),
+        parsed=lambda text: text.cast(dtype, strict=False),
     )
 
 
@@ -63,7 +74,7 @@ _FIELDS: Final[Mapping[pl.DataType, Field]] = {
     pl.Boolean(): Field(asked=pa.bool_(), pattern="(true|false)", read=lambda value: value),
     pl.Int32(): Field(asked=pa.int64(), pattern=_INTEGER, read=_between(-(2**31), 2**31 - 1, pl.Int32())),
     pl.Int64(): Field(asked=pa.int64(), pattern=_INTEGER, read=lambda number: number),
-    pl.Date(): Field(asked=pa.string(), pattern=f'"({_DAY})"', read=day),
+    pl.Date(): Field(asked=pa.string(), pattern=f'"({_DAY})"', read=day, parsed=_date),
     pl.Datetime("ms"): TIME_FIELD,
 }
 

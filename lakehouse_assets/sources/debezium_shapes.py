@@ -1,8 +1,11 @@
-"""Debezium's lines by their shape: a producer writes members in one order with one spacing, so one pattern reads them all.
+"""Debezium's lines by their shape: a producer writes members in one order with one spacing, so patterns read them all.
 
 A *shape* is a line's text without its values. A line that follows it from end to end, and whose values have the JSON type and
 the range of their columns, is certainly right: the members were looked at when the shape was learnt. Other lines are not
 wrong; ``debezium_columns`` decodes them, whatever the order of their members.
+
+A long line is read by several patterns, each of which leaves a rest to the next: an engine of regular expressions finds groups
+in one pass only while they are few and its automaton is small, and takes ten times as long, or more, once they are not.
 """
 
 from __future__ import annotations
@@ -24,20 +27,40 @@ _WORTHWHILE = 8
 _TOKEN: Final = re.compile(
     r'(?P<space>[ \t\r]+)|(?P<mark>[{}:,])|(?P<text>"[^"\\\x00-\x1f]*")|(?P<scalar>-?[0-9][0-9.eE+-]*|true|false|null)'
 )
-_ANY_SCALAR: Final = (
-    r'(?:"[^"\\\x00-\x1f]*"|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:[eE][+-]?[0-9]{1,2})?|true|false|null)'
-)
+_ANY_SCALAR: Final = r'(?:"[^"\\\x00-\x1f]*"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?|true|false|null)'
 _SIDES: Final = ("before", "after")
 _TEXT: Final = "_text."
+_REST: Final = "_rest"
 _DEEPEST: Final = 2
+_MOST_GROUPS: Final = 16
+"""Of one pattern, with that of the rest."""
+_MOST_STATES: Final = 1000
+"""About so many has the automaton of a pattern: one for each character of a constant, fewer for one of a value's pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    """``pattern``: of a whole line; its groups are ``names`` in turn."""
+class _Part:
+    """``pattern``: of what one part of a line consists of; its groups are ``names`` in turn, the last perhaps the rest."""
 
     pattern: str
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    """A piece of a shape: its pattern, the names of its groups, and whether it is a value."""
+
+    pattern: str
+    names: tuple[str, ...] = ()
+    is_value: bool = False
+
+    @property
+    def states(self) -> int:
+        return len(self.pattern) // 2 if self.is_value else len(self.pattern)
+
+
+_Shape = Sequence[_Part]
+"""What a line consists of from end to end."""
 
 
 def rows_by_shape(lines: pl.DataFrame, raw: str, table: SourceTable) -> tuple[list[pl.DataFrame], pl.DataFrame]:
@@ -64,8 +87,10 @@ def rows_by_shape(lines: pl.DataFrame, raw: str, table: SourceTable) -> tuple[li
 
 def _read(lines: pl.DataFrame, raw: str, shape: _Shape, table: SourceTable) -> pl.DataFrame:
     """The rows of lines that follow a shape and whose values are in range."""
-    groups = pl.col(raw).str.extract_groups(shape.pattern).struct.rename_fields(list(shape.names))
-    texts = lines.select(AT, groups.alias("_groups")).unnest("_groups")
+    texts = lines.select(AT, pl.col(raw).alias(_REST))
+    for part in shape:
+        groups = pl.col(_REST).str.extract_groups(part.pattern).struct.rename_fields(list(part.names))
+        texts = texts.select(pl.exclude(_REST), groups.alias("_groups")).unnest("_groups")
     names = list(table.columns)
     read = texts.with_columns(
         TIME_FIELD.read_text(pl.col(TIME)).alias(TIME),
@@ -76,9 +101,17 @@ def _read(lines: pl.DataFrame, raw: str, shape: _Shape, table: SourceTable) -> p
         for name, dtype in table.columns.items()
         if dtype != pl.String()
     ]
-    are_days = [pl.col(f"{_TEXT}{name}").is_null() | day(pl.col(f"{_TEXT}{name}")).is_not_null() for name in table.days]
-    right = pl.all_horizontal(pl.col(OP).is_not_null(), pl.col(TIME).is_not_null(), *are_values, *are_days)
+    are_days = [_are_days(texts, f"{_TEXT}{name}") for name in table.days]
+    follows = pl.all_horizontal(pl.col(name).is_not_null() for name in (OP, TIME, _REST))
+    right = pl.all_horizontal(follows, *are_values, *are_days)
     return read.filter(right).select(AT, *results(names))
+
+
+def _are_days(texts: pl.DataFrame, column: str) -> pl.Expr:
+    """Whether a text names a day, or is null; each text is looked at once, since lines of few days come together."""
+    text = pl.col(column)
+    wrong = texts.select(text.unique()).filter(text.is_not_null() & day(text).is_null()).get_column(column)
+    return (~text.is_in(wrong)).fill_null(value=True) if len(wrong) else pl.lit(value=True)
 
 
 def _shapes(texts: pl.Series, table: SourceTable) -> Iterator[_Shape]:
@@ -130,8 +163,7 @@ class _Reader:
 
     def shape(self, text: str) -> _Shape | None:
         """The shape of the line; None if it is nested deeper than an envelope, or holds lists or escapes."""
-        parts: list[str] = []
-        names: list[str] = []
+        tokens: list[_Token] = []
         owners: list[str] = []
         name, is_name, end = "", False, 0
         for token in _TOKEN.finditer(text):
@@ -147,26 +179,46 @@ class _Reader:
                 elif token[0] == "}":
                     owners.pop()
             if token.lastgroup in ("mark", "space"):
-                parts.append(re.escape(token[0]))
+                tokens.append(_Token(pattern=re.escape(token[0])))
             elif is_name:
                 name, is_name = token[0][1:-1], False
-                parts.append(re.escape(token[0]))
+                tokens.append(_Token(pattern=re.escape(token[0])))
             else:
-                known, pattern = self._value(owners[1:], name, token[0])
-                names += known
-                parts.append(pattern)
-        return _Shape(pattern=f"^{''.join(parts)}$", names=tuple(names)) if end == len(text) else None
+                tokens.append(self._value(owners[1:], name, token[0]))
+        return _parts(tokens) if end == len(text) else None
 
-    def _value(self, owners: Sequence[str], name: str, text: str) -> tuple[list[str], str]:
-        """(names of the groups, pattern) of a value in the envelope, or in the object of one of its members."""
+    def _value(self, owners: Sequence[str], name: str, text: str) -> _Token:
+        """A value in the envelope, or in the object of one of its members."""
         if owners == [self.side]:
             pattern = field_of(self.table.columns[name]).pattern
-            return [f"{_TEXT}{name}"], pattern if name in self.table.required else f"(?:{pattern}|null)"
+            pattern = pattern if name in self.table.required else f"(?:{pattern}|null)"
+            return _Token(pattern=pattern, names=(f"{_TEXT}{name}",), is_value=True)
         if owners == ["source"] and name == "ts_ms":
-            return [TIME], TIME_FIELD.pattern
+            return _Token(pattern=TIME_FIELD.pattern, names=(TIME,), is_value=True)
         if not owners and name == OP:
             deletes = self.operation == DELETE_OP
-            return [OP], f'"({"|".join(each for each in OPERATIONS if (each == DELETE_OP) is deletes)})"'
+            known = "|".join(each for each in OPERATIONS if (each == DELETE_OP) is deletes)
+            return _Token(pattern=f'"({known})"', names=(OP,), is_value=True)
         if not owners and name in _SIDES:
-            return [], re.escape(text)
-        return [], _ANY_SCALAR
+            return _Token(pattern=re.escape(text))
+        return _Token(pattern=_ANY_SCALAR, is_value=True)
+
+
+def _parts(tokens: Sequence[_Token]) -> _Shape:
+    """The tokens as few patterns, each small enough; all but the first begin with a value, so that what is left is plain."""
+    runs: list[list[_Token]] = [[]]
+    groups = states = 0
+    for token in tokens:
+        if token.is_value and (groups + len(token.names) >= _MOST_GROUPS or states + token.states > _MOST_STATES):
+            runs.append([])
+            groups = states = 0
+        runs[-1].append(token)
+        groups += len(token.names)
+        states += token.states
+    return [
+        _Part(
+            pattern=f"^{''.join(token.pattern for token in run)}{'()' if run is runs[-1] else '((?s:.*))'}$",
+            names=(*(name for token in run for name in token.names), _REST),
+        )
+        for run in runs
+    ]
