@@ -68,6 +68,8 @@ class Project:
     def __post_init__(self) -> None:
         """Raises InvalidStream for streams of one target that go by one name, or run in different modes, and for ``apart``."""
         check_apart(self.apart, [each.target for each in self.ingestions], [each.target for each in self.streams])
+        told = {target: iter(streams) for target, streams in by_target(self.streams).items()}
+        object.__setattr__(self, "streams", tuple(next(told[stream.target]) for stream in self.streams))
         for target, streams in by_target(self.streams).items():
             names = [stream.name for stream in streams]
             if len(set(names)) < len(names):
@@ -123,8 +125,7 @@ class Project:
 
     def streams_of(self, mode: Mode) -> list[Stream]:
         """The streams that run in a mode."""
-        streams = (stream for own in by_target(self.streams).values() for stream in own)
-        return [stream for stream in streams if (stream.mode or self.mode) == mode]
+        return [stream for stream in self.streams if (stream.mode or self.mode) == mode]
 
     def ingestions_of(self, mode: Mode) -> Sequence[Ingestion]:
         """The ingestions, if they run in a mode."""

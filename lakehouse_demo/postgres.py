@@ -30,7 +30,7 @@ UNPRIVILEGED: Final = "postgres"
 DATABASE: Final = "sales"
 CONNECT_TIMEOUT_S: Final = 5
 _NEEDED: Final = ("postgres", "initdb", "pg_ctl")
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "wal_level": "logical",
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -124,7 +124,7 @@ class PostgresServer:
         self.install()
         if not self.running():
             self._prepare()
-            settings = {**_SETTINGS, "port": str(self._kept()["port"])}
+            settings = {**SETTINGS, "port": str(self._kept()["port"])}
             options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
             log = self.folder / "log"
             log.mkdir(exist_ok=True)

@@ -198,7 +198,7 @@ class Stream:
 
 
 def by_target(streams: Iterable[Stream]) -> dict[str, tuple[Stream, ...]]:
-    """The streams that fill each target, in their order; each knows the parts of all."""
+    """The streams that fill each target, in their order; each knows the parts of all. One that does already stays the same."""
     found: dict[str, tuple[Stream, ...]] = {}
     for stream in streams:
         found[stream.target] = (*found.get(stream.target, ()), stream)
@@ -207,7 +207,7 @@ def by_target(streams: Iterable[Stream]) -> dict[str, tuple[Stream, ...]]:
 
 def _with_parts(streams: Sequence[Stream]) -> tuple[Stream, ...]:
     parts = tuple(stream.part or stream.source for stream in streams)
-    return tuple(replace(stream, parts=parts) for stream in streams)
+    return tuple(stream if stream.parts == parts else replace(stream, parts=parts) for stream in streams)
 
 
 def of_one_target(streams: Stream | Sequence[Stream]) -> tuple[Stream, ...]:

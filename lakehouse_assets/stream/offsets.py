@@ -50,9 +50,10 @@ class Declared:
         parts = [each.parts for each in noted if each.number == number]
         return Declared(number=number, parts=frozenset().union(*parts))
 
-    def then(self, parts: Iterable[str]) -> Declared:
-        """What a commit notes that knows these parts."""
-        now = frozenset(parts)
+    def then(self, stream: Stream) -> Declared:
+        """What a commit of a stream notes: the parts that it knows, or itself beside those that were noted."""
+        alone = {*self.parts, stream.part or stream.source} if self.parts else ()
+        now = frozenset(stream.parts or alone)
         return self if now == self.parts else Declared(number=self.number + 1, parts=now)
 
     def document(self) -> dict[str, Any]:

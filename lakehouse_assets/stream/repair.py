@@ -225,9 +225,7 @@ class RepairAttempt:
                 rows,
                 commit_user=offsets.user,
                 commit_identifier=offsets.next_identifier,
-                properties=properties(
-                    snapshots[0], driving=stream.source, declared=offsets.declared.then(stream.parts)
-                ),
+                properties=properties(snapshots[0], driving=stream.source, declared=offsets.declared.then(stream)),
                 expected_offsets=self._expected,
             )
         begun = [each for each in zip(self._offsets, snapshots, strict=True) if each[0].identifier is not None]

@@ -247,7 +247,7 @@ class StreamRunner:
                 plan.positions,
                 driving=self.stream.source,
                 within=plan.within,
-                declared=plan.offsets.declared.then(self.stream.parts),
+                declared=plan.offsets.declared.then(self.stream),
             ),
             expected_offsets=plan.offsets.expected,
         )

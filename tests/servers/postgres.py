@@ -13,21 +13,10 @@ from typing import Any, Self
 
 import psycopg
 
-from lakehouse_demo.postgres import program
+from lakehouse_demo.postgres import SETTINGS, program
 
 USER, PASSWORD = "admin", "postgres-password-that-must-not-show"
 START_LIMIT_S = 60
-SETTINGS = {
-    "wal_level": "logical",
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "max_wal_senders": "4",
-    "max_replication_slots": "4",
-    "shared_buffers": "32MB",
-    "min_wal_size": "32MB",
-    "max_wal_size": "64MB",
-    "wal_keep_size": "0",
-}
 
 
 class PostgresServer:
@@ -62,7 +51,7 @@ class PostgresServer:
         """Start the server, unless it runs, and wait until it answers."""
         if self._process is not None:
             return
-        given = {**SETTINGS, "port": str(self.port), **settings}
+        given = {**SETTINGS, "wal_keep_size": "0", "port": str(self.port), **settings}
         arguments = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(

@@ -216,6 +216,16 @@ def test_an_insert_that_is_declared_no_more_is_not_behind() -> None:
     ]
 
 
+def test_a_project_knows_its_streams_by_one_object_each() -> None:
+    declared = project(SUM_A + TOLD + SUM_B).project()
+    again = declared.streams_of("micro-batch")
+    assert all(one is other for one, other in zip(declared.streams, again, strict=True))
+    for streams in by_target(again).values():
+        assert all(any(stream is known for known in declared.streams) for stream in streams)
+    alone = replace(declared.streams[0], parts=(), part="x")
+    assert [stream.parts for stream in by_target([alone])["db.sums"]] == [("x",)]
+
+
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("statements", [SUM_A + SUM_B, TOLD], ids=["sums", "told apart"])
 def test_a_repair_recomputes_from_all_sources_and_the_streams_go_on(statements: str, whole: bool) -> None:
