@@ -181,7 +181,7 @@ def test_errors_are_one_line_and_exit_code_one(warehouse: str, arguments: list[s
         ["sql", "SELECT 1", "--file", "-"],
         ["sql", "--file", "no-such-file.sql"],
         ["changes", "db.t"],
-        ["demo", "--source", "kafka"],
+        ["demo", "--source", "oracle"],
     ],
 )
 def test_wrong_usage_is_exit_code_two(warehouse: str, arguments: list[str]):
