@@ -31,7 +31,7 @@ from lakehouse_assets.stream.loop import Limits, Loop
 from lakehouse_assets.stream.runner import BatchResult
 
 GOAL_PER_S = 100_000
-WAITING = 4
+WAITING = 8
 SLICES = 10
 TURNS = 8
 """Rounds after the run in which movers take turns, so that each one's work can be told from the others'."""
