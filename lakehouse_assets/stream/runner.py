@@ -9,14 +9,14 @@ kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.stream.declaration import Bounds, Lookup, Stream
-from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
+from lakehouse_assets.stream.declaration import Bounds, Stream
+from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.place import Place
@@ -28,7 +28,6 @@ from lakehouse_assets.stream.source import (
     Pending,
     compaction_brings_changelog,
     complete_snapshot,
-    has_changelog,
     is_complete,
     pending,
     portions_of,
@@ -39,12 +38,12 @@ from lakehouse_assets.stream.source import (
     starting_snapshot,
 )
 from lakehouse_assets.stream.states import without_undone
+from lakehouse_assets.stream.stream_checks import check_changes_are_told, check_stream
 from lakehouse_assets.stream.widening import Widening, concerned
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import OffsetConflict
 from storage_engine.kernel.merge_plan import MergePlan
-from storage_engine.lookup import LookupStats, check_shuffle
-from storage_engine.options import MergeEngine
+from storage_engine.lookup import LookupStats
 from storage_engine.spec.snapshot import CommitKind
 
 ATTEMPTS: Final = 20
@@ -98,8 +97,9 @@ class StreamRunner:
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
         """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
 
-        Raises ChangesExpired, SourceRewound, StreamBusy, and what the engine raises.
+        Raises ChangesExpired, SourceRewound, StreamBusy, what the engine raises, and InvalidStream where changes are not told.
         """
+        check_changes_are_told(self.stream, self.target, self.tables[self.stream.source])
         self.settle()
         for _ in range(ATTEMPTS):
             plan = self._plan(upto)
@@ -325,55 +325,6 @@ class StreamRunner:
 def run_batch(catalog: Catalog, stream: Stream, *, upto: int | None = None) -> BatchResult | None:
     """Run the next batch of a stream once; see ``StreamRunner.run_batch``."""
     return StreamRunner(catalog, stream).run_batch(upto=upto)
-
-
-def check_stream(stream: Stream, target: Table, tables: Mapping[str, Table]) -> None:
-    """Raise InvalidStream for a declaration that could not be kept exactly once, or names unknown columns."""
-    columns = set(tables[stream.source].schema.column_names)
-    _check_columns(stream, columns)
-    for lookup in stream.lookups:
-        dimension = tables[lookup.table].schema
-        unknown = [name for name in (lookup.right_on, *lookup.taken) if name not in dimension.column_names]
-        if lookup.left_on not in columns or unknown:
-            missing = [] if lookup.left_on in columns else [lookup.left_on]
-            raise InvalidStream(f"{stream.name}: lookup in {lookup.table}: no such columns: {[*missing, *unknown]}")
-        repeated = columns & set(lookup.provided)
-        if repeated:
-            raise InvalidStream(f"{stream.name}: lookup in {lookup.table} gives columns twice: {sorted(repeated)}")
-        columns |= set(lookup.provided)
-        if lookup.workers != 1 and lookup.strategy != "bucket-shuffle":
-            raise InvalidStream(
-                f"{stream.name}: lookup in {lookup.table} by {lookup.workers} workers: they share the buckets of"
-                " strategy='bucket-shuffle'"
-            )
-        if lookup.strategy == "bucket-shuffle":
-            check_shuffle(tables[lookup.table], [lookup.right_on])
-    engine = target.schema.table_options.merge_engine
-    if recounts(stream) and (engine is not MergeEngine.AGGREGATION or not all(each.reemit for each in stream.lookups)):
-        raise InvalidStream(
-            f"{stream.name}: rows are taken back and counted again only in a table of merge engine aggregation, and if all"
-            " lookups send them again: read 'latest' into a table that keeps the newest row, or set reemit=False"
-        )
-    silent = [each.table for each in stream.lookups if recounts(stream) and not _tells_keys(tables[each.table], each)]
-    if silent:
-        raise InvalidStream(
-            f"{stream.name}: {silent[0]} does not tell what it had before a change: give it a changelog producer"
-        )
-    if any(lookup.hold and not lookup.reemit for lookup in stream.lookups):
-        raise InvalidStream(f"{stream.name}: a lookup that holds rows back sends them again later: set reemit=True")
-    if stream.reads == "latest" and engine is MergeEngine.AGGREGATION:
-        raise InvalidStream(f"{stream.name}: {stream.target} aggregates, so it must read the source's changelog")
-
-
-def _check_columns(stream: Stream, columns: Collection[str]) -> None:
-    unknown = [name for name in stream.columns or () if name not in columns]
-    if unknown:
-        raise InvalidStream(f"{stream.name}: columns: {stream.source} has no such columns: {unknown}")
-
-
-def _tells_keys(dimension: Table, lookup: Lookup) -> bool:
-    """Whether the changes of a dimension name the keys that its rows had."""
-    return has_changelog(dimension) or {lookup.right_on} == set(dimension.schema.primary_keys)
 
 
 def kind_counts(rows: pl.DataFrame) -> dict[str, int]:

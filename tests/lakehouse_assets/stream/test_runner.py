@@ -413,6 +413,9 @@ def test_a_source_without_changelog_is_read_by_its_new_rows(tables: Catalog) -> 
         primary_key=["id"],
         options={"bucket": "1"},
     )
+    counting = Stream(source="db.plain", target="db.by_city", transform=counted, reads="changelog")
+    with pytest.raises(InvalidStream, match=r"db\.plain keeps no changelog, so .* db\.by_city would count it twice"):
+        run_batch(tables, counting)
     stream = Stream(source="db.plain", target="db.wide", transform=widened, lookups=WIDEN.lookups)
     put(tables, "db.plain", ("o1", "m1", 1))
     assert run_batch(tables, stream) is not None
