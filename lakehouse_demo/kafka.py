@@ -13,7 +13,8 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,22 +86,22 @@ class KafkaServer:
                     start_new_session=True,
                 )
             write_private(self.folder / "server.json", json.dumps({**self._kept(), "pid": self._process.pid}))
-        deadline = time.monotonic() + TIMEOUT_S
-        while not self._answers():
-            ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                raise ServerFailed(f"the broker in {self.folder} does not start:\n{self._log()}")
-            time.sleep(POLL_S)
+        self.wait_for()
 
     def stop(self) -> None:
-        """Shut it down, and wait for its end; nothing happens if it does not run. Raises ServerFailed."""
+        """Shut it down, and wait for its end; nothing happens if it does not run.
+
+        One that has not ended after a while is killed: what it acknowledged stands in its log.
+        """
         if not self._data_in_use():
             return
-        os.kill(self._kept()["pid"], signal.SIGTERM)
+        process = self._kept()["pid"]
+        os.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + TIMEOUT_S
         while self._data_in_use():
             if time.monotonic() > deadline:
-                raise ServerFailed(f"the broker in {self.folder} does not stop:\n{self._log()}")
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             time.sleep(POLL_S)
         if self._process is not None:
             self._process.wait()
@@ -131,14 +132,31 @@ class KafkaServer:
         settings: Mapping[str, Any] = json.loads((self.folder / "server.json").read_text())
         return settings
 
-    def _answers(self) -> bool:
+    def wait_for(self, topics: Collection[str] = ()) -> None:
+        """Wait until it answers, and somebody leads every partition of its topics and of some that must be there.
+
+        Raises ServerFailed.
+        """
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self._answers(topics):
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise ServerFailed(f"the broker in {self.folder} does not come up:\n{self._log()}")
+            time.sleep(POLL_S)
+
+    def _answers(self, topics: Collection[str]) -> bool:
         kafka = package("confluent_kafka", extra="kafka")
         admin = package("confluent_kafka.admin", extra="kafka")
         try:
-            admin.AdminClient({"bootstrap.servers": self.servers, "log_level": 0}).list_topics(timeout=1)
+            found = admin.AdminClient({"bootstrap.servers": self.servers, "log_level": 0}).list_topics(timeout=1)
         except kafka.KafkaException:
             return False
-        return True
+        led = {
+            name
+            for name, topic in found.topics.items()
+            if topic.partitions and all(each.leader in found.brokers for each in topic.partitions.values())
+        }
+        return led.issuperset(found.topics) and led.issuperset(topics)
 
     def _data_in_use(self) -> bool:
         """Whether a broker, of whatever process, holds the lock on the data; the lock goes with it."""

@@ -75,6 +75,7 @@ class KafkaFeed:
         made = client.create_topics([admin.NewTopic(name, 1, 1) for name in missing]) if missing else {}
         for future in made.values():
             future.result()
+        self._server.wait_for(self._tables())
         return self
 
     def __exit__(self, *_: object) -> None:
