@@ -6,7 +6,6 @@ It listens on the loopback address only. Its data, log and ports live in one fol
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import signal
@@ -20,7 +19,16 @@ from typing import Any, Final
 
 from lakehouse_assets.extras import package
 from lakehouse_demo.java import JavaUnavailable, home_of, jars_of, java_tool, locked
-from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, ServerMissing, free_port, write_private
+from lakehouse_demo.private_server import (
+    HOST,
+    POLL_S,
+    TIMEOUT_S,
+    ServerFailed,
+    ServerMissing,
+    free_port,
+    is_locked,
+    write_private,
+)
 
 HOME_VARIABLE: Final = "LAKEHOUSE_KAFKA_HOME"
 POM: Final = Path(__file__).with_name("kafka.pom.xml")
@@ -159,16 +167,8 @@ class KafkaServer:
         return led.issuperset(found.topics) and led.issuperset(topics)
 
     def _data_in_use(self) -> bool:
-        """Whether a broker, of whatever process, holds the lock on the data; the lock goes with it."""
-        path = self.folder / "data" / ".lock"
-        if not path.exists():
-            return False
-        with path.open("r+b") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+        """Whether a server, of whatever process, works on the data."""
+        return is_locked(self.folder / "data" / ".lock")
 
     def _log(self) -> str:
         path = self.folder / "broker.log"

@@ -8,7 +8,6 @@ binary log). It needs no root.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -25,7 +24,7 @@ import pymysql
 
 from lakehouse_assets.sources.mysql.changes import MySqlChanges
 from lakehouse_assets.sources.mysql.connection import MySqlConnection, connect
-from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, free_port, write_private
+from lakehouse_demo.private_server import HOST, POLL_S, TIMEOUT_S, ServerFailed, free_port, is_locked, write_private
 from lakehouse_demo.sql_dialect import MYSQL, SqlDialect
 
 DATABASES: Final = ("sales", "workload")
@@ -247,18 +246,8 @@ class SqlServer(ABC):
             return False
 
     def _data_in_use(self) -> bool:
-        """Whether a server, of whatever process, holds the lock on the data; the lock goes with the
-        server.
-        """
-        system_tablespace = self.folder / "data" / "ibdata1"
-        if not system_tablespace.exists():
-            return False
-        with system_tablespace.open("r+b") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+        """Whether a server, of whatever process, works on the data."""
+        return is_locked(self.folder / "data" / "ibdata1")
 
     def _log(self) -> str:
         log = self.folder / "error.log"
