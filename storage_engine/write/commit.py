@@ -28,6 +28,7 @@ from storage_engine.spec.snapshot import BATCH_COMMIT_IDENTIFIER, KEEPING_ROWS, 
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.manifest_cache import EntryFilter
 from storage_engine.store.table_store import TableStore
+from storage_engine.store.turns import turn
 from storage_engine.write.conflicts import conflict
 from storage_engine.write.offsets import Offsets, carried_properties, check_expected
 from storage_engine.write.vector_conflicts import vector_conflict
@@ -120,15 +121,17 @@ class FileStoreCommit:
         delta = self._manifests.write(request.delta)
         changelog = self._manifests.write(request.changelog)
         wait_s = _FIRST_BACKOFF_S
+        snapshots = self._store.io.local_path(self._store.paths.snapshots)
         for _ in range(self._schema.table_options.commit_max_retries + 1):
-            latest = self._store.snapshots.latest()
-            offsets = Offsets.read(self._store.snapshots, latest)
-            if request.is_repeated(offsets):
-                return None
-            created = self._attempt(request, latest, offsets, delta, changelog)
+            with turn(snapshots):
+                latest = self._store.snapshots.latest()
+                offsets = Offsets.read(self._store.snapshots, latest)
+                if request.is_repeated(offsets):
+                    return None
+                created = self._attempt(request, latest, offsets, delta, changelog)
             if created is not None:
                 return created
-            time.sleep(wait_s * (1 + random.random() * 0.2))  # noqa: S311 - jitter, not a secret
+            time.sleep(wait_s * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
             wait_s = min(wait_s * 2, _LONGEST_BACKOFF_S)
         raise CommitConflict(
             f"table {self._table}: {self._schema.table_options.commit_max_retries + 1} attempts to"
