@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from lakehouse_assets.ingest import QUARANTINE
 from lakehouse_assets.quarantine import counts
+from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.errors import StreamError
 from lakehouse_assets.stream.offsets import Consumed
 from lakehouse_assets.stream.runner import UNBOUNDED
@@ -25,8 +26,9 @@ SNAPSHOTS_LOOKED_AT: Final = 500
 class TableHealth:
     """One table. ``rows``: physical ones, unmerged; ``debt_bytes``: of files that are not on the bucket's top level.
 
-    ``behind``: changes of its sources that its stream has not consumed (None: no stream of tables fills it); ``trouble``:
-    why that cannot be told. ``rows_per_s``: written in the last minute. ``age_ms``: of the newest snapshot.
+    ``behind``: changes of its sources that its streams have not consumed (None: no stream of tables fills it), all rows of a
+    source that was never read; ``trouble``: why that cannot be told. ``rows_per_s``: written in the last minute. ``age_ms``: of
+    the newest snapshot.
     """
 
     table: str
@@ -44,23 +46,43 @@ class TableHealth:
     trouble: str = ""
 
 
-def warehouse_health(catalog: Catalog, *, now_ms: int, database: str | None = None) -> list[TableHealth]:
-    """Every table of a warehouse, or of one database, in the order of names. ``now_ms``: epoch milliseconds."""
+def warehouse_health(
+    catalog: Catalog,
+    *,
+    now_ms: int,
+    database: str | None = None,
+    declared: Mapping[str, Sequence[Stream]] | None = None,
+) -> list[TableHealth]:
+    """Every table of a warehouse, or of one database, in the order of names. ``now_ms``: epoch milliseconds.
+
+    ``declared``: the streams that fill each target, and no other ones count; None: those that were declared at its last commit.
+    """
     refused = _refused(catalog)
     names = [
         f"{each}.{table}"
         for each in ([database] if database else catalog.list_databases())
         for table in catalog.list_tables(each)
     ]
-    return [table_health(catalog, name, now_ms=now_ms, quarantined=refused.get(name, 0)) for name in names]
+    return [
+        table_health(
+            catalog,
+            name,
+            now_ms=now_ms,
+            quarantined=refused.get(name, 0),
+            streams=None if declared is None else declared.get(name, ()),
+        )
+        for name in names
+    ]
 
 
-def table_health(catalog: Catalog, name: str, *, now_ms: int, quarantined: int = 0) -> TableHealth:
-    """One table. Raises TableNotFound."""
+def table_health(
+    catalog: Catalog, name: str, *, now_ms: int, quarantined: int = 0, streams: Sequence[Stream] | None = None
+) -> TableHealth:
+    """One table; ``streams``: those that fill it, None: those that were declared at its last commit. Raises TableNotFound."""
     table = catalog.table(name)
     latest = table.latest_snapshot()
     files = table.files()
-    behind, sources, trouble = _behind(catalog, table)
+    behind, sources, trouble = _behind(catalog, table, streams)
     return TableHealth(
         table=name,
         snapshot=None if latest is None else latest.id,
@@ -102,9 +124,16 @@ def _written(snapshot: Snapshot) -> int:
     return snapshot.delta_record_count if snapshot.commit_kind.value in ("APPEND", "OVERWRITE") else 0
 
 
-def _behind(catalog: Catalog, table: Table) -> tuple[int | None, tuple[str, ...], str]:
+def _behind(
+    catalog: Catalog, table: Table, streams: Sequence[Stream] | None
+) -> tuple[int | None, tuple[str, ...], str]:
     """What the streams that fill a table have not consumed, of which sources, and why that is not known."""
-    found = Consumed.of_target(table).values()
+    if streams is None:
+        found, unread = list(Consumed.of_target(table).values()), []
+    else:
+        found = [Consumed.of_stream(table, stream) for stream in streams]
+        pairs = zip(streams, found, strict=True)
+        unread = [name for stream, own in pairs for name in stream.driving if name not in own.positions]
     inside = [consumed.within for consumed in found if consumed.within is not None]
     read = [
         (name, place.until if (place := consumed.within) is not None and place.source == name else int(position))
@@ -112,14 +141,23 @@ def _behind(catalog: Catalog, table: Table) -> tuple[int | None, tuple[str, ...]
         for name, position in consumed.positions.items()
         if "." in name and str(position).isdecimal()
     ]
-    sources = tuple(dict.fromkeys(name for name, _ in read))
+    waiting: list[tuple[str, int | None]] = [*read, *((name, None) for name in unread)]
+    sources = tuple(dict.fromkeys(name for name, _ in waiting))
     behind = sum(place.left for place in inside)
-    for name, position in read:
+    for name, position in waiting:
         try:
-            behind += pending(catalog.table(name), position, bounds=UNBOUNDED).rows
+            behind += _rows_after(catalog.table(name), position)
         except (StreamError, NotFound) as error:
             return None, sources, type(error).__name__
     return (behind if sources else None), sources, ""
+
+
+def _rows_after(source: Table, position: int | None) -> int:
+    """Changes behind a position; None: all rows, since nothing was read."""
+    if position is not None:
+        return pending(source, position, bounds=UNBOUNDED).rows
+    latest = source.latest_snapshot()
+    return 0 if latest is None else latest.total_record_count
 
 
 def _refused(catalog: Catalog) -> Mapping[str, int]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.flink_sql.project import load_project
-from lakehouse_assets.project import Project
 from lakehouse_assets.stream.audit import AuditResult, audited_repair
 from lakehouse_assets.stream.declaration import by_target
 from lakehouse_assets.stream.repair import RepairResult
 from lakehouse_assets.stream.repair import repair as direct_repair
+from lakehouse_cli.declared import project_of, sql_project
 from storage_engine import Catalog
 from storage_engine.errors import InvalidInput
 
@@ -37,7 +33,7 @@ def repaired(
     warehouse: str, table: str, *, values: str | None, audited: bool, project: str, folder: str | None
 ) -> Done:
     """Repair parts of a table. Raises InvalidInput for a table that no stream fills, and what the repair raises."""
-    found = load_project(folder).project() if folder is not None else _project(project)
+    found = sql_project(folder) if folder is not None else project_of(project)
     filling = by_target(found.streams)
     streams = filling.get(table)
     if streams is None:
@@ -66,18 +62,6 @@ def parts_of(text: str) -> list[str]:
         raise InvalidInput(f"--values {text!r}: the first is after the last")
     days = (start + timedelta(days=number) for number in range((end - start).days + 1))
     return list(dict.fromkeys(day.strftime("%Y-%m" if by_month else "%Y-%m-%d") for day in days))
-
-
-def _project(place: str) -> Project:
-    module, colon, name = place.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name) if colon else None
-    except (ImportError, AttributeError) as cause:
-        raise InvalidInput(f"--project {place!r}: {cause}") from cause
-    if not isinstance(found, Project):
-        raise InvalidInput(f"--project {place!r}: expected module:NAME of a Project")
-    return found
 
 
 def _summary(result: RepairResult) -> pl.DataFrame:

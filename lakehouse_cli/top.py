@@ -20,13 +20,22 @@ else:
 @click.argument("database", required=False)
 @click.option("--once", is_flag=True, help="Print what is now, and end; with --format json one row a table.")
 @click.option("--every", "every_s", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Seconds.")
+@click.option("--project", "projects", multiple=True, metavar="MODULE:NAME", help="Count streams of this Project only.")
+@click.option(
+    "--sql", "folders", multiple=True, type=click.Path(exists=True), help="Count INSERTs of this folder only."
+)
 @WAREHOUSE
 @FORMAT
-def top(database: str | None, warehouse: str, output_format: Any, once: bool, every_s: float) -> None:
-    """Watch lag, rows per second, files and refused lines of all tables, until Ctrl-C."""
+def top(warehouse: str, output_format: Any, once: bool, every_s: float, **choices: Any) -> None:
+    """Watch lag, rows per second, files and refused lines of all tables, until Ctrl-C.
+
+    A stream is known by what it has committed. With --project or --sql, which may be given several times, those count that are
+    declared there: ones that never ran too, and none that was removed.
+    """
+    watched = top_view.watched(warehouse, **choices)
     if once and output_format != "table":
-        output.show(top_view.facts(warehouse, database), output_format=output_format)
+        output.show(watched.facts(), output_format=output_format)
     elif once:
-        top_view.show_once(warehouse, database)
+        watched.show_once()
     else:
-        top_view.show_live(warehouse, database, every_s=every_s)
+        watched.show_live(every_s=every_s)

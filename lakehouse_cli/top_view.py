@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,9 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lakehouse_assets.health import TableHealth, warehouse_health
+from lakehouse_assets.stream.declaration import Stream
+from lakehouse_cli.declared import declared_streams
 from storage_engine import Catalog
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
+_REMARK: Final = "streams as of each table's last commit; --sql or --project: as they are declared now"
 _FACTS: Final = pl.Schema(
     {
         "table": pl.String(),
@@ -37,40 +40,59 @@ _FACTS: Final = pl.Schema(
 )
 
 
-def facts(warehouse: str, database: str | None) -> pl.DataFrame:
-    """One row a table."""
-    found = _health(Catalog(warehouse), database)
-    rows = [asdict(each) | {"sources": ", ".join(each.sources)} for each in found]
-    return pl.DataFrame(rows, schema=_FACTS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What is looked at. ``declared``: the streams that count, by target; None: those of each table's last commit."""
+
+    catalog: Catalog
+    warehouse: str
+    database: str | None
+    declared: Mapping[str, Sequence[Stream]] | None
+
+    def facts(self) -> pl.DataFrame:
+        """One row a table."""
+        rows = [asdict(each) | {"sources": ", ".join(each.sources)} for each in self._health()]
+        return pl.DataFrame(rows, schema=_FACTS)
+
+    def show_once(self) -> None:
+        """Print what is now."""
+        Console().print(self._rendered())
+
+    def show_live(self, *, every_s: float) -> None:
+        """Show it until Ctrl-C, on a screen of its own that leaves the terminal as it was."""
+        try:
+            with Live(self._rendered(), screen=True, auto_refresh=False) as live:
+                while True:
+                    live.update(self._rendered(), refresh=True)
+                    time.sleep(every_s)
+        except KeyboardInterrupt:
+            return
+
+    def _rendered(self) -> RenderableType:
+        return rendered(self._health(), self.warehouse, remark="" if self.declared is not None else _REMARK)
+
+    def _health(self) -> list[TableHealth]:
+        now_ms = time.time_ns() // 1_000_000
+        return warehouse_health(self.catalog, now_ms=now_ms, database=self.database, declared=self.declared)
 
 
-def show_once(warehouse: str, database: str | None) -> None:
-    """Print what is now."""
-    Console().print(rendered(_health(Catalog(warehouse), database), warehouse))
+def watched(warehouse: str, *, database: str | None, projects: Sequence[str], folders: Sequence[str]) -> Watched:
+    """A warehouse, or one database of it. Raises what projects raise that cannot be loaded."""
+    declared = declared_streams(projects, folders)
+    return Watched(catalog=Catalog(warehouse), warehouse=warehouse, database=database, declared=declared)
 
 
-def show_live(warehouse: str, database: str | None, *, every_s: float) -> None:
-    """Show it until Ctrl-C, on a screen of its own that leaves the terminal as it was."""
-    catalog = Catalog(warehouse)
-    try:
-        with Live(rendered(_health(catalog, database), warehouse), screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(rendered(_health(catalog, database), warehouse), refresh=True)
-                time.sleep(every_s)
-    except KeyboardInterrupt:
-        return
-
-
-def rendered(found: Sequence[TableHealth], warehouse: str) -> RenderableType:
-    """Streams above, tables below."""
+def rendered(found: Sequence[TableHealth], warehouse: str, *, remark: str = "") -> RenderableType:
+    """Streams above, with a remark beneath them, tables below."""
     title = Text.assemble(
         ("lakehouse top", "bold"), f"  {warehouse}  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  ", ("Ctrl-C ends", "dim")
     )
-    return Group(title, _streams([each for each in found if each.sources or each.trouble]), _tables(found))
+    return Group(title, _streams([each for each in found if each.sources or each.trouble], remark), _tables(found))
 
 
-def _streams(found: Sequence[TableHealth]) -> Table:
+def _streams(found: Sequence[TableHealth], remark: str) -> Table:
     table = _table("streams", "target", "reads", "behind", "rows/s", "last commit")
+    table.caption, table.caption_justify = remark or None, "left"
     for each in found:
         behind = each.trouble or f"{each.behind or 0:,}"
         style = "bold red" if each.trouble else "yellow" if each.behind else "green"
@@ -127,7 +149,3 @@ def size(count: int) -> str:
     while value >= 1000 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 10 else f"{value:.1f} {_UNITS[unit]}"
-
-
-def _health(catalog: Catalog, database: str | None) -> list[TableHealth]:
-    return warehouse_health(catalog, now_ms=time.time_ns() // 1_000_000, database=database)

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from lakehouse_assets.health import compaction_debt, table_health
+from lakehouse_assets.project import Project
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.runner import run_batch
 from lakehouse_cli.main import main
@@ -61,6 +62,43 @@ def test_once_is_readable(warehouse: str) -> None:
     assert result.exit_code == 0, result.output
     assert "streams" in result.output
     assert any(line.split()[:3] == ["ods.copy", "ods.o", "2"] for line in result.output.splitlines())
+
+
+SQL = """
+CREATE TABLE ods.o (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('changelog-producer' = 'lookup');
+CREATE TABLE ods.copy (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED);
+CREATE TABLE ods.other (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED);
+INSERT INTO ods.{target} SELECT id, n FROM ods.o;
+"""
+DECLARED = Project(name="copies", ddl=DDL, streams=(COPY,))
+
+
+def behind_of(warehouse: str, *arguments: str) -> dict[str, tuple[int | None, str]]:
+    shown = CliRunner().invoke(main, ["top", "--once", "--format", "json", "--warehouse", warehouse, *arguments])
+    assert shown.exit_code == 0, shown.output
+    return {row["table"]: (row["behind"], row["sources"]) for row in json.loads(shown.output)}
+
+
+def test_a_named_project_says_which_streams_count(warehouse: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    Catalog(warehouse).execute("CREATE TABLE ods.other (id STRING, n BIGINT, PRIMARY KEY (id) NOT ENFORCED)")
+    folders = {target: tmp_path_factory.mktemp(target) for target in ("copy", "other")}
+    for target, folder in folders.items():
+        (folder / "all.sql").write_text(SQL.format(target=target))
+    copy, other = (("--sql", str(folder)) for folder in folders.values())
+    waits, idle = {"ods.copy": (2, "ods.o")}, {"ods.o": (None, ""), "ods.other": (None, "")}
+    assert behind_of(warehouse) == behind_of(warehouse, *copy) == {**idle, **waits}
+    assert behind_of(warehouse, "--project", f"{__name__}:DECLARED") == {**idle, **waits}
+    never_ran = {"ods.other": (4, "ods.o")}
+    assert behind_of(warehouse, *other) == {**idle, "ods.copy": (None, ""), **never_ran}
+    assert behind_of(warehouse, *copy, *other) == {**idle, **waits, **never_ran}
+    shown = [
+        CliRunner(env={"COLUMNS": "160"}).invoke(main, ["top", "--once", "--warehouse", warehouse, *arguments]).output
+        for arguments in ((), copy)
+    ]
+    assert ["as of each table's last commit" in output for output in shown] == [True, False]
+    refused = CliRunner().invoke(main, ["top", "--once", "--warehouse", warehouse, "--project", "nowhere"])
+    assert refused.exit_code != 0
+    assert "expected module:NAME of a Project" in refused.output
 
 
 def test_what_cannot_be_told_is_named(warehouse: str) -> None:
