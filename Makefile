@@ -13,6 +13,8 @@ LANDING ?= landing
 PORT ?= 3000
 WORKERS ?= 2
 PYTEST_ARGS ?=
+CHAOS_SECONDS ?= 40
+CHAOS_SEED ?= 20240129
 BENCH_ARGS ?=
 
 VENV := .venv
@@ -26,9 +28,10 @@ PEER_READY := $(PEER_VENV)/ready
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links
 COMPILE_OURS := $(COMPILE) pyproject.toml --group build
+SCENARIOS := tests/scenarios/test_chaos_in_dagster.py tests/scenarios/test_kafka_demo.py
 ROOMS = $(wildcard storage_engine lakehouse_assets lakehouse_demo lakehouse_cli)
 
-.PHONY: help demo ui test pytest lint typecheck contracts definitions format bench lock setup clean
+.PHONY: help demo ui test pytest scenarios lint typecheck contracts definitions format bench lock setup clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,10 +42,14 @@ demo: $(if $(filter kafka postgres,$(SOURCE)),$(DEV_READY),$(RUN_READY)) ## Run 
 ui: $(RUN_READY) ## Open Dagster's UI with the sensors on and the stream flowing [PORT=3000 WAREHOUSE=URL LANDING=DIR]
 	@$(BIN)/lakehouse ui --port $(PORT) --events $(EVENTS) --warehouse "$(WAREHOUSE)" --landing "$(LANDING)"
 
-test: lint typecheck contracts definitions pytest ## Run all checks and all tests
+test: lint typecheck contracts definitions pytest ## Run all checks and all tests but the scenarios
 
 pytest: $(DEV_READY) ## Run the tests [WORKERS=2 PYTEST_ARGS=…]
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+scenarios: $(DEV_READY) ## Run the tests that want the machine alone: Dagster killed at random, the job on Kafka [CHAOS_SECONDS=40 CHAOS_SEED=N PYTEST_ARGS=…]
+	@LAKEHOUSE_CHAOS_SECONDS=$(CHAOS_SECONDS) LAKEHOUSE_CHAOS_SEED=$(CHAOS_SEED) LAKEHOUSE_KAFKA_DEMO=1 \
+		$(BIN)/pytest --numprocesses 0 --capture no --durations 0 $(SCENARIOS) $(PYTEST_ARGS)
 
 lint: $(DEV_READY) ## Check style and format
 	@$(BIN)/ruff check

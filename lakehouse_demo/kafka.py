@@ -32,6 +32,7 @@ from lakehouse_demo.private_server import (
 
 HOME_VARIABLE: Final = "LAKEHOUSE_KAFKA_HOME"
 POM: Final = Path(__file__).with_name("kafka.pom.xml")
+STOP_S: Final = 60
 JVM: Final = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _CONFIGURATION: Final = """\
 process.roles=broker,controller
@@ -105,7 +106,7 @@ class KafkaServer:
             return
         process = self._kept()["pid"]
         os.kill(process, signal.SIGTERM)
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + STOP_S
         while self._data_in_use():
             if time.monotonic() > deadline:
                 with suppress(ProcessLookupError):

@@ -96,6 +96,7 @@ class KafkaFeed:
             if part.index + 1 == self._config.slices // 2:
                 self._server.stop()
                 self._server.start()
+                self._server.wait_for(self._tables())
             yield part.index + 1
 
     def compare(self, catalog: Catalog) -> list[Finding]:

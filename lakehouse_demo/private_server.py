@@ -13,7 +13,8 @@ from lakehouse_assets.sources.change_source import ChangeSource
 from lakehouse_demo.sql_dialect import SqlDialect
 
 HOST: Final = "127.0.0.1"
-TIMEOUT_S: Final = 60
+TIMEOUT_S: Final = 180
+"""Servers start, answer and stop within seconds, unless the machine is busy with much else."""
 POLL_S: Final = 0.05
 
 

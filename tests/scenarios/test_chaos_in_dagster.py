@@ -2,7 +2,7 @@
 
 The services are the real ones, with this repository's ``dagster.yaml``. What is killed follows from the seed, which is
 printed: the same kinds in the same order, as many as there is time for, each at least once. It takes all cores for minutes, so
-it is asked for: ``LAKEHOUSE_CHAOS_SECONDS=40 pytest -s tests/scenarios/test_chaos_in_dagster.py``, or 1200.
+it is asked for, and runs alone: ``make scenarios``, or ``make scenarios CHAOS_SECONDS=1200 CHAOS_SEED=7``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ SEED = int(os.environ.get("LAKEHOUSE_CHAOS_SEED", "20240129"))
 PATIENCE_S = 1500
 PAUSE_S = (1.0, 14.0)
 """Some disasters come before the one before is over, some find everything well."""
-FOUND_S = 90
-"""So long a disaster waits for something that it can strike: there may be no run just now, or all is down."""
+FOUND_S = 60
+"""So long a disaster that was there before waits for something that it can strike; the first of its kind waits for good.
+
+There may be no run just now, or all is down.
+"""
 BEFORE_S = 300
-"""So long the source goes on beside the chaos, since services come up slowly on a busy machine."""
+"""So much of the stream is for the time beside the chaos: the fewer slices are left, the more slowly they land."""
 WEIGHTS = {
     "kill_run": 4,
     "kill_source": 3,
@@ -52,7 +55,7 @@ STREAM = StreamConfig(
 )
 
 
-OPT_IN = pytest.mark.skipif(not IS_LONG, reason="minutes of Dagster on all cores: set LAKEHOUSE_CHAOS_SECONDS")
+OPT_IN = pytest.mark.skipif(not IS_LONG, reason="wants the machine alone: make scenarios")
 MODES = [
     pytest.param(("services", "continuous"), id="services continuous", marks=OPT_IN),
     pytest.param(("dagster dev", "micro-batch"), id="dagster dev micro-batch", marks=OPT_IN),
@@ -108,15 +111,15 @@ def disasters(services: Services) -> Counter[str]:
         if already >= len(WEIGHTS) and time.monotonic() >= until:
             break
         supervise(services, pauses.uniform(*PAUSE_S))
-        struck = strikes(services, kind)
+        struck = strikes(services, kind, PATIENCE_S if already < len(WEIGHTS) else FOUND_S)
         seen[kind] += struck
         print(f"{time.strftime('%H:%M:%S')} {kind}{'' if struck else ': there is none'}", flush=True)
     return seen
 
 
-def strikes(services: Services, kind: str) -> bool:
+def strikes(services: Services, kind: str, patience_s: float) -> bool:
     """Let it happen as soon as there is something to kill; whether there was."""
-    give_up = time.monotonic() + FOUND_S
+    give_up = time.monotonic() + patience_s
     while not getattr(services, kind)():
         if time.monotonic() >= give_up or (kind == "kill_source" and services.is_landed):
             return False
@@ -157,7 +160,8 @@ def test_the_figures_are_right_after_chaos(services: Services) -> None:
     wait_until(lambda: [] if committed(catalog) else ["none"], "a commit at the end of the chain", services)
     before = committed(catalog)
     seen = disasters(services)
-    assert seen["kill_everything"], seen
+    never = {kind for kind in WEIGHTS if not seen[kind]}
+    assert not never or (never == {"kill_source"} and services.is_landed), f"seed {SEED}: {seen}"
     services.kill_source()
     began = time.monotonic()
     with FileFeed(STREAM, services.folder / "landing") as feed:

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.kafka,
     pytest.mark.skipif(not installed(), reason="no Java: a Kafka broker cannot run"),
-    pytest.mark.skipif("LAKEHOUSE_KAFKA_DEMO" not in os.environ, reason="a minute more: set LAKEHOUSE_KAFKA_DEMO=1"),
+    pytest.mark.skipif("LAKEHOUSE_KAFKA_DEMO" not in os.environ, reason="wants the machine alone: make scenarios"),
     pytest.mark.xdist_group("kafka"),
 ]
 CONFIG = StreamConfig(events=1_200, slices=2)
