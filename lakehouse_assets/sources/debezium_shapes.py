@@ -111,7 +111,7 @@ def _are_days(texts: pl.DataFrame, column: str) -> pl.Expr:
     """Whether a text names a day, or is null; each text is looked at once, since lines of few days come together."""
     text = pl.col(column)
     wrong = texts.select(text.unique()).filter(text.is_not_null() & day(text).is_null()).get_column(column)
-    return (~text.is_in(wrong)).fill_null(value=True) if len(wrong) else pl.lit(value=True)
+    return (~text.is_in(wrong.implode())).fill_null(value=True) if len(wrong) else pl.lit(value=True)
 
 
 def _shapes(texts: pl.Series, table: SourceTable) -> Iterator[_Shape]:
