@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast, get_args
+from typing import Final, TypeAlias, cast, get_args
 
-from storage_engine.errors import SqlError
+from sqlglot import exp
+
+from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.script import DeclaredQuery
 from storage_engine.lookup import Strategy
 
 _CALL: Final = re.compile(r"(\w+)\s*\(([^)]*)\)")
@@ -27,20 +30,29 @@ class LookupHint:
     workers: int = 1
 
 
-def lookup_hints(hints: Sequence[str]) -> tuple[LookupHint, ...]:
-    """The lookup hints among the hints of a query. Raises SqlError for values that are not known."""
-    calls = [call for hint in hints for call in _CALL.findall(hint)]
-    found = [dict(_PAIR.findall(arguments)) for name, arguments in calls if name.upper() == "LOOKUP"]
-    return tuple(_hint(options) for options in found if "table" in options)
+Hints: TypeAlias = Mapping[int, tuple[LookupHint, ...]]
+"""The hints of a query's SELECTs, by their ``id``."""
 
 
-def _hint(options: dict[str, str]) -> LookupHint:
+def lookup_hints(tree: exp.Expr, query: DeclaredQuery) -> Hints:
+    """The lookup hints of each SELECT of a query: what is within it, or beside it, has its own. Raises SqlError."""
+    found: dict[int, tuple[LookupHint, ...]] = {}
+    selects = list(tree.find_all(exp.Select, bfs=False)) if query.hints else []
+    for hint in query.hints:
+        select = selects[hint.select]
+        calls = [dict(_PAIR.findall(inner)) for name, inner in _CALL.findall(hint.text) if name.upper() == "LOOKUP"]
+        read = (_hint(options, query.place.of(select)) for options in calls if "table" in options)
+        found[id(select)] = (*found.get(id(select), ()), *read)
+    return found
+
+
+def _hint(options: Mapping[str, str], place: Place) -> LookupHint:
     strategy = options.get(STRATEGY, "auto")
     if strategy not in get_args(Strategy):
-        raise SqlError(f"hint LOOKUP: strategy {strategy!r} is none of {', '.join(get_args(Strategy))}")
+        raise place.error(f"hint LOOKUP: strategy {strategy!r} is none of {', '.join(get_args(Strategy))}")
     workers = options.get(WORKERS, "1")
     if not workers.isdecimal() or (int(workers) != 1 and strategy != "bucket-shuffle"):
-        raise SqlError(f"hint LOOKUP: {workers!r} workers: a number of processes that share a 'bucket-shuffle'")
+        raise place.error(f"hint LOOKUP: {workers!r} workers: a number of processes that share a 'bucket-shuffle'")
     return LookupHint(
         table=options["table"], reemit=RETRY in options, strategy=cast("Strategy", strategy), workers=int(workers)
     )
@@ -48,5 +60,19 @@ def _hint(options: dict[str, str]) -> LookupHint:
 
 def hint_of(hints: Sequence[LookupHint], alias: str, table: str) -> LookupHint:
     """The hint for a dimension, by its alias, its name, or its name without database."""
-    names = (alias, table, table.partition(".")[2])
-    return next((hint for hint in hints if hint.table in names), LookupHint(table=alias))
+    return next((hint for hint in hints if hint.table in _names(alias, table)), LookupHint(table=alias))
+
+
+def check_hints(hints: Sequence[LookupHint], dimensions: Sequence[tuple[str, str]], place: Place) -> None:
+    """Raises SqlError for a hint of none of the dimensions (alias, table) that its own SELECT looks up."""
+    known = {name for alias, table in dimensions for name in _names(alias, table)}
+    for hint in hints:
+        if hint.table not in known:
+            found = ", ".join(alias for alias, _ in dimensions) or "nothing"
+            raise place.error(
+                f"hint LOOKUP('table'='{hint.table}'): its SELECT looks up {found}; a hint stands in the SELECT of the join"
+            )
+
+
+def _names(alias: str, table: str) -> tuple[str, ...]:
+    return (alias, table, table.partition(".")[2])

@@ -12,7 +12,7 @@ from sqlglot import exp
 from lakehouse_assets.flink_sql.dialect import parsed_query
 from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.expressions import Expressions
-from lakehouse_assets.flink_sql.hints import LookupHint, hint_of, lookup_hints
+from lakehouse_assets.flink_sql.hints import Hints, check_hints, hint_of, lookup_hints
 from lakehouse_assets.flink_sql.joins import RegularJoin, Side
 from lakehouse_assets.flink_sql.lookups import LookupJoin, Newest, Relation, conjuncts
 from lakehouse_assets.flink_sql.present import NOW, NOW_TYPE
@@ -67,11 +67,9 @@ class Relations:
         Raises SqlError and NotIncremental.
         """
         tree = parsed_query(query.text, query.place)
-        return self._select(tree, query, lookup_hints(query.hints), depth)
+        return self._select(tree, query, lookup_hints(tree, query), depth)
 
-    def _select(
-        self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int
-    ) -> list[Selected]:
+    def _select(self, tree: exp.Expr, query: DeclaredQuery, hints: Hints, depth: int) -> list[Selected]:
         place = query.place
         if depth > MAX_DEPTH:
             raise place.error(f"views and queries stand in each other deeper than {MAX_DEPTH}")
@@ -83,7 +81,7 @@ class Relations:
             return selected
         return [each if each.branch else replace(each, branch=place.of(each.select)) for each in selected]
 
-    def _one(self, tree: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int) -> list[Selected]:
+    def _one(self, tree: exp.Expr, query: DeclaredQuery, hints: Hints, depth: int) -> list[Selected]:
         """A SELECT without its set operations."""
         place = query.place
         if not isinstance(tree, exp.Select):
@@ -100,6 +98,7 @@ class Relations:
                 f"{outer.side} JOIN of a UNION ALL: whether a row has no partner is told by all branches together; {_OWN_TABLE}",
                 outer,
             )
+        check_hints(hints.get(id(tree), ()), _dimensions(joins, query.database), place.of(tree))
         found = []
         for relation, names in offered:
             for join in joins:
@@ -108,7 +107,7 @@ class Relations:
         return found
 
     def _from_item(
-        self, item: exp.Expr, query: DeclaredQuery, hints: tuple[LookupHint, ...], depth: int
+        self, item: exp.Expr, query: DeclaredQuery, hints: Hints, depth: int
     ) -> list[tuple[Relation, Names]]:
         place = query.place
         if isinstance(item, exp.Subquery):
@@ -147,7 +146,7 @@ class Relations:
         return Relation(source=name, schema=schema, columns=columns)
 
     def _joined(
-        self, relation: Relation, names: Names, join: exp.Join, query: DeclaredQuery, hints: tuple[LookupHint, ...]
+        self, relation: Relation, names: Names, join: exp.Join, query: DeclaredQuery, hints: Hints
     ) -> tuple[Relation, Names]:
         place, item = query.place, join.this
         version = item.args.get("version") if isinstance(item, exp.Table) else None
@@ -169,7 +168,7 @@ class Relations:
             alias=alias,
             place=place,
         )
-        return lookup.run(hint_of(hints, alias, name))
+        return lookup.run(hint_of(hints.get(id(join.parent), ()), alias, name))
 
 
 _OWN_TABLE: Final = "give what it puts together a table of its own ('changelog-producer' = 'lookup'), and join that one"
@@ -262,6 +261,13 @@ def _row_number_one(node: exp.Expr, newest: Mapping[str, Newest]) -> Newest | No
         return None
     is_one = isinstance(node.right, exp.Literal) and node.right.this == "1"
     return newest.get(node.left.name) if is_one else None
+
+
+def _dimensions(joins: Sequence[exp.Join], database: str) -> list[tuple[str, str]]:
+    """The alias and the name of each table that is looked up."""
+    items = [join.this for join in joins]
+    looked_up = [item for item in items if isinstance(item, exp.Table) and item.args.get("version")]
+    return [(item.alias or item.name, _table_name(item, database)) for item in looked_up]
 
 
 def _table_name(item: exp.Table, database: str) -> str:

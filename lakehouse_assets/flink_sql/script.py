@@ -48,14 +48,22 @@ class DeclaredTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredHint:
+    """What stands in ``/*+ … */`` behind a query's ``select``-th SELECT, from left to right, the first is 0."""
+
+    text: str
+    select: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredQuery:
-    """The query of a view, of an insert, or by itself; ``hints`` are what stands in ``/*+ … */``."""
+    """The query of a view, of an insert, or by itself, without its hints."""
 
     text: str
     place: Place
     database: str
     columns: tuple[str, ...] = ()
-    hints: tuple[str, ...] = ()
+    hints: tuple[DeclaredHint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +115,7 @@ class Script:
         computed: dict[str, str] = {}
         if words in ("CREATE TABLE", "CREATE TEMPORARY"):
             text, computed = _without_computed(source, tokens)
-        hints = tuple(token.value for token in tokens if token.kind is TokenKind.HINT)
+        hints = _hints(tokens)
         padded = "\n" * (line - 1) + " " * (column - 1) + _blanked(text, tokens[0].start, tokens)
         try:
             statement = parse_statement(padded)
@@ -129,7 +137,7 @@ class Script:
         return name if "." in name else f"{self.database}.{name}"
 
     def add_table(
-        self, statement: CreateTable, place: Place, _hints: tuple[str, ...], computed: Mapping[str, str]
+        self, statement: CreateTable, place: Place, _hints: tuple[DeclaredHint, ...], computed: Mapping[str, str]
     ) -> None:
         """CREATE TABLE."""
         name = self.full_name(statement.name)
@@ -149,14 +157,18 @@ class Script:
             source.ingestion(name, schema)
         self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed, connected=source)
 
-    def add_view(self, statement: CreateView, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+    def add_view(
+        self, statement: CreateView, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]
+    ) -> None:
         """CREATE [TEMPORARY] VIEW."""
         name = self.full_name(statement.name)
         if name in self.views or name in self.tables:
             raise SqlError(f"a table or view {name} is declared already")
         self.views[name] = self._query(statement.query, place, hints, statement.columns)
 
-    def add_insert(self, statement: Insert, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+    def add_insert(
+        self, statement: Insert, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]
+    ) -> None:
         """INSERT INTO or OVERWRITE."""
         self.inserts.append(
             DeclaredInsert(
@@ -170,7 +182,7 @@ class Script:
             )
         )
 
-    def add_query(self, statement: Query, place: Place, hints: tuple[str, ...], _: Mapping[str, str]) -> None:
+    def add_query(self, statement: Query, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]) -> None:
         """A SELECT by itself: it is checked, and moves nothing."""
         self.queries.append(self._query(statement, place, hints, ()))
 
@@ -178,7 +190,9 @@ class Script:
         """USE: from now on names without a database mean this one."""
         self.database = statement.name
 
-    def _query(self, query: Query, place: Place, hints: tuple[str, ...], columns: tuple[str, ...]) -> DeclaredQuery:
+    def _query(
+        self, query: Query, place: Place, hints: tuple[DeclaredHint, ...], columns: tuple[str, ...]
+    ) -> DeclaredQuery:
         stands = Place(file=place.file, line=query.line, column=query.column)
         return DeclaredQuery(text=query.text, place=stands, database=self.database, columns=columns, hints=hints)
 
@@ -206,6 +220,16 @@ def _without_statement_set(tokens: Sequence[Token]) -> Sequence[Token]:
             return tokens
         tokens = tokens[len(found.group(1).split()) :]
     return tokens
+
+
+def _hints(tokens: Sequence[Token]) -> tuple[DeclaredHint, ...]:
+    """The hints of a statement's query; those before it are none of them."""
+    found, select = [], -1
+    for token in tokens:
+        select += token.is_word("SELECT")
+        if token.kind is TokenKind.HINT and select >= 0:
+            found.append(DeclaredHint(text=token.value, select=select))
+    return tuple(found)
 
 
 def _blanked(text: str, start: int, tokens: Sequence[Token]) -> str:

@@ -23,7 +23,10 @@ from lakehouse_assets.stream.place import Place
 from lakehouse_assets.stream.plan import Plan
 from lakehouse_assets.stream.recounting import Recounting, recounts
 from lakehouse_assets.stream.source import (
+    DELETE,
+    INSERT,
     ROW_KIND,
+    UPDATE_AFTER,
     UPDATE_BEFORE,
     Pending,
     compaction_brings_changelog,
@@ -287,7 +290,8 @@ class StreamRunner:
             written = self._recounting.changes(plan.pending, start=plan.start)
             return written, self._recounting.rows_read, self._recounting.rows_reemitted
         read, reemitted = self._rows(plan)
-        return self.transformed(self._merged(read, reemitted), plan.snapshots), read.height, reemitted.height
+        merged = self._merged(read, reemitted, start=plan.start)
+        return self.transformed(merged, plan.snapshots), read.height, reemitted.height
 
     def _rows(self, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
@@ -300,14 +304,24 @@ class StreamRunner:
         predicate = concerned(self.stream, self.tables, plan.pending)
         return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate, columns)
 
-    def _merged(self, read: pl.DataFrame, reemitted: pl.DataFrame) -> pl.DataFrame:
-        """All rows that go through the transformation: for "latest" one of each key, the state at the end."""
+    def _merged(self, read: pl.DataFrame, reemitted: pl.DataFrame, *, start: bool) -> pl.DataFrame:
+        """All rows that go through the transformation: for "latest" one of each key, the state at the end.
+
+        Only a row that the target cannot hold yet is an insert.
+        """
         if self.stream.reads == "changelog":
             return read
         source = self.tables[self.stream.source]
+        key = list(source.schema.primary_keys)
         if compaction_brings_changelog(source):  # then what a key had before is followed by what it has now
             read = read.filter(pl.col(ROW_KIND) != UPDATE_BEFORE)
-        return pl.concat([reemitted, read]).unique(list(source.schema.primary_keys), keep="last", maintain_order=True)
+            again = ~pl.struct(key).is_first_distinct() if (read[ROW_KIND] == DELETE).any() else pl.lit(value=False)
+        else:  # an insert may be an update then
+            again = pl.lit(value=not start)
+        told = pl.when(again & (pl.col(ROW_KIND) == INSERT)).then(pl.lit(UPDATE_AFTER)).otherwise(pl.col(ROW_KIND))
+        sent_again = reemitted.with_columns(pl.lit(UPDATE_AFTER).alias(ROW_KIND))
+        rows = pl.concat([sent_again, read.with_columns(told.alias(ROW_KIND))])
+        return rows.unique(key, keep="last", maintain_order=True)
 
     def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
         """Rows of the source → rows of the target, the dimensions as of some snapshots."""

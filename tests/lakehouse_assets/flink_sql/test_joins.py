@@ -34,6 +34,9 @@ FULL = """INSERT INTO db.sums SELECT COALESCE(a.k, '-' || d.k), COUNT(*), SUM(a.
     FROM db.a AS a FULL JOIN db.d AS d ON a.k = d.k GROUP BY COALESCE(a.k, '-' || d.k);"""
 COUNTED = """INSERT INTO db.sums SELECT /*+ LOOKUP('table'='d', 'retry-predicate'='lookup_miss') */ d.name, COUNT(*), SUM(a.n)
     FROM db.a AS a JOIN db.d FOR SYSTEM_TIME AS OF a.pt AS d ON a.k = d.k GROUP BY d.name;"""
+LOOKED_UP = """INSERT INTO db.named SELECT /*+ LOOKUP('table'='d', 'retry-predicate'='lookup_miss') */ a.id, a.k, d.name, a.n
+    FROM db.a AS a JOIN db.d FOR SYSTEM_TIME AS OF a.pt AS d ON a.k = d.k;"""
+FILTERED = "INSERT INTO db.named SELECT a.id, a.k, 'x', a.n FROM db.a AS a WHERE a.n > 3;"
 Rows = list[dict[str, object]]
 
 
@@ -49,6 +52,14 @@ def inner(a: Rows, b: Rows, _: Rows) -> list[tuple[object, ...]]:
 def left(a: Rows, _: Rows, d: Rows) -> list[tuple[object, ...]]:
     names = {row["k"]: row["name"] for row in d}
     return [(x["id"], x["k"], names.get(x["k"]), x["n"]) for x in a]
+
+
+def looked_up(a: Rows, _: Rows, d: Rows) -> list[tuple[object, ...]]:
+    return [row for row in left(a, [], d) if row[2] is not None]
+
+
+def filtered(a: Rows, _: Rows, __: Rows) -> list[tuple[object, ...]]:
+    return [(x["id"], x["k"], "x", x["n"]) for x in a if x["n"] > 3]  # type: ignore[operator]
 
 
 def full(a: Rows, _: Rows, d: Rows) -> list[tuple[object, ...]]:
@@ -71,6 +82,7 @@ def counted(a: Rows, _: Rows, d: Rows) -> list[tuple[object, ...]]:
 
 QUERIES = {"inner": (INNER, inner), "left": (LEFT, left), "right": (RIGHT, left), "full": (FULL, full)}
 QUERIES["counted lookup"] = (COUNTED, counted)
+QUERIES |= {"inner lookup": (LOOKED_UP, looked_up), "filter": (FILTERED, filtered)}
 
 
 def project(statement: str) -> SqlProject:
@@ -124,6 +136,33 @@ def test_a_target_is_what_its_query_gives_of_the_tables_of_now(query: str) -> No
 def _zeros(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """A sum of nothing is null at first, and zero once something was taken back."""
     return [tuple(0 if value is None and at == len(row) - 1 else value for at, value in enumerate(row)) for row in rows]
+
+
+@pytest.mark.parametrize("producer", ["lookup", "none"])
+def test_a_row_that_passes_no_longer_is_deleted_whatever_tells_it(producer: str) -> None:
+    """A key that is deleted and written again between two batches, and a dimension row that goes."""
+    catalog = Catalog(f"memory://{uuid.uuid4()}")
+    tables = TABLES.replace("'bucket' = '1')", f"'bucket' = '1', 'changelog-producer' = '{producer}')")
+    declared = [read_project({"ddl.sql": tables, "a.sql": each}, name="p") for each in (FILTERED, LOOKED_UP)]
+    catalog.execute(declared[0].ddl)
+    a, d = catalog.table("db.a"), catalog.table("db.d")
+    row, dimension = pl.DataFrame({"id": [1], "k": ["x"], "n": [5]}), pl.DataFrame({"k": ["x"], "name": ["north"]})
+    gone = pl.lit("-D").alias("_row_kind")
+    a.write(row)
+    d.write(dimension)
+    found = []
+    for each, change in zip(declared, ((a, row.with_columns(n=pl.lit(1, pl.Int64))), (d, dimension)), strict=True):
+        while StreamRunner(catalog, each.streams[0]).run_batch() is not None:
+            pass
+        found.append(len(rows_of(catalog, "db.named")))
+        table, rows = change
+        table.write((row if table is a else rows).with_columns(gone))
+        if table is a:
+            table.write(rows)
+        while StreamRunner(catalog, each.streams[0]).run_batch() is not None:
+            pass
+        found.append(len(rows_of(catalog, "db.named")))
+    assert found == [1, 0, 1, 0]
 
 
 def test_a_join_reads_both_tables_and_tells_its_columns() -> None:
