@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,11 +32,14 @@ class SinkSession(Protocol):
     def delivered(self) -> Delivered | None:
         """What the place has; None: nothing yet. Others wait until the session has ended."""
 
-    def load(self, rows: pl.LazyFrame) -> int:
-        """Make the place's rows equal to the table's at a snapshot; the number of rows."""
+    def load(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> int:
+        """Make the place's rows equal to the table's at a snapshot; the number of rows.
 
-    def apply(self, changes: pl.DataFrame, rows: pl.LazyFrame) -> int:
-        """Bring the last change of each key: the table's columns and ``_row_kind``; the number of changes.
+        ``portions``: they, a part at a time, all of a key in one; ``rows``: the same, for places that replace whole files.
+        """
+
+    def apply(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> None:
+        """Bring the last change of each key: the table's columns and ``_row_kind``, a part at a time.
 
         ``rows``: the table as it is behind them, for places that replace whole files.
         """
@@ -65,6 +68,8 @@ class Sink:
     """A table and the place it is served from. ``name`` tells two sinks of one table apart.
 
     The name is also what the place remembers the sink by: it must stay the same for as long as the place has the rows.
+    ``bounds``: of one delivery; what is larger, the table at first or one huge commit, is read in portions of so many rows and
+    bytes, and is one transaction there.
     """
 
     table: str

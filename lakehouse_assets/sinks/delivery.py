@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
@@ -10,6 +12,7 @@ import polars as pl
 from lakehouse_assets.sinks.declaration import Delivered, DeliveryResult, Sink, SinkSession
 from lakehouse_assets.stream.declaration import Bounds
 from lakehouse_assets.stream.errors import ChangesExpired, SourceRewound
+from lakehouse_assets.stream.place import Place
 from lakehouse_assets.stream.source import (
     RETRACTIONS,
     ROW_KIND,
@@ -17,10 +20,12 @@ from lakehouse_assets.stream.source import (
     complete_snapshot,
     has_changelog,
     pending,
+    portions_of,
     read_changes,
 )
 from storage_engine import Catalog
 from storage_engine.errors import SnapshotNotFound
+from storage_engine.read.portions import Portion
 
 UNBOUNDED: Final = Bounds(max_snapshots=2**31, max_rows=2**62)
 
@@ -89,18 +94,42 @@ class Delivery:
         return self.table.store.snapshots.get(snapshot).time_millis
 
     def _load(self, session: SinkSession, found: Pending) -> dict[str, int]:
-        return {"loaded": session.load(self.table.scan(snapshot=found.until, fallback=False))}
+        portions = (portion.read() for portion in self._portions(found))
+        return {"loaded": session.load(portions, self.table.scan(snapshot=found.until, fallback=False))}
 
     def _apply(self, session: SinkSession, found: Pending) -> dict[str, int]:
-        key = list(self.table.schema.primary_keys)
-        changes = self._changes(found)
-        last = changes.unique(key, keep="last", maintain_order=True) if key else changes
-        session.apply(last, self.table.scan(snapshot=found.until, fallback=False))
-        deleted = int(last[ROW_KIND].is_in(RETRACTIONS).sum())
-        return {"upserted": last.height - deleted, "deleted": deleted}
+        counts = {"upserted": 0, "deleted": 0}
+        session.apply(self._last(found, counts), self.table.scan(snapshot=found.until, fallback=False))
+        return counts
 
-    def _changes(self, found: Pending) -> pl.DataFrame:
+    def _last(self, found: Pending, counts: dict[str, int]) -> Iterator[pl.DataFrame]:
+        """The last change of each key, a part at a time, which are counted."""
+        key = list(self.table.schema.primary_keys)
+        for changes in self._changes(found):
+            last = changes.unique(key, keep="last", maintain_order=True) if key else changes
+            deleted = int(last[ROW_KIND].is_in(RETRACTIONS).sum())
+            counts["upserted"] += last.height - deleted
+            counts["deleted"] += deleted
+            yield last
+
+    def _changes(self, found: Pending) -> Iterator[pl.DataFrame]:
         """The changes as whole rows; a table with a key and without a changelog has them by comparing its states."""
-        if has_changelog(self.table) or not self.table.schema.primary_keys:
-            return read_changes(self.table, found)
-        return self.table.changes(found.after, found.until, mode="diff").collect()
+        if self.table.schema.primary_keys and not has_changelog(self.table):
+            yield self.table.changes(found.after, found.until, mode="diff").collect()
+        elif found.overwritten:
+            yield read_changes(self.table, found)
+        else:
+            for portion in self._portions(found):
+                yield read_changes(self.table, replace(found, portion=portion))
+
+    def _portions(self, found: Pending) -> list[Portion]:
+        bounds = self.sink.bounds
+        place = Place(
+            source=self.table.name,
+            after=found.after,
+            until=found.until,
+            start=found.after == 0,
+            max_rows=bounds.max_rows,
+            max_bytes=bounds.max_bytes,
+        )
+        return portions_of(self.table, place)

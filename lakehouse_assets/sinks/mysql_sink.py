@@ -5,7 +5,7 @@ Needs MariaDB 10.6 or MySQL 8.0 (``JSON_TABLE``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -138,20 +138,19 @@ class _Session:
         )
         return None if snapshot is None else Delivered(snapshot=snapshot, committed_ms=committed_ms)
 
-    def load(self, rows: pl.LazyFrame) -> int:
-        frame = rows.collect()
-        self._fill(frame.with_columns(pl.lit(value=False).alias(GONE)))
+    def load(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> int:  # noqa: ARG002 - for files
+        height = sum(self._fill(frame.with_columns(pl.lit(value=False).alias(GONE))) for frame in portions)
         key = ", ".join(map(_quoted, self.sql.key))
         self._run(f"DELETE t FROM {self.sql.name} t LEFT JOIN {BATCH} b USING ({key}) WHERE b.{GONE} IS NULL")
         self._upsert()
-        return frame.height
+        return height
 
-    def apply(self, changes: pl.DataFrame, rows: pl.LazyFrame) -> int:  # noqa: ARG002 - for files
-        self._fill(marked(changes))
+    def apply(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> None:  # noqa: ARG002 - for files
+        for changes in portions:
+            self._fill(marked(changes))
         key = ", ".join(map(_quoted, self.sql.key))
         self._run(f"DELETE t FROM {self.sql.name} t JOIN {BATCH} b USING ({key}) WHERE b.{GONE} = 1")
         self._upsert()
-        return changes.height
 
     def finish(self, delivered: Delivered) -> None:
         self._run(
@@ -162,8 +161,8 @@ class _Session:
         )
         self.connection.commit()
 
-    def _fill(self, rows: pl.DataFrame) -> None:
-        """Fill the batch, a document of some rows at a time."""
+    def _fill(self, rows: pl.DataFrame) -> int:
+        """Add rows to the batch, a document of some at a time; their number."""
         texts = as_texts(rows.select(*self.sql.columns, GONE), self.table)
         check_texts(texts, self.to.place)
         check_finite(texts, self.to.place)
@@ -189,6 +188,7 @@ class _Session:
         )
         for chunk in _chunks(texts):
             self._run(statement, chunk.write_json())
+        return rows.height
 
     def _upsert(self) -> None:
         names = ", ".join(map(_quoted, self.sql.columns))

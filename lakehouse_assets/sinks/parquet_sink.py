@@ -7,7 +7,7 @@ the other, only those that changed; the file ``_delivered.json`` tells, last of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -69,7 +69,7 @@ class _Session:
         told: dict[str, Any] = json.loads(self.io.read_bytes(path))
         return Delivered(snapshot=told["snapshot"], committed_ms=told["committed_ms"])
 
-    def load(self, rows: pl.LazyFrame) -> int:
+    def load(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> int:  # noqa: ARG002 - a file has one order
         parts = self._parts(rows)
         height = sum(self._write(part, rows) for part in parts)
         kept = {self._file(part) for part in parts}
@@ -78,11 +78,11 @@ class _Session:
                 self.io.delete(found.path)
         return height
 
-    def apply(self, changes: pl.DataFrame, rows: pl.LazyFrame) -> int:
-        for part in self._parts(changes.lazy()):
+    def apply(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> None:
+        touched = [part for changes in portions if changes.height for part in self._parts(changes.lazy())]
+        for file, part in {self._file(part): part for part in touched}.items():
             if not self._write(part, rows) and part:
-                self.io.delete(self._file(part))
-        return changes.height
+                self.io.delete(file)
 
     def finish(self, delivered: Delivered) -> None:
         told = {"snapshot": delivered.snapshot, "committed_ms": delivered.committed_ms}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,25 +115,23 @@ class _Session:
         ).fetchone()
         return None if row[0] is None else Delivered(snapshot=row[0], committed_ms=row[1])
 
-    def load(self, rows: pl.LazyFrame) -> int:
+    def load(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> int:  # noqa: ARG002 - for files
         self._make_table()
-        frame = rows.collect()
-        self._copy(frame.with_columns(pl.lit(value=False).alias(GONE)))
+        height = self._fill(frame.with_columns(pl.lit(value=False).alias(GONE)) for frame in portions)
         same = " AND ".join(f"b.{quoted(name)} = t.{quoted(name)}" for name in self.sql.key)
         self._run(f"CREATE INDEX ON {BATCH} ({', '.join(map(quoted, self.sql.key))})")
         self._run(f"ANALYZE {BATCH}")
         self._run(f"DELETE FROM {self.sql.name} t WHERE NOT EXISTS (SELECT 1 FROM {BATCH} b WHERE {same})")
         self._upsert()
-        return frame.height
+        return height
 
-    def apply(self, changes: pl.DataFrame, rows: pl.LazyFrame) -> int:  # noqa: ARG002 - for files
+    def apply(self, portions: Iterable[pl.DataFrame], rows: pl.LazyFrame) -> None:  # noqa: ARG002 - for files
         self._make_table()
-        self._copy(marked(changes))
+        self._fill(marked(changes) for changes in portions)
         same = " AND ".join(f"b.{quoted(name)} = t.{quoted(name)}" for name in self.sql.key)
         self._run(f"ANALYZE {BATCH}")
         self._run(f"DELETE FROM {self.sql.name} t USING {BATCH} b WHERE b.{GONE} AND {same}")
         self._upsert()
-        return changes.height
 
     def finish(self, delivered: Delivered) -> None:
         self._run(
@@ -152,10 +150,14 @@ class _Session:
         for name in self.sql.others:
             self._run(f"ALTER TABLE {self.sql.name} ADD COLUMN IF NOT EXISTS {quoted(name)} {self.sql.columns[name]}")
 
-    def _copy(self, rows: pl.DataFrame) -> None:
-        """Fill the batch, a chunk of rows as text at a time."""
+    def _fill(self, portions: Iterable[pl.DataFrame]) -> int:
+        """Fill the batch; the number of its rows."""
         columns = ", ".join(f"{quoted(name)} {found}" for name, found in self.sql.columns.items())
         self._run(f"CREATE TEMPORARY TABLE {BATCH} ({columns}, {GONE} boolean) ON COMMIT DROP")
+        return sum(self._copy(rows) for rows in portions)
+
+    def _copy(self, rows: pl.DataFrame) -> int:
+        """Add rows to the batch, a chunk of them as text at a time; their number."""
         names = ", ".join(map(quoted, (*self.sql.columns, GONE)))
         texts = as_texts(rows.select(*self.sql.columns, GONE), self.table)
         check_texts(texts, self.to.place)
@@ -167,6 +169,7 @@ class _Session:
         ):
             for chunk in written.iter_slices(CHUNK_ROWS):
                 copy.write(chunk.write_csv(include_header=False, quote_style="non_numeric"))
+        return rows.height
 
     def _upsert(self) -> None:
         names = ", ".join(map(quoted, self.sql.columns))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from threading import Thread
 from typing import Any
@@ -17,10 +19,12 @@ from lakehouse_assets.sinks import Delivery, MySqlSink, PostgresSink, Sink, mysq
 from lakehouse_assets.sinks.declaration import SinkTarget
 from lakehouse_assets.sources.errors import SourceAccessDenied, SourceUnavailable
 from lakehouse_assets.stream.declaration import Bounds
+from lakehouse_assets.stream.source import portions_of
 from lakehouse_demo.postgres import installed as postgres_installed
 from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput, InvalidRows
+from storage_engine.read.portions import Portion
 from tests.servers.postgres import PASSWORD, USER, PostgresServer
 from tests.servers.sql import MARIADB, MYSQL, serving
 
@@ -314,6 +318,54 @@ def test_large_tables_go_in_chunks(
     table.write(frame.cast({"id": pl.Int32}))
     catch_up(delivery)
     assert place.run('SELECT count(*), sum(id), min("text") FROM item')[0] == (1_000, 499_500, "y" * 20)
+
+
+@pytest.mark.parametrize("dies_at", [None, 3])
+def test_what_is_larger_than_the_bounds_is_read_in_portions_and_comes_at_once(
+    catalog: Catalog, table: Table, place: Place, monkeypatch: pytest.MonkeyPatch, dies_at: int | None
+) -> None:
+    delivery = Delivery(catalog, Sink(table="app.item", to=place.sink(), bounds=Bounds(max_rows=100)))
+    read: list[pl.DataFrame] = []
+
+    def counted(portion: Portion) -> pl.DataFrame:
+        if len(read) + 1 == dies_at:
+            raise Killed
+        read.append(frame := portion.read())
+        return frame
+
+    def portions(of: Table, where: Any) -> list[Portion]:
+        return [replace(each, read=partial(counted, each)) for each in portions_of(of, where)]
+
+    def delivered() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("lakehouse_assets.sinks.delivery.portions_of", portions)
+            if dies_at is None:
+                catch_up(delivery)
+            else:
+                with pytest.raises(Killed):
+                    delivery.run()
+        heights.append([frame.height for frame in read])
+        read.clear()
+
+    heights: list[list[int]] = []
+    frame = pl.DataFrame({"id": range(1_000), "part": "x", "tiny": 0}).cast({"id": pl.Int32, "tiny": pl.Int8})
+    table.write(frame)
+    delivered()
+    catch_up(delivery)
+    assert place.run("SELECT count(*), sum(id), sum(tiny) FROM item")[0] == (1_000, 499_500, 0)
+    changes = frame.head(700).with_columns(tiny=pl.lit(1, pl.Int8))
+    kinds = pl.when(pl.col("id") < 200).then(pl.lit("-D")).otherwise(pl.lit("+U"))
+    table.write(changes.with_columns(kinds.alias("_row_kind")))
+    before = place.few()
+    delivered()
+    assert dies_at is None or place.few() == before
+    catch_up(delivery)
+    assert place.run("SELECT count(*), min(id), sum(tiny) FROM item")[0] == (800, 200, 500)
+    if dies_at is None:
+        assert [sum(each) for each in heights] == [1_000, 1_200]  # 200 deletes, 500 updates of two rows
+        assert max(height for each in heights for height in each) < 200
+    else:
+        assert [len(each) for each in heights] == [2, 2]
 
 
 def test_what_a_database_cannot_hold_is_told_and_nothing_written(

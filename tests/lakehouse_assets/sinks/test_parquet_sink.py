@@ -59,7 +59,7 @@ def test_an_export_that_was_stopped_is_written_again(catalog: Catalog, table: Ta
     sink = Sink(table="app.sale", to=ParquetSink(url=str(tmp_path)))
     write(table, ("d1", 1, 10))
     with sink.to.session(sink, table) as session:
-        session.load(table.scan())
+        session.load((), table.scan())
     (tmp_path / "app" / "sale" / "day=gone").mkdir()
     (tmp_path / "app" / "sale" / "day=gone" / "data.parquet").write_bytes(b"left over")
     assert Delivery(catalog, sink).run() is not None
