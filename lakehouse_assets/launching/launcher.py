@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import threading
 from contextlib import suppress
@@ -40,6 +41,7 @@ RETIRE_S: Final = 5.0
 KEPT_MEMORY: Final = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000"}
 """Polars gives freed memory back within half a second, and batches ask for it again: that is a tenth of a stream's work."""
 HERE: Final = ("", "localhost", "127.0.0.1", "::1")
+KILLED: Final = -signal.SIGKILL
 _FAILED = (OSError, RuntimeError, ValueError, DagsterError, CheckError)
 
 
@@ -78,14 +80,13 @@ class WarmRunLauncher(DefaultRunLauncher):
         )
         python = run.job_code_origin.repository_origin.executable_path
         with self._lock:
-            was_loaded = location.name in self._loaded
             try:
                 self._of(location, python, order).ask(order, FORK_S)
-            except _FAILED:
+            except _CannotLoad:
+                raise
+            except _FAILED:  # it was killed; another one may live
                 self._forget(location.name)
-                if not was_loaded:
-                    raise
-                self._of(location, python, order).ask(order, FORK_S)  # it was killed; another one may live
+                self._of(location, python, order).ask(order, FORK_S)
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt the run's process; whether it was there."""
@@ -132,6 +133,10 @@ class WarmRunLauncher(DefaultRunLauncher):
             loaded.retire()
 
 
+class _CannotLoad(RuntimeError):
+    """A process does not load the code, and another one would not either."""
+
+
 @dataclass(slots=True)
 class _Loaded:
     """A process that has loaded the code of one server."""
@@ -141,7 +146,7 @@ class _Loaded:
 
     @classmethod
     def start(cls, server_id: str, python: str, order: str) -> _Loaded:
-        """Raises RuntimeError if it cannot load the code of an order, OSError if there is no such Python."""
+        """Raises _CannotLoad if it does not load the code of an order, RuntimeError if it is killed meanwhile, and OSError."""
         command = [python, "-W", "ignore", "-m", "lakehouse_assets.launching.zygote"]
         process = subprocess.Popen(  # noqa: S603 - the location's own Python
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**KEPT_MEMORY, **os.environ}
@@ -150,10 +155,11 @@ class _Loaded:
         try:
             said = loaded.ask(order, LOAD_S)
             if said != LOADED:
-                raise RuntimeError(f"expected that the code is loaded, and heard {said!r}")
-        except _FAILED:
-            loaded.retire()
-            raise
+                raise _CannotLoad(f"expected that the code is loaded, and heard {said!r}")
+        except _FAILED as error:
+            if loaded.retire() == KILLED:
+                raise
+            raise _CannotLoad(str(error)) from error
         return loaded
 
     @property
@@ -172,17 +178,18 @@ class _Loaded:
             raise RuntimeError("the process that has the code loaded does not answer")
         return answer
 
-    def retire(self, *, patience_s: float = RETIRE_S) -> None:
-        """Have it end, by force if it does not; runs that it has forked go on."""
+    def retire(self, *, patience_s: float = RETIRE_S) -> int | None:
+        """Have it end, by force if it does not; runs that it has forked go on. How it ended, None if by this force."""
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with suppress(OSError):
                 pipe.close()
         try:
-            self.process.wait(patience_s)
+            return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            return None
 
     def end(self) -> None:
         """Have it interrupt its runs, and end."""

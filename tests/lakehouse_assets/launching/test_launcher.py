@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -86,6 +87,17 @@ class House:
         launcher = self.instance.run_launcher
         assert isinstance(launcher, WarmRunLauncher)
         return [loaded.process for loaded in launcher._loaded.values()]
+
+    def kill_loading(self) -> bool:
+        """Kill the zygotes of this process, as soon as they begin; whether there was one."""
+        found = False
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(parent) == os.getpid() and b"launching.zygote" in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+                    found = True
+        return found
 
     def worker(self, run_id: str) -> Worker:
         worker = Worker.parse(self.run(run_id).tags.get(WORKER_TAG))
@@ -177,6 +189,21 @@ def test_a_zygote_that_dies_while_it_is_asked_is_replaced(house: House) -> None:
     (house.folder / "go").touch()
     until(lambda: house.run(first).is_finished and house.run(run_id).is_finished)
     assert {house.run(run).status for run in (first, run_id)} == {dg.DagsterRunStatus.SUCCESS}
+
+
+@pytest.mark.slow
+def test_a_zygote_that_dies_while_it_loads_is_replaced(house: House) -> None:
+    for zygote in house.zygotes:
+        zygote.kill()
+        zygote.wait()
+    killer = threading.Thread(target=lambda: until(house.kill_loading))
+    killer.start()
+    run_id = house.launched()
+    killer.join()
+    assert house.worker(run_id).is_alive, "a run that Dagster started would have none"
+    (house.folder / "go").touch()
+    until(lambda: house.run(run_id).is_finished)
+    assert house.run(run_id).status is dg.DagsterRunStatus.SUCCESS
 
 
 @pytest.mark.slow
