@@ -110,7 +110,7 @@ class Ingester:
             except OffsetConflict:
                 continue
             except SourceColumnsDiffer as differ:
-                self._follow(left, differ)
+                done += self._follow(left, differ)
                 continue
             return done
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
@@ -192,13 +192,13 @@ class Ingester:
             (each, found[each.source_table], offsets[each.target]) for each in ingestions if each.source_table in found
         ]
 
-    def _follow(self, ingestions: Sequence[Ingestion], differ: SourceColumnsDiffer) -> None:
-        """Give the tables that mirror an altered one its columns."""
-        for each in ingestions:
-            if each.source_table == differ.table:
-                self._alter(each, differ)
-                if differ.filled and self._offsets(each).identifier is not None:
-                    self.resnapshot(each)
+    def _follow(self, ingestions: Sequence[Ingestion], differ: SourceColumnsDiffer) -> list[BatchResult]:
+        """Give the tables that mirror an altered one its columns; what of them was read anew."""
+        mirrors = [each for each in ingestions if each.source_table == differ.table]
+        for each in mirrors:
+            self._alter(each, differ)
+        begun = [each for each in mirrors if self._offsets(each).identifier is not None]
+        return [self.resnapshot(each) for each in begun] if differ.filled else []
 
     def _alter(self, ingestion: Ingestion, differ: SourceColumnsDiffer) -> None:
         if not ingestion.follows_schema:

@@ -98,7 +98,7 @@ def _streams(found: Sequence[TableHealth], remark: str) -> Table:
         style = "bold red" if each.trouble else "yellow" if each.behind else "green"
         table.add_row(
             Text(each.table),
-            Text(", ".join(each.sources), overflow="ellipsis", no_wrap=True),
+            Text(", ".join(each.sources)),
             Text(behind, style=style),
             f"{each.rows_per_s:,.0f}",
             age(each.age_ms),
@@ -127,9 +127,11 @@ def _tables(found: Sequence[TableHealth]) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    """On a narrow terminal, names go over several lines; numbers stay whole."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="dim")
     for name in columns:
-        table.add_column(name, justify="left" if name in ("target", "reads", "table") else "right", no_wrap=True)
+        is_name = name in ("target", "reads", "table")
+        table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
     return table
 
 

@@ -307,10 +307,10 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "bucket": ("bucket", _integer()),
     "bucket-key": ("bucket_key", _names),
     "bucket-function.type": ("bucket_function", _one_of("default", "mod")),
-    "merge-engine": ("merge_engine", lambda text: MergeEngine(text.lower())),
+    "merge-engine": ("merge_engine", lambda text: MergeEngine(_one_of(*MergeEngine)(text))),
     "changelog-producer": (
         "changelog_producer",
-        lambda text: ChangelogProducer(text.lower()),
+        lambda text: ChangelogProducer(_one_of(*ChangelogProducer)(text)),
     ),
     "changelog-producer.row-deduplicate": ("row_deduplicate", parse_bool),
     "changelog-producer.row-deduplicate-ignore-fields": (

@@ -101,6 +101,15 @@ def test_a_named_project_says_which_streams_count(warehouse: str, tmp_path_facto
     assert "expected module:NAME of a Project" in refused.output
 
 
+def test_numbers_stay_whole_on_a_narrow_terminal(warehouse: str) -> None:
+    Catalog(warehouse).execute(
+        "CREATE TABLE ods.a_table_of_a_rather_long_name_that_takes_more_than_half_of_the_line (id INT)"
+    )
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["top", "--once", "--warehouse", warehouse]).output
+    assert "…" not in shown
+    assert any(line.split()[:2] == ["ods.copy", "2"] and line.split()[-1] == "0" for line in shown.splitlines())
+
+
 def test_what_cannot_be_told_is_named(warehouse: str) -> None:
     catalog = Catalog(warehouse)
     catalog.drop_table("ods.o")

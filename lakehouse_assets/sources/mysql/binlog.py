@@ -143,7 +143,7 @@ class BinlogReader:
             payloads = PayloadReader(stream, events=EVENTS, database=self._database, tables=list(self._tables))
             yield from _EventGroups(self._database, self._tables, after).transactions(_events(stream, payloads))
         except pymysql.err.Error as error:
-            raise _source_error(error, after, self._connection.server) from error
+            raise _source_error(error, after, self._connection.place) from error
         finally:
             stream.close()
 
@@ -347,11 +347,11 @@ def _check_whole_rows(event: RowsEvent) -> None:
         raise SourceUnsupported("the binary log has parts of rows; set binlog_row_image=FULL")
 
 
-def _source_error(error: pymysql.err.Error, after: BinlogPosition, server: str) -> SourceError:
+def _source_error(error: pymysql.err.Error, after: BinlogPosition, place: str) -> SourceError:
     code, message = (*error.args, "")[:2]
     if code == ER_MASTER_FATAL_ERROR_READING_BINLOG:
         return SourcePositionLost(
-            f"the binary log cannot be read from file {after.file_number}, offset {after.offset}; take a new snapshot:"
+            f"{place}: the binary log cannot be read from file {after.file_number}, offset {after.offset}; take a new snapshot:"
             f" {message}"
         )
-    return source_error(error, server)
+    return source_error(error, place)

@@ -36,7 +36,7 @@ class MySqlChanges:
     @property
     def name(self) -> str:
         """Where the database is."""
-        return f"{self._connection.server} {self._connection.host}:{self._connection.port}/{self._connection.database}"
+        return self._connection.place
 
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
         """The snapshot of tables without a position, else the next changes. Raises like ``MySqlSource``."""

@@ -66,6 +66,11 @@ class MySqlConnection:
     database: str
     server: str = "MySQL"
 
+    @property
+    def place(self) -> str:
+        """Where it is, without the user."""
+        return f"{self.server} {self.host}:{self.port}/{self.database}"
+
     def settings(self) -> dict[str, Any]:
         """The connection as keywords of ``pymysql.connect``."""
         return {
@@ -89,7 +94,7 @@ class MySqlConnection:
             finally:
                 connection.close()
         except pymysql.err.Error as error:
-            raise source_error(error, self.server) from error
+            raise source_error(error, self.place) from error
 
 
 def connect(**settings: Any) -> pymysql.Connection[Any]:
@@ -106,15 +111,15 @@ def connect(**settings: Any) -> pymysql.Connection[Any]:
         raise SourceUnsupported("the server asks for a password, but has no TLS to tell it; switch TLS on") from error
 
 
-def source_error(error: pymysql.err.Error, server: str) -> SourceError:
-    """An error of the driver as what its reader can do about it; ``server``: what it is called."""
+def source_error(error: pymysql.err.Error, place: str) -> SourceError:
+    """An error of the driver as what its reader can do about it."""
     code = error.args[0] if error.args else None
     if code in _REFUSED:
-        return SourceAccessDenied(f"the {server} server refuses the user, its password or what it may do: {error}")
+        return SourceAccessDenied(f"{place}: the server refuses the user, its password or what it may do: {error}")
     if code == ER.BAD_DB_ERROR:
-        return SourceMissing(f"the {server} server has no such database: {error}")
+        return SourceMissing(f"{place}: there is no such database: {error}")
     if code in _AWAY or isinstance(error, pymysql.err.InterfaceError):
-        return SourceUnavailable(f"the {server} server is away or busy: {error}")
+        return SourceUnavailable(f"{place} is away or busy; the next run goes on: {error}")
     if code in (ER.TABLE_DEF_CHANGED, ER.NO_SUCH_TABLE):
-        return SourceSchemaChanged(f"a table changed while it was read: {error}")
-    return SourceError(f"the {server} server refused: {error}")
+        return SourceSchemaChanged(f"{place}: a table changed while it was read: {error}")
+    return SourceError(f"{place} refused: {error}")

@@ -428,6 +428,8 @@ def test_added_and_widened_columns_are_followed(mirror: Ingester, sql: Sql) -> N
     sql("INSERT INTO item VALUES (4, 'd', 8000000000)")
     assert rows(mirror)[-1] == (4, "d", 8_000_000_000)
     sql("ALTER TABLE item ADD COLUMN kind TEXT DEFAULT 'new'")
+    (read_anew,) = mirror.run_batch()
+    assert (read_anew.target, read_anew.rows_read) == ("ods.item", 4)
     assert [row[-1] for row in rows(mirror)] == ["new"] * 4
 
 
