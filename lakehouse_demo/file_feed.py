@@ -45,15 +45,7 @@ class FileFeed:
     @property
     def facts(self) -> FeedFacts:
         """The stream in words."""
-        config = self._config
-        stream = f"{config.events:,} change events of {config.days} days (seed {config.seed})"
-        return FeedFacts(
-            name=FILES,
-            description=f"{stream}, landing in {self._landing}",
-            truth="the recomputation of the raw files",
-            steps=config.slices,
-            identity={"source": FILES, **asdict(config)},
-        )
+        return stream_facts(FILES, self._config, place=f"landing in {self._landing}", raw="files")
 
     def __enter__(self) -> Self:
         """Raises LandingBusy."""
@@ -77,6 +69,17 @@ class FileFeed:
         truth = recompute(self._landing)
         refused = {(f"{line.table}/{line.file}", line.line) for line in truth.quarantined}
         return [*app_findings(catalog, truth), quarantine_finding(catalog, refused)]
+
+
+def stream_facts(source: str, config: StreamConfig, *, place: str, raw: str) -> FeedFacts:
+    """The embedded stream in words: what it is, where it goes, and what of it is computed again."""
+    return FeedFacts(
+        name=source,
+        description=f"{config.events:,} change events of {config.days} days (seed {config.seed}), {place}",
+        truth=f"the recomputation of the raw {raw}",
+        steps=config.slices,
+        identity={"source": source, **asdict(config)},
+    )
 
 
 def app_findings(catalog: Catalog, truth: Truth) -> list[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,7 +16,7 @@ from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_demo.claims import only_writer
 from lakehouse_demo.events import StreamConfig
 from lakehouse_demo.feeds import FeedFacts, Finding
-from lakehouse_demo.file_feed import app_findings, quarantine_finding
+from lakehouse_demo.file_feed import app_findings, quarantine_finding, stream_facts
 from lakehouse_demo.kafka import KafkaServer
 from lakehouse_demo.landing import land
 from lakehouse_demo.private_server import TIMEOUT_S, ServerFailed
@@ -54,15 +53,8 @@ class KafkaFeed:
     @property
     def facts(self) -> FeedFacts:
         """The stream in words."""
-        config = self._config
-        stream = f"{config.events:,} change events of {config.days} days (seed {config.seed})"
-        return FeedFacts(
-            name=KAFKA,
-            description=f"{stream}, in topics of a Kafka broker in {self._server.folder}",
-            truth="the recomputation of the raw messages",
-            steps=config.slices,
-            identity={"source": KAFKA, **asdict(config)},
-        )
+        place = f"in topics of a Kafka broker in {self._server.folder}"
+        return stream_facts(KAFKA, self._config, place=place, raw="messages")
 
     def __enter__(self) -> Self:
         """Start the broker, and make the topics that are missing. Raises ServerMissing, ServerFailed and LandingBusy."""
