@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lakehouse_assets.flink_sql.project import SqlProject, read_project
 from lakehouse_assets.ingest import BOOKKEEPING, Ingestion
@@ -114,6 +114,14 @@ class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
     partitions: dict[str, PartitionsModel] = Field(default={})
     landing: str | None = None
     ingestions: list[IngestionModel] = Field(default=[])
+
+    @field_validator("warehouse", mode="before")
+    @classmethod
+    def _is_told(cls, warehouse: object) -> object:
+        """An environment variable that is not set comes as None."""
+        if warehouse is None:
+            raise ValueError("the warehouse is not told: set the environment variable that {{ env.… }} names")
+        return warehouse
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The project's definitions. Raises SqlError and NotIncremental with file and line."""

@@ -82,9 +82,13 @@ class Project:
         return {name: self._table(name, schema) for name, schema in defined_tables(self.ddl).items()}
 
     def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-        """Streams and tables; tables that nothing here fills stand for themselves."""
+        """Streams and tables; tables that nothing here fills stand for themselves. Raises InvalidStream for an unknown target."""
         tables = self.tables()
-        filled = {each.target for each in self.ingestions} | {each.target for each in self.streams}
+        filled = [*(each.target for each in self.ingestions), *(each.target for each in self.streams)]
+        if unknown := [target for target in filled if target not in tables]:
+            raise InvalidStream(
+                f"project {self.name} fills {', '.join(unknown)}, but declares no such table; it declares {', '.join(tables)}"
+            )
         continuous = self.continuous_runs()
         continuously = {target for each in continuous for target in each.targets}
         return [

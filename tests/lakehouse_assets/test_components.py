@@ -114,6 +114,11 @@ def test_dagsters_own_command_lists_and_checks_it(project: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_an_environment_variable_that_is_not_set_is_told() -> None:
+    with pytest.raises(ValueError, match=r"the warehouse is not told: set the environment variable"):
+        LakehouseProject(name="shop", warehouse=None)  # type: ignore[arg-type]
+
+
 def test_a_refusal_names_the_stream() -> None:
     component = LakehouseProject.from_attributes_dict(
         attributes={

@@ -14,6 +14,7 @@ from lakehouse_assets.ingest import Ingestion
 from lakehouse_assets.project import Project
 from lakehouse_assets.resources import LakehouseResource, LandingResource
 from lakehouse_assets.stream.declaration import Repair, Stream
+from lakehouse_assets.stream.errors import InvalidStream
 from storage_engine.errors import SqlError
 
 DDL = """
@@ -112,3 +113,14 @@ def test_tables_are_defined_by_a_script() -> None:
     assert tables["app.item"].primary_keys == ("item",)
     with pytest.raises(SqlError):
         defined_tables("CREATE TABLE ods.sale (")
+
+
+@pytest.mark.parametrize("kind", ["ingestions", "streams"])
+def test_a_target_that_there_is_none_of_is_told(kind: str) -> None:
+    ingestion = Ingestion(source_table="sale", target="ods.sales")
+    stream = Stream(source="ods.sale", target="app.items", transform=sold)
+    wrong = Project(name="shop", ddl=DDL, **{kind: [ingestion if kind == "ingestions" else stream]})  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidStream, match=r"project shop fills (ods.sales|app.items), but declares no such table; .*ods.sale, "
+    ):
+        wrong.definitions(LakehouseResource(warehouse="memory://none", ddl=DDL))
