@@ -105,7 +105,8 @@ class KafkaServer:
         if not self._data_in_use():
             return
         process = self._kept()["pid"]
-        os.kill(process, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
         while self._data_in_use():
             if time.monotonic() > deadline:
@@ -113,7 +114,11 @@ class KafkaServer:
                     os.kill(process, signal.SIGKILL)
             time.sleep(POLL_S)
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def _prepare(self, command: list[str]) -> None:

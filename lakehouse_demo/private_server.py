@@ -93,9 +93,11 @@ def write_private(path: Path, text: str) -> None:
 
 def is_locked(path: Path) -> bool:
     """Whether a server, of whatever process, holds the lock on a file of its data; the lock goes with the server."""
-    if not path.exists():
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:  # not there yet, or the server has just taken it away
         return False
-    with path.open("r+b") as file:
+    with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
