@@ -58,8 +58,19 @@ class KafkaFeed:
 
     def __enter__(self) -> Self:
         """Start the broker, and make the topics that are missing. Raises ServerMissing, ServerFailed and LandingBusy."""
-        self._held.enter_context(only_writer(self._lines))
-        self._server.start()
+        with ExitStack() as held:
+            held.enter_context(only_writer(self._lines))
+            held.callback(self._server.stop)
+            self._server.start()
+            self._make_topics()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def _make_topics(self) -> None:
+        """Make those that are missing, and wait until all are led."""
         admin = package("confluent_kafka.admin", extra="kafka")
         client = admin.AdminClient({"bootstrap.servers": self._server.servers})
         there = client.list_topics(timeout=TIMEOUT_S).topics
@@ -68,11 +79,6 @@ class KafkaFeed:
         for future in made.values():
             future.result()
         self._server.wait_for(self._tables())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        self._held.close()
 
     def changes(self) -> ChangesResource:
         """The topics as a source."""
