@@ -51,6 +51,26 @@ def lowest(keys: SortedKeys, ranks: npt.NDArray[np.int8]) -> Longs:
     return np.minimum.reduceat(scores, np.flatnonzero(keys.first)) & ((1 << _ROW_BITS) - 1)
 
 
+def lowest_of(
+    wanted: pl.DataFrame, frame: pl.DataFrame, key: Sequence[str], ranks: npt.NDArray[np.int8]
+) -> Longs | None:
+    """The row number in a frame of the record of each wanted key whose rank is the lowest, and of several the first.
+
+    None where ``sort_keys`` gives none.
+    """
+    names = list(key)
+    keys = sort_keys(pl.concat([wanted[names], frame[names]], rechunk=True), names)
+    if keys is None:
+        return None
+    starts = np.flatnonzero(keys.first)
+    is_wanted = np.minimum.reduceat(keys.rows, starts) < wanted.height
+    scores = np.concatenate(
+        [np.full(wanted.height, _LIMIT), (ranks.astype(np.int64) << _ROW_BITS) | np.arange(frame.height)]
+    )
+    found = np.minimum.reduceat(scores[keys.rows], starts)
+    return found[is_wanted & (found < _LIMIT)] & ((1 << _ROW_BITS) - 1)
+
+
 def newest(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> Longs | None:
     """The row number of the last record of each key by the columns ``order``; None if they are not of whole numbers."""
     rows, first = keys.rows, keys.first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
@@ -33,6 +34,8 @@ from storage_engine.write.streamed_rewrite import StreamedRewrite
 
 _SMALL_FILE_SHARE = 0.7
 _WRITER_THREADS = 4
+_PASS_THREADS = 2
+_SHARED_ROWS = 200_000
 
 
 class Compactor:
@@ -65,7 +68,7 @@ class Compactor:
         rewritten = [group for group in groups if not self._upgraded_at_once(group)]
         held = [group for group in rewritten if self._budget.can_hold(group.files)]
         for some in self._budget.passes(held, lambda group: group.files):
-            self._run(some, frames or {})
+            side_by_side(lambda part: self._run(part, frames or {}), _shares(some), threads=_PASS_THREADS)
         for group in rewritten:
             if not self._budget.can_hold(group.files):
                 self._streamed.run(group, frames or {}, looks_up=self._looks_up(group))
@@ -186,6 +189,15 @@ class Compactor:
             compact_changelog_files=tuple(task.changelog),
             compact_new_index_files=vectors,
         )
+
+
+def _shares(groups: Sequence[Group]) -> list[Sequence[Group]]:
+    """The groups of a pass in two halves, if each has so many rows that it pays to merge them side by side."""
+    rows = np.cumsum([sum(file.row_count for file in group.files) for group in groups])
+    if rows[-1] < _SHARED_ROWS:
+        return [groups]
+    half = int(np.searchsorted(rows, rows[-1] / 2)) + 1
+    return [share for share in (groups[:half], groups[half:]) if share]
 
 
 def _parts(groups: Sequence[Group], files: Callable[[Group], Sequence[DataFileMeta]]) -> list[FilePart]:

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
-from storage_engine.kernel.key_search import can_search, places_of
+from storage_engine.kernel.key_search import Places, can_search, places_of
+from storage_engine.kernel.key_sort import lowest_of
 from storage_engine.kernel.keys import key_order
 from storage_engine.spec.schema import SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.data_files import DataFiles
@@ -18,6 +19,7 @@ from storage_engine.store.merge_frames import (
     FILE,
     FILE_NAME,
     GROUP,
+    LEVEL,
     POSITION,
     FilePart,
     find_rows,
@@ -72,11 +74,10 @@ class PointLookup:
                 found.append(placed_rows(part, number, rows[self._columns][met], pl.Series(met)))
         if held := [each for each in read if self._is_looked_into(each[1]) or self._holds_any(each[1], keys)]:
             wanted = self._wanted(groups, {number: part.group for number, part in held if number in few})
-            read_rows = find_rows(self._files, held, self._columns, wanted)
-            found.append(_with_keys(read_rows, keys, [GROUP, *self._keys]))
+            found.append(_current(find_rows(self._files, held, self._columns, wanted), keys, [GROUP, *self._keys]))
         if not found:
             return Found(rows=self._empty, places=_NOWHERE)
-        rows = lowest_level_only(pl.concat(found), [GROUP, *self._keys])
+        rows = found[0] if len(found) == 1 else lowest_level_only(pl.concat(found), [GROUP, *self._keys])
         names = pl.Series(FILE_NAME, [part.meta.file_name for _, part in candidates])
         places = rows[[GROUP, POSITION]].hstack([names.gather(rows.get_column(FILE))])
         return Found(rows=rows[self._empty.columns], places=places)
@@ -113,12 +114,26 @@ class PointLookup:
         return {number: among[group] for number, group in few.items()}
 
 
-def _with_keys(rows: pl.DataFrame, keys: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """The rows that have one of the keys, in their order: these columns are joined alone, since to pick rows out costs less."""
-    met = rows[list(names)].with_row_index(_ROW).join(keys, on=names, how="semi").get_column(_ROW)
-    has_key = np.zeros(rows.height, np.bool_)
-    has_key[met.to_numpy()] = True
-    return rows.filter(pl.Series(has_key))
+def _current(rows: pl.DataFrame, keys: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """The record of each key at its lowest level, in the order of the rows.
+
+    Keys and levels are looked at alone, since to pick rows out costs less than to join them.
+    """
+    if rows.is_empty() or keys.is_empty():
+        return rows.clear()
+    met = lowest_of(keys, rows, names, rows.get_column(LEVEL).to_numpy())
+    if met is not None:
+        return _picked(rows, met)
+    numbered = rows[list(names)].with_row_index(_ROW)
+    joined = numbered.join(keys, on=names, how="semi").get_column(_ROW)
+    return lowest_level_only(_picked(rows, joined.to_numpy()), names)
+
+
+def _picked(rows: pl.DataFrame, places: Places) -> pl.DataFrame:
+    """Some rows, in their order."""
+    is_picked = np.zeros(rows.height, np.bool_)
+    is_picked[places] = True
+    return rows.filter(pl.Series(is_picked))
 
 
 def _is_among(keys: pl.DataFrame) -> pl.Expr:

@@ -29,6 +29,9 @@ _BUFFERED_ROWS = (
     10_000  # a small file is made in memory: each of its many writes would take as long as all of them together
 )
 _SAMPLE_ROWS, _SAMPLED_FROM = 1024, 4096
+_REPETITIVE = 0.25
+_REPETITIVE_AMONG_MANY, _MANY_ROWS = 0.8, 1 << 15
+"""Share of different values in a sample up to which a dictionary pays: two thousand of them in all do among many rows."""
 
 
 class ParquetFormat:
@@ -177,7 +180,8 @@ def repetitive_columns(frame: pl.DataFrame) -> list[str] | bool:
         return False
     flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Boolean]
     sample = frame[flat][np.arange(0, frame.height, frame.height // _SAMPLE_ROWS)]
-    return [column.name for column in sample if column.n_unique() * 4 < sample.height]
+    most = (_REPETITIVE if frame.height < _MANY_ROWS else _REPETITIVE_AMONG_MANY) * sample.height
+    return [column.name for column in sample if column.n_unique() < most]
 
 
 def _has_nanos(schema: pa.Schema) -> bool:

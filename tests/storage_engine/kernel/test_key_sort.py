@@ -9,13 +9,14 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage_engine.kernel.key_sort import lowest, merge_order, newest, sort_keys
+from storage_engine.kernel.key_sort import lowest, lowest_of, merge_order, newest, sort_keys
 from tests.effort import examples
 
 LETTERS = st.text(st.sampled_from("ab\u00e9\u4e2d\U0001f600 ~\x01"), max_size=20)
 TEXTS = st.one_of(
     LETTERS, LETTERS.map("o-".__add__), LETTERS.map(("long " * 8).__add__), st.sampled_from(["", "a", "a\0", "a\0b"])
 )
+SHORT = st.text(st.sampled_from("ab\u00e9~\x01\0"), max_size=4)
 LONGS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
 ROWS = st.lists(st.tuples(st.integers(0, 3), TEXTS, LONGS, TEXTS), min_size=1, max_size=60)
 KEY = ("group", "text", "number", "more")
@@ -44,6 +45,41 @@ def test_rows_come_in_the_order_of_their_keys(rows: list[tuple[int, str, int, st
     assert ordered == sorted(keys)
     assert sorted(found.rows.tolist()) == list(range(len(rows)))
     assert found.first.tolist() == [place == 0 or ordered[place] != ordered[place - 1] for place in range(len(rows))]
+
+
+@given(
+    texts=st.lists(SHORT, min_size=1, max_size=40),
+    start=st.sampled_from(["", "o", "o-\u00e9\U0001f600"]),
+    cut=st.integers(0, 3),
+)
+@settings(max_examples=examples(200))
+def test_short_texts_come_in_the_order_of_their_bytes(texts: list[str], start: str, cut: int) -> None:
+    frame = pl.DataFrame({"text": [start + text for text in texts]})[min(cut, len(texts) - 1) :]
+    found = sort_keys(frame, ["text"])
+    encoded = [text.encode() for text in frame["text"]]
+    if found is None:
+        assert any(0 in text for text in encoded)
+    else:
+        assert [encoded[number] for number in found.rows.tolist()] == sorted(encoded)
+        assert found.first.sum() == len(set(encoded))
+
+
+@given(rows=ROWS, wanted=ROWS, data=st.data())
+@settings(max_examples=examples(100))
+def test_of_each_wanted_key_the_record_of_the_lowest_rank_is_found(
+    rows: list[tuple[int, str, int, str]], wanted: list[tuple[int, str, int, str]], data: st.DataObject
+) -> None:
+    ranks = data.draw(st.lists(st.integers(0, 5), min_size=len(rows), max_size=len(rows)))
+    names = ["group", "text"]
+    found = lowest_of(frame_of(wanted), frame_of(rows), names, np.array(ranks, np.int8))
+    if found is None:
+        return
+    best: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for place, row in enumerate(rows):
+        key = in_order(row, names)
+        best[key] = min(best.get(key, (9, 0)), (ranks[place], place))
+    keys = {in_order(row, names) for row in wanted}
+    assert sorted(found.tolist()) == sorted(place for key, (_, place) in best.items() if key in keys)
 
 
 @given(rows=ROWS, twice=st.integers(1, 3))
