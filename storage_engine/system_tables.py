@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from storage_engine.codec.binary_row import deserialize_row
+from storage_engine.read.value_bounds import value_bounds
 from storage_engine.spec.manifest import EMPTY_ROW, DataFileMeta, FileSource, ManifestFileMeta
 from storage_engine.spec.schema import TableSchema
 from storage_engine.spec.snapshot import Snapshot
@@ -232,7 +233,7 @@ def files_frame(store: TableStore, schema: TableSchema, snapshot: Snapshot | Non
 
 def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: DataFileMeta) -> tuple[object, ...]:
     key_types = schema.types_of(schema.trimmed_primary_keys)
-    nulls, lows, highs = _value_statistics(store, schema, file)
+    nulls, lows, highs = value_bounds(store, schema, file)
     return (
         row_text(bucket.partition_values),
         bucket.bucket,
@@ -252,32 +253,6 @@ def _file_row(store: TableStore, schema: TableSchema, bucket: Bucket, file: Data
         None if file.creation_time_millis is None else _utc(file.creation_time_millis),
         file.delete_row_count,
         None if file.file_source is None else FileSource(file.file_source).name,
-    )
-
-
-Named = dict[str, object]
-
-
-def _value_statistics(store: TableStore, schema: TableSchema, file: DataFileMeta) -> tuple[Named, Named, Named]:
-    """Null counts, minima and maxima by today's column names; a column that the file did not have is all null."""
-    written = schema if file.schema_id == schema.id else store.schemas.get(file.schema_id)
-    names = written.column_names if file.value_stats_cols is None else file.value_stats_cols
-    stats = file.value_stats
-    if len(stats.null_counts) != len(names):
-        names = ()
-    types = written.types_of(names)
-    lows = deserialize_row(types, stats.min_values) if names else ()
-    highs = deserialize_row(types, stats.max_values) if names else ()
-    places = {written.by_name[name].id: place for place, name in enumerate(names)}
-    known = {field.id for field in written.fields}
-    nulls: Named = {field.name: None if field.id in known else file.row_count for field in schema.fields}
-    found = {field.name: places[field.id] for field in schema.fields if field.id in places}
-    nulls |= {name: stats.null_counts[place] for name, place in found.items()}
-    unknown: Named = dict.fromkeys(schema.column_names)
-    return (
-        nulls,
-        unknown | {name: lows[place] for name, place in found.items()},
-        unknown | {name: highs[place] for name, place in found.items()},
     )
 
 

@@ -18,6 +18,7 @@ import polars as pl
 from lakehouse_assets.stream.declaration import Bounds, Stream
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.joining import Joining
+from lakehouse_assets.stream.newest import newest_rows, only_tells_writes, sequence_of
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.place import Place
 from lakehouse_assets.stream.plan import Plan
@@ -211,7 +212,7 @@ class StreamRunner:
     def _portion(self, offsets: Consumed, place: Place, dimensions: Mapping[str, Pending]) -> Plan | None:
         """The portion that comes next; None if all is one portion."""
         table = self.tables[place.source]
-        portions = portions_of(table, place, self.stream.columns_read(table.schema.primary_keys))
+        portions = portions_of(table, place, self._columns_read(table))
         if len(portions) < 2:
             return None
         left, last = portions[place.done + 1 :], place.done + 1 == len(portions)
@@ -290,13 +291,13 @@ class StreamRunner:
             written = self._recounting.changes(plan.pending, start=plan.start)
             return written, self._recounting.rows_read, self._recounting.rows_reemitted
         read, reemitted = self._rows(plan)
-        merged = self._merged(read, reemitted, start=plan.start)
+        merged = self._merged(plan, read, reemitted)
         return self.transformed(merged, plan.snapshots), read.height, reemitted.height
 
     def _rows(self, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
         table, found = self.tables[self.stream.source], plan.pending[self.stream.source]
-        columns = self.stream.columns_read(table.schema.primary_keys)
+        columns = self._columns_read(table)
         if plan.start:
             rows = read_start(table, found, columns)
             return rows, rows.clear()
@@ -304,24 +305,35 @@ class StreamRunner:
         predicate = concerned(self.stream, self.tables, plan.pending)
         return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate, columns)
 
-    def _merged(self, read: pl.DataFrame, reemitted: pl.DataFrame, *, start: bool) -> pl.DataFrame:
+    def _columns_read(self, source: Table) -> list[str] | None:
+        """Columns that are read of the driving source; None: all."""
+        columns = self.stream.columns_read(source.schema.primary_keys)
+        if columns is None or self.stream.reads == "changelog" or not only_tells_writes(source):
+            return columns
+        return list(dict.fromkeys([*columns, *sequence_of(source)]))
+
+    def _merged(self, plan: Plan, read: pl.DataFrame, reemitted: pl.DataFrame) -> pl.DataFrame:
         """All rows that go through the transformation: for "latest" one of each key, the state at the end.
 
         Only a row that the target cannot hold yet is an insert.
         """
         if self.stream.reads == "changelog":
             return read
-        source = self.tables[self.stream.source]
+        source, found = self.tables[self.stream.source], plan.pending[self.stream.source]
         key = list(source.schema.primary_keys)
+        is_state = only_tells_writes(source) and not plan.start and not found.overwritten
         if compaction_brings_changelog(source):  # then what a key had before is followed by what it has now
             read = read.filter(pl.col(ROW_KIND) != UPDATE_BEFORE)
             again = ~pl.struct(key).is_first_distinct() if (read[ROW_KIND] == DELETE).any() else pl.lit(value=False)
         else:  # an insert may be an update then
-            again = pl.lit(value=not start)
+            read = newest_rows(source, read, found) if is_state else read
+            again = pl.lit(value=not plan.start)
         told = pl.when(again & (pl.col(ROW_KIND) == INSERT)).then(pl.lit(UPDATE_AFTER)).otherwise(pl.col(ROW_KIND))
+        rows = read.with_columns(told.alias(ROW_KIND))
+        if is_state and reemitted.is_empty():
+            return rows
         sent_again = reemitted.with_columns(pl.lit(UPDATE_AFTER).alias(ROW_KIND))
-        rows = pl.concat([sent_again, read.with_columns(told.alias(ROW_KIND))])
-        return rows.unique(key, keep="last", maintain_order=True)
+        return pl.concat([sent_again, rows]).unique(key, keep="last", maintain_order=True)
 
     def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
         """Rows of the source → rows of the target, the dimensions as of some snapshots."""

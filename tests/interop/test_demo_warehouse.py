@@ -27,7 +27,7 @@ from tests.interop.flink.server import Flink
 CONFIG = StreamConfig(seed=7, events=3_000, days=4, slices=3)
 ORDERS = "dwd.member_order"
 PERFORMANCE = "app.sprint_performance"
-FOLLOWED = ("ods.member_order", ORDERS, "dwd.member_month", PERFORMANCE)
+FOLLOWED = ("ods.member", ORDERS, "dwd.member_month", PERFORMANCE)
 REFERENCES = {"agent": "agent_id", "product": "product_id", "member": "member_id", "sprint": "sprint_id"}
 
 

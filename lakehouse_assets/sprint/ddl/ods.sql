@@ -2,6 +2,9 @@
 --
 -- A deleted source row stays with deleted = true: a tombstone would be dropped by compaction, and an older
 -- event that lands afterwards would bring the row back.
+--
+-- Members keep a changelog: orders are widened by them, and must be told whose rows have changed. Orders keep none: who reads
+-- them wants their newest state only, so what is in the table is not looked up once more for each of them.
 
 CREATE DATABASE IF NOT EXISTS ods;
 
@@ -45,10 +48,6 @@ CREATE TABLE IF NOT EXISTS ods.member_order (
     'merge-engine' = 'deduplicate',
     'bucket' = '4',
     'sequence.field' = 'event_time',
-    'changelog-producer' = 'lookup',
-    'changelog-producer.row-deduplicate' = 'true',
-    'changelog-file.compression' = 'snappy',
-    'changelog-file.stats-mode' = 'none',
     'file.compression.per.level' = '0:snappy',
     'snapshot.num-retained.max' = '10000'
 );
