@@ -38,8 +38,14 @@ LOAD_S: Final = 300.0
 """Loading takes seconds, unless the machine is busy with much else."""
 FORK_S: Final = 60.0
 RETIRE_S: Final = 5.0
-KEPT_MEMORY: Final = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000"}
-"""Polars gives freed memory back within half a second, and batches ask for it again: that is a tenth of a stream's work."""
+KEPT_MEMORY: Final = {
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+}
+"""Polars gives freed memory back within half a second, and numpy's large arrays go back at once; batches ask for it again, which
+is more than a tenth of a stream's work.
+"""
 HERE: Final = ("", "localhost", "127.0.0.1", "::1")
 KILLED: Final = -signal.SIGKILL
 _FAILED = (OSError, RuntimeError, ValueError, DagsterError, CheckError)

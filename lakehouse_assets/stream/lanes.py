@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -79,36 +79,60 @@ class Lanes:
     def round(self, movers: Sequence[Mover], is_due: Callable[[Mover], bool]) -> Iterator[Moved]:
         """Every mover that is due moves once, begun in their order; what came of it, in the order in which they ended.
 
-        ``is_due`` is asked right before a move begins. While the caller looks at what came of one, others move.
+        Who had something to move and finds a free lane moves again for as long as one before him is at his first move: what a
+        long move brings may be more than one of the next takes. ``is_due`` is asked right before a move begins. While the
+        caller looks at what came of one, others move.
         """
         if self._pool is None:
             yield from (Moved.of(mover) for mover in movers if is_due(mover))
             return
-        to_come = list(movers)
-        moving: dict[Future[Moved], Mover] = {}
-        self._begin(to_come, moving, is_due, self._pool)
-        while moving:
-            done = wait(moving, return_when=FIRST_COMPLETED).done
-            ended = [each for each in moving if each in done]
+        going = _Round(movers=movers, is_due=is_due, pool=self._pool, lanes=self._count)
+        going.fill()
+        while going.moving:
+            done = wait(going.moving, return_when=FIRST_COMPLETED).done
+            ended = {each: place for each, place in going.moving.items() if each in done}
             for each in ended:
-                del moving[each]
-            self._begin(to_come, moving, is_due, self._pool)
-            for each in ended:
-                yield each.result()
+                del going.moving[each]
+            going.fill()
+            for each, place in ended.items():
+                moved = each.result()
+                yield moved
+                if moved.results:
+                    going.ask_again(place)
 
-    def _begin(
-        self,
-        to_come: list[Mover],
-        moving: dict[Future[Moved], Mover],
-        is_due: Callable[[Mover], bool],
-        pool: ThreadPoolExecutor,
-    ) -> None:
+
+@dataclass(slots=True, kw_only=True)
+class _Round:
+    """A round as it goes. Movers are named by their places; ``again``: those that are done with their first move."""
+
+    movers: Sequence[Mover]
+    is_due: Callable[[Mover], bool]
+    pool: ThreadPoolExecutor
+    lanes: int
+    moving: dict[Future[Moved], int] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)
+    to_come: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.to_come = list(range(len(self.movers)))
+
+    def fill(self) -> None:
         """Fill the free lanes; who shares a target with one that is moving lets others go first."""
-        for mover in tuple(to_come):
-            if len(moving) == self._count:
+        for place in tuple(self.to_come):
+            if len(self.moving) == self.lanes:
                 return
-            if any(mover.targets & other.targets for other in moving.values()):
+            mover = self.movers[place]
+            if any(mover.targets & self.movers[other].targets for other in self.moving.values()):
                 continue
-            to_come.remove(mover)
-            if is_due(mover):
-                moving[pool.submit(Moved.of, mover)] = mover
+            self.to_come.remove(place)
+            if (place not in self.again or self._is_one_before(place)) and self.is_due(mover):
+                self.moving[self.pool.submit(Moved.of, mover)] = place
+
+    def ask_again(self, place: int) -> None:
+        """Let one that has moved move once more, behind those that have not."""
+        self.again.add(place)
+        self.to_come.append(place)
+        self.fill()
+
+    def _is_one_before(self, place: int) -> bool:
+        return any(other < place and other not in self.again for other in self.moving.values())

@@ -49,5 +49,6 @@ CREATE TABLE IF NOT EXISTS ods.member_order (
     'bucket' = '4',
     'sequence.field' = 'event_time',
     'file.compression.per.level' = '0:snappy',
+    'num-sorted-run.compaction-trigger' = '10',  -- written far more often than read
     'snapshot.num-retained.max' = '10000'
 );

@@ -119,6 +119,29 @@ def test_nobody_is_a_round_ahead_of_the_others(batch: BatchResult) -> None:
     assert [set(ended[at : at + 3]) for at in range(0, 60, 3)] == [set("abc")] * 20
 
 
+def test_who_follows_a_long_move_moves_again_meanwhile(batch: BatchResult) -> None:
+    """What a long move brought the last time may be more than one batch of those behind it; those before it wait."""
+    followed = threading.Event()
+    ended: list[str] = []
+
+    def told(name: str) -> list[BatchResult]:
+        ended.append(name)
+        return [batch]
+
+    def long() -> list[BatchResult]:
+        assert followed.wait(60)
+        return told("long")
+
+    def third() -> list[BatchResult]:
+        followed.set()
+        return told("behind")
+
+    before = fake("before", lambda: told("before"), lambda: told("before"))
+    behind = fake("behind", lambda: told("behind"), lambda: told("behind"), third)
+    assert len(run(before, fake("long", long), behind)) == 6
+    assert ended == ["before", "behind", "behind", "behind", "long", "before"]
+
+
 def test_the_first_error_ends_the_loop_when_all_that_was_committed_is_told(batch: BatchResult) -> None:
     begun = threading.Barrier(2, timeout=60)
 
