@@ -14,6 +14,7 @@ import polars as pl
 
 from lakehouse_assets.stream.source import DELETE, ROW_KIND, UPDATE_AFTER, Pending, compaction_brings_changelog
 from storage_engine import Table
+from storage_engine.errors import SnapshotExpired
 from storage_engine.kernel.key_sort import newest, sort_keys
 from storage_engine.kernel.merge_plan import MergePlan
 from storage_engine.options import MergeEngine
@@ -78,8 +79,11 @@ def _are_certain(table: Table, last: pl.DataFrame, found: Pending) -> pl.Series:
     schema = table.schema
     stays_in_partition = set(schema.partition_keys) <= set(schema.primary_keys)
     partitions = last.select(schema.partition_keys).unique() if stays_in_partition else None
-    before = table.store.snapshots.get(found.after) if found.after else None
-    is_known, highest = highest_value(table.store, schema, before, sequence[0], partitions)
+    try:
+        before = table.store.snapshots.get(found.after) if found.after else None
+        is_known, highest = highest_value(table.store, schema, before, sequence[0], partitions)
+    except SnapshotExpired:  # what comes next is there still
+        return nothing
     if not is_known:
         return nothing
     if highest is None:

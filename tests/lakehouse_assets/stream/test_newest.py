@@ -167,6 +167,19 @@ def test_a_late_row_does_not_hide_that_its_dimension_has_changed(catalog: Catalo
     assert catalog.table("db.wide").scan().collect().rows() == [(1, 90, "new")]
 
 
+def test_what_was_consumed_may_have_expired(catalog: Catalog) -> None:
+    source, target = source_and_target(catalog, {"sequence.field": "at"})
+    runner = StreamRunner(catalog, stream())
+    put(source, [(DAYS[0], 1, 9, 0, 90, "+I")])
+    runner.run_batch()
+    put(source, [(DAYS[0], 1, 7, 0, 70, "+U"), (DAYS[0], 2, 7, 0, 71, "+U")])
+    source.store.consumers.delete(runner.stream.name)
+    source.expire_snapshots(retain_max=1, retain_min=1, older_than_millis=2**60)
+    assert source.store.snapshots.ids() == [2]
+    runner.run_batch()
+    assert rows_of(target) == rows_of(source)
+
+
 def test_late_rows_in_portions_of_a_large_commit(catalog: Catalog) -> None:
     source, target = source_and_target(catalog, {"sequence.field": "at", "write-buffer-size": "64 kb"})
     runner = StreamRunner(catalog, stream(bounds=Bounds(max_rows=1000)))
