@@ -20,6 +20,7 @@ from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog, Table
+from tests.lakehouse_assets.flink_sql.any_order import move
 
 TABLES = """
 CREATE TABLE db.a (d STRING, id BIGINT, k STRING, n BIGINT, t BIGINT, PRIMARY KEY (d, id) NOT ENFORCED)
@@ -89,15 +90,6 @@ def change(catalog: Catalog, chance: random.Random, clock: int) -> None:
 def rows_of(catalog: Catalog, name: str) -> list[dict[str, object]]:
     table = catalog.table(name)
     return [] if table.latest_snapshot() is None else table.scan().collect().to_dicts()
-
-
-def move(catalog: Catalog, declared: SqlProject, chance: random.Random) -> None:
-    """Streams move on until there is nothing, in any order."""
-    runners = [StreamRunner(catalog, stream) for stream in declared.streams]
-    while runners:
-        runner = chance.choice(runners)
-        if runner.run_batch() is None:
-            runners.remove(runner)
 
 
 def assert_wide(catalog: Catalog) -> None:

@@ -15,9 +15,10 @@ import pytest
 from lakehouse_assets.flink_sql import NotIncremental, SqlProject, read_project
 from lakehouse_assets.stream.declaration import by_target
 from lakehouse_assets.stream.repair import repair
-from lakehouse_assets.stream.runner import StreamRunner, run_batch
+from lakehouse_assets.stream.runner import run_batch
 from storage_engine import Catalog, Table
 from storage_engine.errors import SqlError
+from tests.lakehouse_assets.flink_sql.any_order import move
 
 TABLES = """
 CREATE TABLE db.a (id BIGINT, k STRING, n BIGINT, pt AS PROCTIME(), PRIMARY KEY (id) NOT ENFORCED) WITH ('bucket' = '1');
@@ -105,15 +106,6 @@ def change(catalog: Catalog, chance: random.Random) -> None:
     rows = pl.DataFrame([made() for _ in range(2)], schema=table.schema.polars_schema, orient="row")
     kinds = ["+I", "+I", "+I", "+I" if table.name == "db.e" else "-D"]
     table.write(rows.with_columns(pl.lit(chance.choice(kinds)).alias("_row_kind")))
-
-
-def move(catalog: Catalog, declared: SqlProject, chance: random.Random) -> None:
-    """Streams move on until there is nothing, in any order."""
-    runners = [StreamRunner(catalog, stream) for stream in declared.streams]
-    while runners:
-        runner = chance.choice(runners)
-        if runner.run_batch() is None:
-            runners.remove(runner)
 
 
 def truth(catalog: Catalog, query: str) -> list[tuple[object, ...]]:
