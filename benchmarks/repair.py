@@ -34,17 +34,21 @@ _GOAL = 1 / 300
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """One random day each round; every round's rows are held against those from before."""
+    """One random day each round, no day twice: what a repair replaced stands there still; the rows are held against those from
+    before.
+    """
     rows = bench.rows(DAY_ROWS)
     warehouse = bench.folder / "repair"
     streams = {mode: _stream(mode) for mode in _MODES}
     _fill(warehouse, streams["overwrite"], rows)
     all_bytes = sum(_sizes(warehouse).values())
-    days = [_day(number) for number in np.random.default_rng(7).choice(DAYS, bench.rounds + 1, replace=False)]
+    count = bench.rounds + 1
+    chosen = [_day(number) for number in np.random.default_rng(7).choice(DAYS, len(streams) * count, replace=False)]
+    days_of = {mode: chosen[place * count :][:count] for place, mode in enumerate(streams)}
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     share: dict[str, list[float]] = defaultdict(list)
     for mode, stream in streams.items():
-        for number, day in enumerate(days):
+        for number, day in enumerate(days_of[mode]):
             right = _spoil(warehouse, day)
             with _only(warehouse, day, _MODES[mode]):
                 before = _sizes(warehouse)
@@ -59,7 +63,7 @@ def run(bench: Bench) -> Iterator[Section]:
                 share[mode].append((sum(before.values()) + written) / all_bytes)
     if bench.java_wanted and find_java() is not None:
         with Flink() as flink:
-            seconds["overwrite", _FLINK] = _flinks(flink.open(warehouse), warehouse, days)
+            seconds["overwrite", _FLINK] = _flinks(flink.open(warehouse), warehouse, days_of["overwrite"])
     yield Section(
         title="Repair of one day in a year",
         text=f"{DAYS} days of {rows:,} rows in a table partitioned by day, and a table that a stream keeps from it; together"

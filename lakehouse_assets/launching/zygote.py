@@ -3,7 +3,8 @@
 Loading Python's packages and the code takes seconds of each run's start; a fork has them already. Orders come as lines on
 stdin: the arguments of a run as Dagster writes them, the first only to be prepared for. The answer to each is a line on
 stdout: "loaded", or the run's process. The end of stdin ends the process, while its runs live on; the order ``END``
-interrupts them before, as Ctrl-C does.
+interrupts them before, as Ctrl-C does. A run whose process ends before it does, killed perhaps, is told to have failed at once:
+run monitoring looks every few seconds, and at runs that have not begun to work only once their time to start is over.
 
 REQUIRES: nothing that a fork would break is started while loading: no thread, no connection. Polars, Arrow and Dagster
 start theirs when they are first used.
@@ -38,13 +39,13 @@ _SILENT: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 
 class Zygote:
-    """The process's children, by their id."""
+    """The process's children, by their id, with the orders of their runs."""
 
     def __init__(self, answer: Callable[[str], None], close: Callable[[], None]) -> None:
         """``close`` is called in each child: orders and answers are not its own."""
         self._answer = answer
         self._close = close
-        self._children: set[int] = set()
+        self._children: dict[int, str] = {}
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us tells us what to do
         signal.signal(signal.SIGCHLD, self._reap)
 
@@ -60,19 +61,22 @@ class Zygote:
             if not child:
                 self._close()
                 execute(order)
-            self._children.add(child)
+            self._children[child] = order
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             self._answer(str(child))
 
     def _reap(self, *_: object) -> None:
-        while self._children:
+        while True:
             try:
-                child, _status = os.waitpid(-1, os.WNOHANG)
+                child, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not child:
                 return
-            self._children.discard(child)
+            order = self._children.pop(child, None)
+            if order is not None and status and not os.fork():
+                self._close()
+                tell_of_death(order, child, status)
 
     def _interrupt(self) -> None:
         """Interrupt all runs, and kill those that do not end."""
@@ -89,13 +93,27 @@ class Zygote:
 
 def execute(order: str) -> NoReturn:
     """Work on a run in this process, as ``dagster api execute_run`` does, and end."""
+
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with capture_interrupts():
+            _work(deserialize_value(order, ExecuteRunArgs))
+
+    _end_with(work)
+
+
+def tell_of_death(order: str, process: int, status: int) -> NoReturn:
+    """Have a run failed whose process ended before it, with this status of ``waitpid``; end this process."""
+    _end_with(lambda: _mourn(deserialize_value(order, ExecuteRunArgs), process, status))
+
+
+def _end_with(last: Callable[[], None]) -> NoReturn:
+    """Do the last thing that a child does, and end it."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        with capture_interrupts():
-            _work(deserialize_value(order, ExecuteRunArgs))
+        last()
         code = 0
     finally:  # a child ends here, whatever happened; the run's failure stands in its log
         if code:
@@ -118,6 +136,22 @@ def _work(arguments: ExecuteRunArgs) -> None:
         )
         for _ in core_execute_run(recon_job_from_origin(arguments.job_origin), run, instance, inject_env_vars=True):
             pass
+
+
+def _mourn(arguments: ExecuteRunArgs, process: int, status: int) -> None:
+    assert arguments.instance_ref is not None
+    with dg.DagsterInstance.from_ref(arguments.instance_ref) as instance:
+        run = instance.get_run_by_id(arguments.run_id)
+        worker = None if run is None else Worker.parse(run.tags.get(WORKER_TAG))
+        if run is None or run.is_finished or (worker is not None and worker.process != process):
+            return  # it ended, or another process is on it
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
+        message = f"The run's process ({process}) {how} before the run was at its end."
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message)
+        else:
+            instance.report_run_failed(run, message)
 
 
 def prepare(order: str) -> None:

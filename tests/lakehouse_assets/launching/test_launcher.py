@@ -38,6 +38,12 @@ class House:
 
     def launched(self, *, tags: dict[str, str] | None = None, python: str | None = None) -> str:
         """A run that waits; its id. ``python``: the interpreter that a zygote would be started with."""
+        run_id = self.launch(tags=tags, python=python)
+        until((self.folder / "process").exists)
+        return run_id
+
+    def launch(self, *, tags: dict[str, str] | None = None, python: str | None = None) -> str:
+        """What ``launched`` does, while nobody waits until the run is at its work."""
         request = self.context.create_request_context()
         (location,) = request.code_locations
         (repository,) = location.get_repositories().values()
@@ -73,7 +79,6 @@ class House:
         for name in ("process", "go"):
             (self.folder / name).unlink(missing_ok=True)
         self.instance.launch_run(run.run_id, request)
-        until((self.folder / "process").exists)
         return run.run_id
 
     def run(self, run_id: str) -> dg.DagsterRun:
@@ -98,6 +103,18 @@ class House:
                     os.kill(int(process.name), signal.SIGKILL)
                     found = True
         return found
+
+    def forks(self) -> set[int]:
+        """The processes that the zygotes have forked and not buried yet."""
+        lists = [Path(f"/proc/{each.pid}/task/{each.pid}/children").read_text() for each in self.zygotes]
+        return {int(process) for found in lists for process in found.split()}
+
+    def failure(self, run_id: str) -> str:
+        """Why a run has failed."""
+        until(lambda: self.run(run_id).is_finished)
+        assert self.run(run_id).status is dg.DagsterRunStatus.FAILURE
+        (record,) = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+        return record.event_log_entry.user_message or str(record.event_log_entry.dagster_event)
 
     def worker(self, run_id: str) -> Worker:
         worker = Worker.parse(self.run(run_id).tags.get(WORKER_TAG))
@@ -146,8 +163,41 @@ def test_a_run_is_a_fork_and_ends_well(house: House) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_whose_process_is_killed_has_failed_at_once(house: House) -> None:
+    run_id = house.launched()
+    process = house.worker(run_id).process
+    os.kill(process, signal.SIGKILL)
+    assert f"The run's process ({process}) was ended by signal 9 (Killed)" in house.failure(run_id)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_before_it_works_has_failed_at_once(house: House) -> None:
+    other = house.launched()
+    before = house.forks()
+    run_id = house.launch()
+    (process,) = house.forks() - before
+    os.kill(process, signal.SIGKILL)
+    assert f"({process}) was ended by signal 9" in house.failure(run_id)
+    (house.folder / "go").touch()
+    until(lambda: house.run(other).is_finished)
+    assert house.run(other).status is dg.DagsterRunStatus.SUCCESS
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_is_canceled_is_canceled(house: House) -> None:
+    run_id = house.launched()
+    house.instance.report_run_canceling(house.run(run_id))
+    os.kill(house.worker(run_id).process, signal.SIGKILL)
+    until(lambda: house.run(run_id).is_finished)
+    assert house.run(run_id).status is dg.DagsterRunStatus.CANCELED
+
+
+@pytest.mark.slow
 def test_run_monitoring_learns_of_a_death(house: House) -> None:
     run_id = house.launched()
+    for zygote in house.zygotes:  # else it would tell
+        zygote.kill()
+        zygote.wait()
     list(execute_run_monitoring_iteration(house.context, logging.getLogger("test")))
     assert house.run(run_id).status is dg.DagsterRunStatus.STARTED
     os.kill(house.worker(run_id).process, signal.SIGKILL)
