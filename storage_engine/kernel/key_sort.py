@@ -21,6 +21,7 @@ _LIMIT = 1 << 62
 _FEW_DESCENTS = 64  # rows a descent: fewer, and the rows are mostly sorted runs, which a merging sort makes use of
 _LOWEST = np.iinfo(np.int64).min
 _ROW_BITS = 48
+_ROW = (1 << _ROW_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,7 @@ def sort_keys(frame: pl.DataFrame, key: Sequence[str]) -> SortedKeys | None:
 
 def lowest(keys: SortedKeys, ranks: npt.NDArray[np.int8]) -> Longs:
     """The row number of the record of each key whose rank is the lowest, and of several the first."""
-    scores = (ranks[keys.rows].astype(np.int64) << _ROW_BITS) | keys.rows
-    return np.minimum.reduceat(scores, np.flatnonzero(keys.first)) & ((1 << _ROW_BITS) - 1)
+    return np.minimum.reduceat(_scores(ranks)[keys.rows], np.flatnonzero(keys.first)) & _ROW
 
 
 def lowest_of(
@@ -64,11 +64,14 @@ def lowest_of(
         return None
     starts = np.flatnonzero(keys.first)
     is_wanted = np.minimum.reduceat(keys.rows, starts) < wanted.height
-    scores = np.concatenate(
-        [np.full(wanted.height, _LIMIT), (ranks.astype(np.int64) << _ROW_BITS) | np.arange(frame.height)]
-    )
+    scores = np.concatenate([np.full(wanted.height, _LIMIT), _scores(ranks)])
     found = np.minimum.reduceat(scores[keys.rows], starts)
-    return found[is_wanted & (found < _LIMIT)] & ((1 << _ROW_BITS) - 1)
+    return found[is_wanted & (found < _LIMIT)] & _ROW
+
+
+def _scores(ranks: npt.NDArray[np.int8]) -> Longs:
+    """The rank of each row, followed by its number (``_ROW``)."""
+    return (ranks.astype(np.int64) << _ROW_BITS) | np.arange(len(ranks))
 
 
 def newest(frame: pl.DataFrame, keys: SortedKeys, order: Sequence[str]) -> Longs | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import duckdb
 import polars as pl
@@ -16,8 +14,9 @@ from lakehouse_assets.flink_sql import NotIncremental, SqlProject, read_project
 from lakehouse_assets.stream.declaration import by_target
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import run_batch
-from storage_engine import Catalog, Table
+from storage_engine import Catalog
 from storage_engine.errors import SqlError
+from tests.lakehouse_assets.deaths import Killed, deaths
 from tests.lakehouse_assets.flink_sql.any_order import move
 
 TABLES = """
@@ -195,29 +194,6 @@ def test_without_retry_a_row_keeps_what_it_found(kept: str) -> None:
     }
 
 
-class Killed(BaseException):
-    """Stands for a process that dies."""
-
-
-@contextmanager
-def deaths(monkeypatch: pytest.MonkeyPatch, target: str, chance: random.Random) -> Iterator[None]:
-    """A process may die before its commit and after it."""
-    write = Table.write
-
-    def perhaps(table: Table, *args: object, **settings: object) -> object:
-        fate = chance.choice(["lives", "before", "after"]) if table.name == target else "lives"
-        if fate == "before":
-            raise Killed
-        result = write(table, *args, **settings)  # type: ignore[arg-type]
-        if fate == "after":
-            raise Killed
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Table, "write", perhaps)
-        yield
-
-
 @pytest.mark.parametrize("case", ["groups over a view", "in branches"])
 def test_a_death_between_the_commits_of_branches_doubles_and_loses_nothing(
     case: str, monkeypatch: pytest.MonkeyPatch
@@ -228,7 +204,7 @@ def test_a_death_between_the_commits_of_branches_doubles_and_loses_nothing(
     for _ in range(10):
         change(catalog, chance)
         change(catalog, chance)
-        with deaths(monkeypatch, target, chance):
+        with deaths(monkeypatch, chance, target=target):
             for stream in declared.streams:
                 try:
                     run_batch(catalog, stream)

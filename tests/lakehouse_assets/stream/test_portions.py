@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import uuid
@@ -16,8 +17,9 @@ from lakehouse_assets.stream.declaration import Bounds, Lookup, Repair, Stream
 from lakehouse_assets.stream.offsets import DRIVING_PROPERTY, PORTION_PROPERTY, SOURCES_PROPERTY
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
-from storage_engine import Catalog, Table
+from storage_engine import Catalog
 from storage_engine.errors import Unsupported
+from tests.lakehouse_assets.deaths import Killed, deaths
 
 BOUNDS = Bounds(max_rows=12)
 
@@ -256,40 +258,17 @@ def test_an_offset_of_an_unknown_form_is_refused(told: dict[str, str]) -> None:
     assert target.latest_snapshot() == before
 
 
-class Killed(BaseException):
-    """Stands for a process that dies."""
-
-
 def test_killed_and_overlapping_runs_count_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    catalog, chance, write = warehouse(), random.Random(1), Table.write
+    catalog, chance = warehouse(), random.Random(1)
     streams = {stream.target: stream for stream in STREAMS}
-
-    def troubled(table: Table, *args: object, **settings: object) -> object:
-        monkeypatch.setattr(Table, "write", write)
-        try:
-            what = chance.choice(["fine", "overtaken", "dies before", "dies after"])
-            if what == "overtaken":
-                run_batch(catalog, streams[table.name])
-            if what == "dies before":
-                raise Killed
-            found = write(table, *args, **settings)  # type: ignore[arg-type]
-            if what == "dies after":
-                raise Killed
-            return found
-        finally:
-            monkeypatch.setattr(Table, "write", troubled)
-
     members(catalog, chance)
     for count in (50, 40):
         put(catalog, chance, count)
         for stream in STREAMS:
-            monkeypatch.setattr(Table, "write", troubled)
-            for _ in range(5):
-                try:
-                    run_batch(catalog, stream)
-                except Killed:
-                    continue
-            monkeypatch.setattr(Table, "write", write)
+            with deaths(monkeypatch, chance, overtakes=lambda target: run_batch(catalog, streams[target])):
+                for _ in range(5):
+                    with contextlib.suppress(Killed):
+                        run_batch(catalog, stream)
         members(catalog, chance)
     finish(catalog)
     assert_right(catalog)
