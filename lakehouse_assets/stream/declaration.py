@@ -110,7 +110,8 @@ class Stream:
     """Changes of ``source`` → ``transform`` → ``target``, exactly once.
 
     ``reads``: "latest" hands the last change of each key to the transformation, as the state that the key has now
-    (for targets that keep the newest row); "changelog" hands all changes, retractions included (for aggregation).
+    (for targets that keep the newest row; one that it leaves out stays there, so it makes -D of what no longer passes);
+    "changelog" hands all changes, retractions included (for aggregation).
     ``join``: the source is joined with a second table, whose changes count as its own do; the transformation then gets
     joined rows as inserts, and what it gives is compared with what it gave before.
     ``columns``: those of the source that the transformation reads, None: all; of what the source's changes are kept in, no
