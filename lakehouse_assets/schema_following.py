@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 
 from lakehouse_assets.sources.change_source import DELETED, EVENT_TIME, OP
 from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceSchemaChanged
@@ -30,22 +31,26 @@ def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColu
     """Alter a table so that it has the source's columns. Raises SourceSchemaChanged where that needs a decision."""
     gone = [name for name in expected if name not in differ.found]
     if gone:
+        lacks = f"{_place(differ)} {'no longer has' if differ.file is None else 'lacks'} {', '.join(gone)}"
+        again = "" if differ.file is None else "Left out by mistake: land the file again with it, be it null. "
         raise SourceSchemaChanged(
-            f"table {differ.table} of the source no longer has {', '.join(gone)}, which {table.name} has"
-            f"{_newcomers(expected, differ.found)}. Nothing was read. Dropped at the source: run ALTER TABLE {table.name}"
-            " DROP COLUMN …; renamed: ALTER TABLE … RENAME COLUMN … TO …; then the stream goes on by itself"
+            f"{lacks}, which {table.name} has{_newcomers(expected, differ.found)}. Nothing of it was read. {again}Dropped at the"
+            f" source: run ALTER TABLE {table.name} DROP COLUMN …; renamed: ALTER TABLE … RENAME COLUMN … TO …; then the"
+            " stream goes on by itself"
         ) from differ
-    changes = [
-        _change(table, name, dtype, expected, differ)
-        for name, dtype in differ.found.items()
-        if expected.get(name) != dtype
-    ]
     try:
+        changes = [
+            _change(table, name, dtype, expected, differ)
+            for name, dtype in differ.found.items()
+            if expected.get(name) != dtype
+        ]
         table.alter(*changes)
     except InvalidSchema as error:
-        raise SourceSchemaChanged(
-            f"table {differ.table} of the source changed, but {table.name} cannot: {error}"
-        ) from error
+        raise SourceSchemaChanged(f"{_place(differ)} changed, but {table.name} cannot: {error}") from error
+
+
+def _place(differ: SourceColumnsDiffer) -> str:
+    return f"table {differ.table} of the source" if differ.file is None else f"file {differ.file}"
 
 
 def _newcomers(expected: Mapping[str, pl.DataType], found: Mapping[str, pl.DataType]) -> str:
@@ -62,12 +67,12 @@ def _change(
         return AddColumn(path=(name,), type=wanted)
     if name in RESERVED and name not in expected:
         raise SourceSchemaChanged(
-            f"column {name} of the source's table {differ.table} is {dtype}, and {table.name} keeps {current.type.sql}"
+            f"column {name} of {_place(differ)} is {dtype}, and {table.name} keeps {current.type.sql}"
             " of its own under this name: rename it at the source"
         ) from differ
     if not is_lossless_cast(current.type, wanted):
         raise SourceSchemaChanged(
-            f"column {name} of the source's table {differ.table} is {wanted.sql}, of {table.name} {current.type.sql}, and"
+            f"column {name} of {_place(differ)} is {wanted.sql}, of {table.name} {current.type.sql}, and"
             " not every old value fits the new type. Nothing was read. Make a table of the new type, or change the"
             " type back at the source; then the stream goes on by itself"
         ) from differ
@@ -76,4 +81,8 @@ def _change(
 
 def engine_type(name: str, dtype: pl.DataType) -> DataType:
     """The engine's type of a Polars dtype. Raises InvalidSchema."""
-    return type_from_arrow(pl.Series(name, [], dtype=dtype).to_arrow().type, column=name)
+    try:
+        arrow_type = pl.Series(name, [], dtype=dtype).to_arrow().type
+    except pa.ArrowInvalid:  # Polars' own, such as Int128
+        raise InvalidSchema(f"column {name!r}: {dtype} has no counterpart in Paimon; cast it") from None
+    return type_from_arrow(arrow_type, column=name)

@@ -29,16 +29,29 @@ class SourceColumnsDiffer(SourceSchemaChanged):
     """A table of the source has other columns than its target.
 
     ``table``: the source's name; ``found``: its columns now. ``filled``: columns that rows of before have values in,
-    which no change tells (a column that was added with a default).
+    which no change tells (a column that was added with a default). ``file``: the one that has these columns, if the source
+    is made of files.
     """
 
     def __init__(
-        self, table: str, *, found: Mapping[str, pl.DataType], expected: Mapping[str, pl.DataType], filled: bool = False
+        self,
+        table: str,
+        *,
+        found: Mapping[str, pl.DataType],
+        expected: Mapping[str, pl.DataType],
+        target: str,
+        filled: bool = False,
+        file: str | None = None,
     ) -> None:
-        super().__init__(f"table {table} has the columns {_listed(found)}; its target expects {_listed(expected)}")
+        where = f"table {table}" if file is None else f"file {file}"
+        super().__init__(
+            f"{where} has the columns {_listed(found)}; its target expects {_listed(expected)}. Nothing of it was read. Run"
+            f" ALTER TABLE {target} …{'' if file is None else ', or land the file again with the columns of the table'}"
+        )
         self.table = table
         self.found = dict(found)
         self.filled = filled
+        self.file = file
 
 
 def _listed(columns: Mapping[str, pl.DataType]) -> str:

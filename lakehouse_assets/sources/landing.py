@@ -3,7 +3,7 @@
 | file | what is in it |
 |---|---|
 | ``*.jsonl`` | Debezium's events, one a line |
-| ``*.parquet`` | rows of the table, perhaps with ``op`` (``c``, ``u``, ``d``); all are upserts without |
+| ``*.parquet`` | rows of the table (``landing_columns``), perhaps with ``op`` (``c``, ``u``, ``d``); all are upserts without |
 
 Files appear as a whole (renamed into place) under paths that grow; the position is the path of the last file that was read. A
 file that appears later under a smaller path is not seen: whoever lands files must let paths grow.
@@ -11,7 +11,7 @@ file that appears later under a smaller path is not seen: whoever lands files mu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from itertools import groupby
 from typing import Any, Final
@@ -20,12 +20,14 @@ import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, OPERATIONS, REJECTED_SCHEMA, SourceBatch, SourceTable
 from lakehouse_assets.sources.debezium import LINE, RAW, REASON, parse
+from lakehouse_assets.sources.errors import SourceColumnsDiffer
+from lakehouse_assets.sources.landing_columns import columns_told, fitted
 from lakehouse_assets.sources.landing_files import LandingFiles
 from lakehouse_assets.sources.typed_rows import REASON as REFUSED
 from lakehouse_assets.sources.typed_rows import check_columns, typed_batch
 
 FILE_SUFFIX: Final = ".jsonl"
-PARQUET_SUFFIX: Final = ".parquet"
+SUFFIXES: Final = (FILE_SUFFIX, ".parquet")
 
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 """Good rows and refused ones."""
@@ -43,36 +45,59 @@ class LandingSource:
         return f"landing folder {self._files.folder}"
 
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
-        """The next files of some tables. Raises SourceUnavailable, SourceAccessDenied and SourceColumnsDiffer."""
+        """The next files of some tables. Raises SourceUnavailable, SourceAccessDenied and SourceColumnsDiffer.
+
+        A file whose columns differ begins a batch of its own: those before it have the columns that the table has now.
+        """
         found = {table.name: self._next(table, after, max_rows=max_rows) for table, after in tables}
         return {name: batch for name, batch in found.items() if batch is not None}
 
     def everything(self, table: SourceTable) -> SourceBatch:
-        """The rows of all files of a table that are there now."""
-        return self._next(table, None, max_rows=2**62) or _batch(table, [], position="", at_end=True)
+        """The rows of all files of a table that are there now. Raises like ``read``.
+
+        A column that later files of rows have, and an earlier one does not, was added in between: it is null there.
+        """
+        paths = list(self._files.paths(table.name, after=None, suffixes=SUFFIXES))
+        files: list[tuple[str, pl.DataFrame]] = []
+        later: set[str] = set()
+        for path in reversed(paths):
+            rows = self._content(table, path)
+            if OP in rows.columns:
+                known = set(rows.columns)
+                rows = _with_added(table, rows, later)
+                later |= known
+            files.append((path, _placed(table, path, rows)))
+        return _batch(table, files[::-1], position=paths[-1] if paths else "", at_end=True)
 
     def _next(self, table: SourceTable, after: str | None, *, max_rows: int) -> SourceBatch | None:
-        paths = self._files.paths(table.name, after=after, suffixes=(FILE_SUFFIX, PARQUET_SUFFIX))
+        paths = self._files.paths(table.name, after=after, suffixes=SUFFIXES)
         files: list[tuple[str, pl.DataFrame]] = []
         rows, at_end = 0, True
         for path in paths:
             if rows >= max_rows and files:
                 at_end = False
                 break
-            content = self._files.content(table.name, path)
-            frame = _lines(table, path, content) if path.endswith(FILE_SUFFIX) else _parquet(table, path, content)
+            try:
+                frame = _placed(table, path, self._content(table, path))
+            except SourceColumnsDiffer:
+                if not files:
+                    raise
+                at_end = False
+                break
             files.append((path, frame))
             rows += frame.height
         return _batch(table, files, position=files[-1][0], at_end=at_end) if files else None
 
+    def _content(self, table: SourceTable, path: str) -> pl.DataFrame:
+        content = self._files.content(table.name, path)
+        return _lines(content).alias(RAW).to_frame() if path.endswith(FILE_SUFFIX) else _parquet(content)
 
-def _lines(table: SourceTable, path: str, content: bytes) -> pl.DataFrame:
-    """A file's lines, numbered from 1. Bytes that are no UTF-8 become escapes that no JSON has."""
-    return _placed(table, path, _split(content).alias(RAW).to_frame())
 
+def _lines(content: bytes) -> pl.Series:
+    """The texts between line feeds; bytes that are no UTF-8 become escapes that no JSON has.
 
-def _split(content: bytes) -> pl.Series:
-    """The texts between line feeds. Polars does it fast, but takes carriage returns away, and refuses what is no UTF-8."""
+    Polars does it fast, but takes carriage returns away, and refuses what is no UTF-8.
+    """
     if content and b"\r" not in content:
         try:
             return pl.scan_lines(BytesIO(content)).collect().to_series()
@@ -82,22 +107,44 @@ def _split(content: bytes) -> pl.Series:
     return pl.Series(texts, dtype=pl.String())
 
 
-def _parquet(table: SourceTable, path: str, content: bytes) -> pl.DataFrame:
-    """A file's rows, numbered from 1; one that is no Parquet is a single refused row. Raises SourceColumnsDiffer."""
+def _parquet(content: bytes) -> pl.DataFrame:
+    """A file's rows, with ``op``; one that is no Parquet is a single refused row."""
     try:
         rows = pl.read_parquet(BytesIO(content), hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        return _placed(table, path, pl.DataFrame({RAW: [""], REASON: [f"the file is no Parquet: {reason}"]}))
-    check_columns(table, {name: dtype for name, dtype in rows.schema.items() if name != OP})
+        return pl.DataFrame({RAW: [""], REASON: [f"the file is no Parquet: {reason}"]})
     if OP not in rows.columns:
-        return _placed(table, path, rows.with_columns(pl.lit("u").alias(OP)))
+        return rows.with_columns(pl.lit("u").alias(OP))
+    given = rows.schema[OP]
+    text = pl.lit(str(given)) if given.is_nested() else pl.col(OP).cast(pl.String, strict=False)
+    return rows.with_columns(text.alias(OP))
+
+
+def _with_added(table: SourceTable, rows: pl.DataFrame, later: Collection[str]) -> pl.DataFrame:
+    """Rows with the columns that the table got from later files; those that have others are left to be told."""
+    if not table.columns.keys() >= set(rows.columns) - {OP}:
+        return rows
+    added = [name for name in table.columns if name not in rows.columns and name in later]
+    return rows.with_columns(pl.lit(None, table.columns[name]).alias(name) for name in added)
+
+
+def _typed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """A file's rows in the table's types; some are refused. Raises SourceColumnsDiffer."""
+    check_columns(table, columns_told(table, rows.schema), file=f"{table.name}/{path}")
+    found = fitted(table, rows)
     wrong = ~pl.col(OP).is_in(OPERATIONS).fill_null(value=False)
-    unknown = pl.when(wrong).then(pl.format("op is {}", pl.col(OP).cast(pl.String).fill_null("missing")))
-    return _placed(table, path, rows.with_columns(unknown.alias(REFUSED)))
+    if not found.select(wrong.any()).item():
+        return found
+    unknown = pl.when(wrong).then(pl.format("op is {}", pl.col(OP).fill_null("missing")))
+    known = [pl.col(REFUSED)] if REFUSED in found.columns else []
+    return found.with_columns(pl.coalesce(unknown, *known).alias(REFUSED))
 
 
 def _placed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """A file's lines or rows, numbered from 1. Raises SourceColumnsDiffer."""
+    if OP in rows.columns:
+        rows = _typed(table, path, rows)
     return rows.select(
         pl.lit(f"{table.name}/{path}").alias("source_file"),
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
@@ -109,12 +156,17 @@ def _batch(
     table: SourceTable, files: Sequence[tuple[str, pl.DataFrame]], *, position: str, at_end: bool
 ) -> SourceBatch:
     """Files as one batch; those of one kind that follow each other are judged together."""
-    empty = pl.DataFrame(schema={"source_file": pl.String(), LINE: pl.Int64(), RAW: pl.String()})
-    found = [parse(empty, table)]
+    found = [_nothing(table)]
     for columns, group in groupby(files, key=lambda file: tuple(file[1].columns)):
         found.append(_judged(table, columns, pl.concat(frame for _, frame in group)))
     rows, rejected = (pl.concat(frames) for frames in zip(*found, strict=True))
     return SourceBatch(position=position, rows=rows, rejected=rejected, at_end=at_end)
+
+
+def _nothing(table: SourceTable) -> Frames:
+    empty = pl.DataFrame(schema={"source_file": pl.String(), LINE: pl.Int64(), OP: pl.String(), **table.columns})
+    batch = typed_batch(table, empty, position="")
+    return batch.rows, batch.rejected
 
 
 def _judged(table: SourceTable, columns: Sequence[str], rows: pl.DataFrame) -> Frames:
@@ -122,5 +174,5 @@ def _judged(table: SourceTable, columns: Sequence[str], rows: pl.DataFrame) -> F
         batch = typed_batch(table, rows, position="")
         return batch.rows, batch.rejected
     if REASON in columns:
-        return parse(rows.clear().select("source_file", LINE, RAW), table)[0], rows.select(REJECTED_SCHEMA.names())
+        return _nothing(table)[0], rows.select(REJECTED_SCHEMA.names())
     return parse(rows, table)

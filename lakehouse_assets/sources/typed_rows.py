@@ -24,13 +24,19 @@ LINE: Final = "line"
 REASON: Final = "_reason"
 TIME: Final = "_time"
 """When a change was made, for tables that have no ``event_time`` of their own."""
+EVENT: Final = "_event"
+"""The JSON event of a row that was refused already, where the columns do not hold the values that were given."""
 DAY_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 
-def check_columns(table: SourceTable, found: Mapping[str, pl.DataType], *, filled: bool = False) -> None:
-    """Raise SourceColumnsDiffer if the source's columns are not the target's."""
+def check_columns(
+    table: SourceTable, found: Mapping[str, pl.DataType], *, filled: bool = False, file: str | None = None
+) -> None:
+    """Raise SourceColumnsDiffer if the columns of the source, or of one file of it, are not the target's."""
     if dict(found) != dict(table.columns):
-        raise SourceColumnsDiffer(table.name, found=found, expected=table.columns, filled=filled)
+        raise SourceColumnsDiffer(
+            table.name, found=found, expected=table.columns, filled=filled, target=table.target, file=file
+        )
 
 
 def typed_batch(
@@ -39,11 +45,14 @@ def typed_batch(
     """Judge rows: those with a null where none may be, or a text that is no day, are refused.
 
     ``rows``: ``op``, the table's columns, ``source_file`` and ``line`` (where the change stood, which no other change
-    shares), perhaps ``_time``, and perhaps ``_reason``: why a row was refused already.
+    shares), perhaps ``_time``, and perhaps ``_reason``: why a row was refused already, with its ``_event``.
     """
     known = pl.col(REASON) if REASON in rows.columns else pl.lit(None, pl.String)
     judged = rows.with_columns(pl.coalesce(known, *_reasons(table), pl.lit(None, pl.String)).alias(REASON))
     refused = judged.filter(pl.col(REASON).is_not_null())
+    event = as_event(
+        table, refused, pl.struct(json_value(*column) for column in table.columns.items()).struct.json_encode()
+    )
     return SourceBatch(
         position=position,
         rows=judged.filter(pl.col(REASON).is_null()).select(
@@ -55,7 +64,7 @@ def typed_batch(
         rejected=refused.select(
             SOURCE_FILE,
             pl.col(LINE).cast(pl.Int64),
-            _as_event(table, refused).alias("raw"),
+            (pl.coalesce(EVENT, event) if EVENT in rows.columns else event).alias("raw"),
             pl.col(REASON).alias("reason"),
         ),
         at_end=at_end,
@@ -86,15 +95,14 @@ def _event_time(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
     return known.cast(pl.Datetime("ms")).alias(EVENT_TIME)
 
 
-def _as_event(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
-    """A refused row as the JSON event that ``debezium`` reads, so that it may be corrected and replayed."""
-    row = pl.struct(_json_value(name, dtype) for name, dtype in table.columns.items()).struct.json_encode()
+def as_event(table: SourceTable, rows: pl.DataFrame, row: pl.Expr) -> pl.Expr:
+    """Refused rows as JSON events that ``debezium`` reads, so that they may be corrected and replayed. ``row``: JSON objects."""
     deleted = pl.col(OP) == DELETE_OP
     time = pl.coalesce(_event_time(table, rows), pl.lit(0).cast(pl.Datetime("ms"))).dt.epoch("ms")
     return pl.concat_str(
-        pl.lit('{"op":"'),
-        OP,
-        pl.when(deleted).then(pl.lit('","before":')).otherwise(pl.lit('","after":')),
+        pl.lit('{"op":'),
+        json_text(pl.col(OP)),
+        pl.when(deleted).then(pl.lit(',"before":')).otherwise(pl.lit(',"after":')),
         row,
         pl.lit(',"source":{"ts_ms":'),
         time,
@@ -102,7 +110,13 @@ def _as_event(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
     )
 
 
-def _json_value(name: str, dtype: pl.DataType) -> pl.Expr:
+def json_text(value: pl.Expr) -> pl.Expr:
+    """Values as JSON text."""
+    return pl.struct(value.alias("v")).struct.json_encode().str.slice(len('{"v":')).str.strip_suffix("}")
+
+
+def json_value(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as what its type is in JSON."""
     value = pl.col(name)
     if isinstance(dtype, pl.Datetime):
         return value.dt.epoch("ms").alias(name)
