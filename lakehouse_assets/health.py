@@ -136,7 +136,7 @@ def _behind(
         unread = [name for stream, own in pairs for name in stream.driving if name not in own.positions]
     inside = [consumed.within for consumed in found if consumed.within is not None]
     read = [
-        (name, place.until if (place := consumed.within) is not None and place.source == name else int(position))
+        (name, int(position) if (place := consumed.within) is None else place.until_in(name) or int(position))
         for consumed in found
         for name, position in consumed.positions.items()
         if "." in name and str(position).isdecimal()

@@ -7,14 +7,16 @@ written. So nothing is kept that could disagree, and a batch that is repeated gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from lakehouse_assets.stream.declaration import Join, Stream
 from lakehouse_assets.stream.errors import InvalidStream
-from lakehouse_assets.stream.source import Pending, has_changelog, read_changes, read_state
+from lakehouse_assets.stream.key_share import KeyShare
+from lakehouse_assets.stream.place import Place
+from lakehouse_assets.stream.source import Pending, has_changelog, read_changes, read_in_portions, read_state
 from lakehouse_assets.stream.states import difference, inserted, transformed_state
 from storage_engine import LookupTable, Table
 from storage_engine.lookup import LookupStats
@@ -30,27 +32,70 @@ class _Side:
     on: list[str]
     columns: list[str]
     _cache: LookupTable | None = None
+    _cache_before: LookupTable | None = None
 
-    def rows(self, keys: pl.DataFrame, snapshot: int, changes: pl.DataFrame | None = None) -> pl.DataFrame:
-        """The rows of some keys at a snapshot, and those without a key that ``changes`` tell of."""
+    def rows(
+        self, keys: pl.DataFrame, snapshot: int, changes: pl.DataFrame | None = None, *, goes_back: bool = False
+    ) -> pl.DataFrame:
+        """The rows of some keys at a snapshot, and those without a key that ``changes`` tell of.
+
+        ``goes_back``: shares are read in turn, each before and after; a second cache stays at the snapshot before.
+        """
         if snapshot == 0:
             return self._empty()
-        if self._cache is None:
-            self._cache = LookupTable(self.table, on=self.on, columns=self.columns)
-        keyed = self._cache.rows(keys, snapshot).select(self.columns)
+        keyed = self._cached(before=goes_back).rows(keys, snapshot).select(self.columns)
         return keyed if changes is None else pl.concat([keyed, self._without_key(snapshot, changes)])
+
+    def _cached(self, *, before: bool) -> LookupTable:
+        known = self._cache_before if before else self._cache
+        if known is not None:
+            return known
+        cache = LookupTable(self.table, on=self.on, columns=self.columns)
+        if before:
+            self._cache_before = cache
+        else:
+            self._cache = cache
+        return cache
+
+    def forget_before(self) -> None:
+        """Let the second cache go: no shares are being read."""
+        self._cache_before = None
 
     def keys(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The join keys that changes name, before and after; rows without a key have none."""
         return changes.select(self.on).drop_nulls().unique()
 
-    def whole(self, snapshot: int) -> pl.DataFrame:
-        """All rows at a snapshot."""
-        return read_state(self.table, snapshot).select(self.columns)
+    def whole(self, found: Pending, share: KeyShare | None) -> pl.DataFrame:
+        """All rows at the snapshot that a reader begins with, or those of a share. Raises ChangesExpired."""
+        if share is None or not found.until:
+            return read_state(self.table, found.until).select(self.columns)
+        parts = self._of_share(found, share, self.columns, start=True)
+        return pl.concat([self._empty(), *(rows.select(self.columns) for rows in parts)])
+
+    def changed(self, found: Pending, share: KeyShare | None) -> pl.DataFrame:
+        """The changes, with the key and the join columns, or those of a share. Raises ChangesExpired."""
+        columns = list(dict.fromkeys([*self.table.schema.primary_keys, *self.on]))
+        if share is None or not found.until > found.after:
+            return read_changes(self.table, found, columns)
+        none = read_changes(self.table, Pending(after=found.until, until=found.until), columns)
+        return pl.concat([none, *self._of_share(found, share, columns, start=False)])
 
     def stats(self) -> LookupStats | None:
         """What its cache holds."""
         return None if self._cache is None else self._cache.stats
+
+    def _of_share(self, found: Pending, share: KeyShare, columns: list[str], *, start: bool) -> Iterator[pl.DataFrame]:
+        place = Place(
+            source=self.table.name,
+            after=found.after,
+            until=found.until,
+            start=start,
+            max_rows=share.max_rows,
+            max_bytes=share.max_bytes,
+        )
+        names = list(dict.fromkeys([*self.table.schema.primary_keys, *columns]))
+        parts = read_in_portions(self.table, place, names)
+        return (share.kept(rows, self.on, self.table.schema) for rows in parts)
 
     def _without_key(self, snapshot: int, changes: pl.DataFrame) -> pl.DataFrame:
         changed = changes.filter(_no_key(self.on))
@@ -95,20 +140,25 @@ class Joining:
             ),
         )
 
-    def changes(self, pending: Mapping[str, Pending], *, start: bool) -> pl.DataFrame:
-        """What a batch writes to the target, with ``_row_kind``. Raises ChangesExpired."""
+    def changes(self, pending: Mapping[str, Pending], *, start: bool, share: KeyShare | None = None) -> pl.DataFrame:
+        """What a batch writes to the target, with ``_row_kind``; of a share of the keys. Raises ChangesExpired."""
         left, right = pending[self.left.table.name], pending[self.right.table.name]
+        if share is None:
+            self.left.forget_before()
+            self.right.forget_before()
         if start:
-            rows = self._transformed(self._joined(self.left.whole(left.until), self.right.whole(right.until)))
+            rows = self._transformed(self._joined(self.left.whole(left, share), self.right.whole(right, share)))
             self.rows_read = rows.height
             return inserted(rows)
-        changed = [read_changes(side.table, found) for side, found in ((self.left, left), (self.right, right))]
+        changed = [self.left.changed(left, share), self.right.changed(right, share)]
         self.rows_read = sum(changes.height for changes in changed)
         renamed = dict(zip(self.right.on, self.left.on, strict=True))
         keys = pl.concat([self.left.keys(changed[0]), self.right.keys(changed[1]).rename(renamed)]).unique()
-        before = self._state(keys, changed, left.after, right.after)
-        after = self._state(keys, changed, left.until, right.until)
-        return difference(before, after, key=self.target_key, retracts=self.stream.reads == "changelog")
+        moves = [share is not None and each.after < each.until for each in (left, right)]
+        before = self._state(keys, changed, (left.after, right.after), goes_back=moves)
+        after = self._state(keys, changed, (left.until, right.until))
+        written = difference(before, after, key=self.target_key, retracts=self.stream.reads == "changelog")
+        return written if share is None else share.written(written)
 
     def widened(self, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
         """Rows of the left side joined with the right side as of a snapshot, for repair."""
@@ -121,11 +171,19 @@ class Joining:
         held = {side.table.name: side.stats() for side in (self.left, self.right)}
         return {f"{name} of the join": stats for name, stats in held.items() if stats is not None}
 
-    def _state(self, keys: pl.DataFrame, changed: Sequence[pl.DataFrame], left: int, right: int) -> pl.DataFrame:
+    def _state(
+        self,
+        keys: pl.DataFrame,
+        changed: Sequence[pl.DataFrame],
+        snapshots: tuple[int, int],
+        *,
+        goes_back: Sequence[bool] = (False, False),
+    ) -> pl.DataFrame:
         """The target's rows of some join keys, as of a snapshot of either side."""
         of_right = keys.rename(dict(zip(self.left.on, self.right.on, strict=True)))
-        rows = self.left.rows(keys, left, changed[0])
-        return self._transformed(self._joined(rows, self.right.rows(of_right, right, changed[1])))
+        left = self.left.rows(keys, snapshots[0], changed[0], goes_back=goes_back[0])
+        right = self.right.rows(of_right, snapshots[1], changed[1], goes_back=goes_back[1])
+        return self._transformed(self._joined(left, right))
 
     def _joined(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         join = self.join

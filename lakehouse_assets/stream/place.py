@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -13,7 +13,8 @@ class Place:
     ``until``.
 
     ``max_rows`` and ``max_bytes`` are the bounds by which the portions were dealt: they stay, whatever the stream's become.
-    ``left``: rows that are to come.
+    ``left``: rows that are to come. Of a join, its keys are dealt into ``shares``, and ``beside`` has the snapshot up to which
+    the other table is read.
     """
 
     source: str
@@ -24,11 +25,12 @@ class Place:
     max_bytes: int | None
     done: int = 0
     left: int = 0
+    shares: int = 0
+    beside: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def needed(self) -> int:
-        """The oldest snapshot of the source that is still read."""
-        return self.until if self.start else max(self.after, 1)
+    def until_in(self, table: str) -> int | None:
+        """The snapshot of a table that is being read, None: it is none of those."""
+        return self.until if table == self.source else self.beside.get(table)
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""

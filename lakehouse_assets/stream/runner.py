@@ -17,6 +17,7 @@ import polars as pl
 
 from lakehouse_assets.stream.declaration import Bounds, Stream
 from lakehouse_assets.stream.errors import StreamBusy
+from lakehouse_assets.stream.join_shares import place_in, plan_of
 from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.newest import newest_rows, only_tells_writes, sequence_of
 from lakehouse_assets.stream.offsets import Consumed, properties
@@ -168,7 +169,11 @@ class StreamRunner:
         place = offsets.within
         if place is not None:
             beyond = upto is not None and not place.start and place.until > upto
-            return None if beyond else self._portion(offsets, place, self._fixed(offsets))
+            if beyond:
+                return None
+            if self._joining is not None or place.shares:
+                return plan_of(place, self.stream, self.tables, offsets)
+            return self._portion(offsets, place, self._fixed(offsets))
         if offsets.identifier is None:
             return self._in_bounds(self._first_plan(offsets))
         found = {
@@ -185,11 +190,14 @@ class StreamRunner:
     def _in_bounds(self, plan: Plan | None) -> Plan | None:
         """The plan, or the first portion of it if the driving source has more in one snapshot than a batch may read.
 
-        The changes of dimensions wait until the last portion. A join compares states by its own keys, and takes all.
+        The changes of dimensions wait until the last portion. A join takes both sides, in shares of its own keys.
         """
         source, bounds = self.stream.source, self.stream.bounds
-        if plan is None or self._joining is not None:
-            return plan
+        if plan is None:
+            return None
+        if self._joining is not None:
+            shared = place_in(plan, self.stream, self.tables)
+            return plan if shared is None else plan_of(shared, self.stream, self.tables, plan.offsets)
         found = plan.pending[source]
         if found.overwritten or not (plan.start or found.exceeds(bounds)):
             return plan
@@ -285,7 +293,7 @@ class StreamRunner:
     def _computed(self, plan: Plan) -> tuple[pl.DataFrame, int, int]:
         """What a batch writes; how many changes it read, and how many rows it sent again."""
         if self._joining is not None:
-            written = self._joining.changes(plan.pending, start=plan.start)
+            written = self._joining.changes(plan.pending, start=plan.start, share=plan.share)
             return written, self._joining.rows_read, 0
         if self._recounting is not None:
             written = self._recounting.changes(plan.pending, start=plan.start)

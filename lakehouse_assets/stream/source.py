@@ -162,6 +162,14 @@ def portions_of(table: Table, place: Place, columns: list[str] | None = None) ->
         return table.change_portions(place.after, place.until, max_rows=rows, max_bytes=size, columns=columns)
 
 
+def read_in_portions(table: Table, place: Place, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """What ``portions_of`` gives, one after the other, with the key and perhaps other columns. Raises ChangesExpired."""
+    for portion in portions_of(table, place, columns):
+        with _expiry_told(table, place.after):
+            rows = portion.read()
+        yield rows
+
+
 def read_state(
     table: Table, snapshot: int, predicate: pl.Expr | None = None, columns: Sequence[str] | None = None
 ) -> pl.DataFrame:

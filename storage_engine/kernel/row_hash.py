@@ -25,6 +25,8 @@ Longs: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _SEED = 42
+_SPREAD = np.uint32(0x9E3779B1)
+"""Rows of a bucket have hashes that are alike in their lower bits; multiplied by this, the upper bits tell them apart."""
 _C1, _C2, _ADDEND = np.uint32(0xCC9E2D51), np.uint32(0x1B873593), np.uint32(0xE6546B64)
 _BLOCK_ROWS = 1 << 15
 _INLINE_BYTES = 7
@@ -71,6 +73,12 @@ def row_hash(frame: pl.DataFrame, types: Sequence[DataType]) -> npt.NDArray[np.i
         fields = [encode(column, _nulls(column)) for encode, column in zip(encoders, block, strict=True)]
         hashes[start : start + block.height] = _hash_block(fields, block.height)
     return hashes.view(np.int32)
+
+
+def shares_of(hashes: npt.NDArray[np.int32], of: int) -> npt.NDArray[np.uint64]:
+    """The share of each hash, counted from 0, if there are ``of`` of them: about as many hashes in each."""
+    spread = hashes.view(np.uint32) * _SPREAD
+    return (spread.astype(np.uint64) * np.uint64(of)) >> np.uint64(32)
 
 
 def _nulls(column: pl.Series) -> Mask | None:

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from storage_engine.kernel.row_hash import row_hash
+from storage_engine.kernel.row_hash import row_hash, shares_of
 from storage_engine.read.merge_read import SplitReader
 from storage_engine.read.split_rules import Split
 from storage_engine.spec.schema import TableSchema
 from storage_engine.store.data_files import DataFiles
 
-_SPREAD = np.uint32(0x9E3779B1)
-"""Rows of a bucket have hashes that are alike in their lower bits; multiplied by this, the upper bits tell them apart."""
 _LEAST_ROWS = 1024
 """Files have bytes beside those of their rows: no unit is shared out into less rows than these for its bytes alone."""
 
@@ -58,8 +56,7 @@ class Share:
         place, keys = 0, list(self.schema.primary_keys)
         for frame in frames:
             if keys:
-                spread = row_hash(frame.select(keys), self.schema.types_of(keys)).view(np.uint32) * _SPREAD
-                own = (spread.astype(np.uint64) * np.uint64(self.of)) >> np.uint64(32) == self.number
+                own = shares_of(row_hash(frame.select(keys), self.schema.types_of(keys)), self.of) == self.number
             else:
                 own = np.arange(place, place + frame.height) * self.of // self.rows == self.number
                 place += frame.height
@@ -74,8 +71,7 @@ def dealt(
     group: list[Unit] = []
     rows = file_bytes = 0
     for unit in units:
-        by_bytes = 1 if max_bytes is None else -(-unit.file_bytes // max_bytes)
-        parts = max(-(-unit.rows // max_rows), min(by_bytes, -(-unit.rows // _LEAST_ROWS)), 1)
+        parts = parts_within(unit.rows, unit.file_bytes, max_rows=max_rows, max_bytes=max_bytes)
         full = rows + unit.rows > max_rows or (max_bytes is not None and file_bytes + unit.file_bytes > max_bytes)
         if group and full:
             portions.append(_together(group, empty))
@@ -86,6 +82,12 @@ def dealt(
         group.append(unit)
         rows, file_bytes = rows + unit.rows, file_bytes + unit.file_bytes
     return [*portions, _together(group, empty)] if group else portions
+
+
+def parts_within(rows: int, file_bytes: int, *, max_rows: int, max_bytes: int | None) -> int:
+    """How many parts of about the same size some rows are shared out into, so that each is within bounds."""
+    by_bytes = 1 if max_bytes is None else -(-file_bytes // max_bytes)
+    return max(-(-rows // max_rows), min(by_bytes, -(-rows // _LEAST_ROWS)), 1)
 
 
 def read_with_key(schema: TableSchema, names: Sequence[str]) -> list[str]:

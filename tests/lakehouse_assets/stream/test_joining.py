@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Literal
 
 import polars as pl
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 from lakehouse_assets.stream.declaration import Bounds, Join, Lookup, Repair, Stream
 from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import repair
-from lakehouse_assets.stream.runner import StreamRunner
+from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog
 from tests.effort import examples
+from tests.lakehouse_assets.deaths import Killed, deaths
 
 How = Literal["inner", "left", "full"]
 SIDES = {"db.orders": {"id": "BIGINT", "account": "STRING", "amount": "BIGINT"}}
@@ -37,11 +40,11 @@ def counted(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def streams(how: How) -> tuple[Stream, Stream]:
+def streams(how: How, max_rows: int = 1000) -> tuple[Stream, Stream]:
     join = Join(
         table="db.payments", left_on=("account",), right_on=("payer",), columns={"pid": "pid", "paid": "paid"}, how=how
     )
-    declared = {"source": "db.orders", "join": join, "bounds": Bounds(max_snapshots=3)}
+    declared = {"source": "db.orders", "join": join, "bounds": Bounds(max_snapshots=3, max_rows=max_rows)}
     return (
         Stream(target="db.pairs", transform=paired, **declared),
         Stream(target="db.sums", transform=counted, reads="changelog", **declared),
@@ -117,11 +120,12 @@ CHANGE = st.tuples(
 @given(
     producers=st.tuples(*[st.sampled_from(["lookup", "input"])] * 2),
     steps=st.lists(st.lists(CHANGE, min_size=1, max_size=3), min_size=2, max_size=4),
+    max_rows=st.sampled_from([1, 2, 1000]),
 )
-def test_right_after_every_step(how: How, producers: tuple[str, str], steps: list[Any]) -> None:
+def test_right_after_every_step(how: How, producers: tuple[str, str], steps: list[Any], max_rows: int) -> None:
     """Tables with an input changelog get changes as a source gives them: with the old row, if there was one."""
     catalog = warehouse(producers)
-    declared = streams(how)
+    declared = streams(how, max_rows)
     for number, step in enumerate(steps):
         for table, kind, rows in step:
             write(catalog, table, kind, rows)
@@ -154,6 +158,68 @@ def write(catalog: Catalog, name: str, kind: str, rows: dict[int, tuple[str | No
         table.write(frame)
         return
     table.write(frame.with_columns(pl.lit(kind).alias("_row_kind")))
+
+
+@pytest.mark.parametrize("how", ["left", "full"])
+def test_large_snapshots_are_read_in_shares_whoever_dies(how: How, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog, chance, declared = warehouse(("lookup", "lookup")), random.Random(5), streams(how, 15)
+    by_target, died = {stream.target: stream for stream in declared}, 0
+    for _ in range(2):
+        for table in SIDES:
+            accounts = [f"{chance.randrange(90)}" if chance.random() < 0.9 else None for _ in range(60)]
+            write(catalog, table, "+I", {key: (account, chance.randrange(9)) for key, account in enumerate(accounts)})
+            gone = chance.sample(range(60), 20)
+            write(catalog, table, "-D", dict.fromkeys(gone, (None, 0)))
+        for target, stream in by_target.items():
+            runner = StreamRunner(catalog, stream)
+            with deaths(monkeypatch, chance, overtakes=lambda name: run_batch(catalog, by_target[name])):
+                for _ in range(4):
+                    try:
+                        runner.run_batch()
+                    except Killed:
+                        died, runner = died + 1, StreamRunner(catalog, stream)
+            assert runner.consumed().within is not None, "a share is to come"
+            batches = []
+            while (batch := runner.run_batch()) is not None:
+                batches.append(batch)
+            assert max(batch.rows_read for batch in batches) < 40, "all that is read at a time, were it not for shares"
+            identifiers = catalog.table(target).snapshots().filter(pl.col("commit_user") == stream.name)
+            appended = identifiers.filter(pl.col("commit_kind") == "APPEND")["commit_identifier"]
+            assert appended.is_unique().all()
+        assert_right(catalog, how)
+    assert died > 3
+
+
+def test_rows_change_places_between_shares() -> None:
+    catalog = warehouse(("lookup", "lookup"))
+    stream = streams("left", 6)[0]
+    rows = {number: (f"{number}", number) for number in range(30)}
+    write(catalog, "db.orders", "+I", rows)
+    runner = StreamRunner(catalog, stream)
+    while runner.run_batch() is not None:
+        pass
+    moved = {number: (f"{(number * 7 + 3) % 30}", number) for number in range(30)}
+    write(catalog, "db.orders", "+I", moved)
+    shares = 0
+    while runner.run_batch() is not None:
+        shares += 1
+    assert shares > 2
+    found = catalog.table("db.pairs").scan().collect().sort("id")
+    assert dict(zip(found["id"], found["account"], strict=True)) == {
+        number: account for number, (account, _) in moved.items()
+    }
+
+
+def test_a_share_that_another_declaration_has_begun_is_not_gone_on_with() -> None:
+    catalog = warehouse(("lookup", "lookup"))
+    stream = streams("left", 10)[0]
+    write(catalog, "db.orders", "+I", {number: (f"{number}", number) for number in range(30)})
+    StreamRunner(catalog, stream).run_batch()
+    alone = replace(stream, join=None, transform=lambda rows: paired(rows.with_columns(pid=None, paid=None)))
+    before = catalog.table("db.pairs").latest_snapshot()
+    with pytest.raises(InvalidStream, match=r"which joined db\.payments: let that one finish the snapshot first"):
+        StreamRunner(catalog, alone).run_batch()
+    assert catalog.table("db.pairs").latest_snapshot() == before
 
 
 def test_a_join_is_repaired_in_parts() -> None:
