@@ -25,6 +25,8 @@ RETRIED: Final = (
     " lookup; or "
 )
 
+_EMPTY: Final[Mapping[type[pl.DataType], object]] = {pl.String: "", pl.Binary: b"", pl.List: [], pl.Struct: {}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
@@ -154,10 +156,10 @@ def _stored(plan: Plan) -> Kept:
     named = {value.column for value in key.values()}
     tells_row = bool(key) and source_key <= named
     if tells_row and all(plan.from_source(value) and value.reads <= source_key for value in key.values()):
-        return Kept(transform=EachRow(query=plan.query, identity=_identity(plan), latest=True), reads="latest")
+        return Kept(transform=_each_row(plan, latest=True), reads="latest")
     if tells_row:
         _require_steady(plan, key)
-        return Kept(transform=EachRow(query=plan.query, identity=_identity(plan), latest=False), reads="changelog")
+        return Kept(transform=_each_row(plan, latest=False), reads="changelog")
     if not key:
         raise plan.place.refusal(
             f"{plan.insert.target} has no primary key, and rows of {plan.relation.source} are updated and deleted: give it one"
@@ -181,11 +183,23 @@ def _additions(plan: Plan) -> Additions:
 
 
 def _identity(plan: Plan) -> dict[str, pl.Expr]:
-    """What a delete needs: the key, what orders its versions, and what may not be null."""
+def _each_row(plan: Plan, *, latest: bool) -> EachRow:
+    return EachRow(query=plan.query, identity=_identity(plan), key=plan.target.primary_keys, latest=latest)
+
+
+    """What a delete needs: the key, what orders its versions, and something in columns that may not be null."""
     needed = {*plan.target.primary_keys, *plan.target.table_options.sequence_field}
     needed |= {name for group in MergePlan.of(plan.target).groups for name in group.sequence}
-    needed |= {field.name for field in plan.target.fields if not field.type.nullable}
-    return {name: value.expr for name, value in plan.values.items() if name in needed}
+    found = {name: value.expr for name, value in plan.values.items() if name in needed}
+    required = {field.name for field in plan.target.fields if not field.type.nullable} - needed
+    return found | {name: _something(value) for name, value in plan.values.items() if name in required}
+
+
+def _something(value: Value) -> pl.Expr:
+    """A value, or one that is not null: a row that is deleted may be so because it has none."""
+    empty = _EMPTY.get(value.dtype.base_type())
+    instead = pl.lit(0).cast(value.dtype) if empty is None else pl.lit(pl.Series([empty], dtype=value.dtype)).first()
+    return value.expr.fill_null(instead)
 
 
 def _used_lookups(plan: Plan) -> tuple[Lookup, ...]:

@@ -100,16 +100,29 @@ def _plan(insert: DeclaredInsert, selected: Selected, relations: Relations) -> P
     values = constants(insert, target)
     for column, (_, node, known) in zip(names, listed, strict=True):
         values[column] = _value(selected, node, known, column, target)
-    join = selected.relation.join
+    relation, join = selected.relation, selected.relation.join
+    if insert.drops_nulls:
+        told = _not_null({name: values[name] for name in names}, target, grouped=grouped)
+        relation = replace(relation, conditions=(*relation.conditions, *told))
     return Plan(
         insert=insert,
-        relation=selected.relation,
+        relation=relation,
         target=target,
-        source=relations.tables[selected.relation.source].schema,
+        source=relations.tables[relation.source].schema,
         joined=None if join is None else relations.tables[join.table].schema,
         values={name: values[name] for name in target.column_names if name in values},
         given=frozenset((*names, *insert.partition)),
         grouped=grouped,
+    )
+
+
+def _not_null(values: Mapping[str, Value], target: TableSchema, *, grouped: bool) -> tuple[Value, ...]:
+    """What a row fulfils that is not left out for a NULL. Of a group, a row tells its key alone."""
+    required = [field.name for field in target.fields if not field.type.nullable and field.default_value is None]
+    return tuple(
+        Value(expr=value.expr.is_not_null(), dtype=pl.Boolean(), reads=value.reads, steady=value.steady)
+        for name, value in values.items()
+        if name in required and (name in target.primary_keys or not grouped)
     )
 
 

@@ -17,7 +17,8 @@ from storage_engine.sql.parser import parse_statement
 from storage_engine.sql.statements import CreateDatabase, CreateTable, CreateView, Insert, Literal, Query, UseDatabase
 
 RUNTIME_MODE: Final = "execution.runtime-mode"
-_SETTING: Final = re.compile(r"SET\s+'([^']*)'\s*=\s*'([^']*)'", re.IGNORECASE)
+NULL_ENFORCER: Final = "table.exec.sink.not-null-enforcer"
+_SETTING: Final = re.compile(r"(SET|RESET)(?:\s+'([^']*)'(?:\s*=\s*'([^']*)')?)?\s*$", re.IGNORECASE)
 _STATEMENT_SET: Final = re.compile(
     r"\s*(EXECUTE\s+STATEMENT\s+SET\s+BEGIN|BEGIN\s+STATEMENT\s+SET|BEGIN|END)\b", re.IGNORECASE
 )
@@ -68,7 +69,7 @@ class DeclaredQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredInsert:
-    """An INSERT; ``batch``: it was to run once, in batch mode."""
+    """An INSERT; ``batch``: it was to run once, in batch mode; ``drops_nulls``: without rows of NULL in a NOT NULL column."""
 
     target: str
     query: DeclaredQuery
@@ -77,6 +78,7 @@ class DeclaredInsert:
     partition: Mapping[str, Literal] = field(default_factory=dict)
     overwrite: bool = False
     batch: bool = False
+    drops_nulls: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,11 +90,11 @@ class Script:
     views: dict[str, DeclaredQuery] = field(default_factory=dict)
     inserts: list[DeclaredInsert] = field(default_factory=list)
     queries: list[DeclaredQuery] = field(default_factory=list)
-    _batch: bool = False
+    _settings: dict[str, str] = field(default_factory=dict)
 
     def read(self, file: str, text: str) -> None:
         """Add the statements of a file. Raises SqlError with file and line."""
-        self._batch = False
+        self._settings.clear()
         source = Source(text)
         try:
             statements = split_tokens(source)
@@ -110,7 +112,7 @@ class Script:
         place = Place(file=file, line=line, column=column)
         words = " ".join(token.value.upper() for token in tokens[:2])
         if any(words == known or words.startswith(f"{known} ") for known in _WITHOUT_EFFECT):
-            self._setting(text)
+            self._setting(text, place)
             return
         computed: dict[str, str] = {}
         if words in ("CREATE TABLE", "CREATE TEMPORARY"):
@@ -127,10 +129,20 @@ class Script:
             raise SqlError(message if message.startswith(file) else f"{file}, {message}") from cause
         raise place.error(f"{words} is nothing that a project declares: tables, views and inserts are")
 
-    def _setting(self, text: str) -> None:
+    def _setting(self, text: str, place: Place) -> None:
+        """SET and RESET: of the settings, those that are known here count for what follows in the file."""
         found = _SETTING.match(text)
-        if found and found.group(1) == RUNTIME_MODE:
-            self._batch = found.group(2).strip().lower() == "batch"
+        if found is None:
+            return
+        word, key, value = found.groups()
+        if value is not None:
+            self._settings[key] = value.strip().lower()
+        elif word.upper() == "RESET" and key is None:
+            self._settings.clear()
+        elif word.upper() == "RESET":
+            self._settings.pop(key, None)
+        if self._settings.get(NULL_ENFORCER, "error") not in ("error", "drop"):
+            raise place.error(f"{NULL_ENFORCER!r} is {value!r}: 'ERROR' or 'DROP'")
 
     def full_name(self, name: str) -> str:
         """A name with its database."""
@@ -178,7 +190,8 @@ class Script:
                 columns=statement.columns,
                 partition=statement.partition,
                 overwrite=statement.overwrite,
-                batch=self._batch,
+                batch=self._settings.get(RUNTIME_MODE) == "batch",
+                drops_nulls=self._settings.get(NULL_ENFORCER) == "drop",
             )
         )
 

@@ -46,8 +46,9 @@ class Query:
 class EachRow:
     """Rows that are stored by a key which tells the source's row: what no longer passes is deleted.
 
-    ``identity``: the columns that a delete needs, the key and what orders its versions. ``latest``: rows are the last
-    state of their key; else they are all changes, and every retraction deletes.
+    ``identity``: the columns that a delete needs, the key and what orders its versions. ``key``: those of the key; where one
+    is NULL, there is nothing to delete. ``latest``: rows are the last state of their key; else they are all changes, and every
+    retraction deletes.
     """
 
     query: Query
@@ -57,6 +58,7 @@ class EachRow:
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of the target, in the order of the source's."""
         judged = self.query.judged(rows)
+    key: tuple[str, ...]
         retracted = pl.col(ROW_KIND).is_in(RETRACTIONS)
         stays = pl.col(_PASSES) & ~retracted
         never_was = ~pl.col(_PASSES) & (pl.col(ROW_KIND) == INSERT)
@@ -67,6 +69,7 @@ class EachRow:
         return pl.concat([gone, kept], how="diagonal").sort(_ORDER).drop(_ORDER)
 
 
+        gone = gone.drop_nulls(self.key)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributions:
     """What each change adds to an aggregating table; a retraction takes the same away again."""

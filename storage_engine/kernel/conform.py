@@ -185,7 +185,8 @@ def _column(given: pl.DataFrame, field: DataField, faults: list[_Fault], table: 
     if not field.type.nullable and result.null_count():
         missing = result.is_null() & values.is_null()
         if missing.any():
-            faults.append(_Fault(column=name, bad=missing, reason="is not allowed: NOT NULL", given=values))
+            reason = "is not allowed: the column is NOT NULL; fill it, or leave such rows out"
+            faults.append(_Fault(column=name, bad=missing, reason=reason, given=values))
     return result.alias(name)
 
 
