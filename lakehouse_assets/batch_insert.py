@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lakehouse_assets.stream.blame import Blaming
 from lakehouse_assets.stream.declaration import Stream, sources_of
 from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import RepairResult
@@ -60,8 +61,14 @@ class BatchInsert:
 
         The order of events decides which row of a key stays, so it may be repeated. Raises what the engine raises.
         """
+        with Blaming(*(query.stream for query in self.queries)):
+            return self._run(catalog, values)
+
+    def _run(self, catalog: Catalog, values: Sequence[str] | None) -> RepairResult:
         if values is not None and self.source is None:
-            raise InvalidStream(f"{self.stream.description} {self.target} has no partition column that it names")
+            raise InvalidStream(
+                f"a batch statement names no partition column of {self.target}: run it without partitions"
+            )
         target = catalog.table(self.target)
         written = pl.concat([_rows(catalog, query, values) for query in self.queries])
         if self.overwrite:

@@ -20,7 +20,7 @@ from typing import Final, Literal
 import dagster as dg
 from pydantic import Field, field_validator
 
-from lakehouse_assets.flink_sql.project import SqlProject, read_project
+from lakehouse_assets.flink_sql.project import SqlProject, read_project, texts_of
 from lakehouse_assets.ingest import BOOKKEEPING, Ingestion
 from lakehouse_assets.resources import LakehouseResource, LandingResource
 from storage_engine.errors import InvalidInput
@@ -157,7 +157,7 @@ class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
             files = sorted((folder / self.sql).rglob("*.sql"))
             if not files:
                 raise InvalidInput(f"component {self.name}: {folder / self.sql} has no *.sql files")
-            texts |= {file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8") for file in files}
+            texts |= texts_of(files, folder)
         for number, stream in enumerate(self.streams, 1):
             name = f"stream {stream.target}"
             texts[f"{name} ({number})" if name in texts else name] = stream.sql

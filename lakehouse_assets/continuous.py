@@ -24,6 +24,7 @@ from lakehouse_assets.stream.declaration import Stream, by_target, sources_of
 from lakehouse_assets.stream.lanes import Mover
 from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
 from lakehouse_assets.stream_assets import GROUP, KINDS, OWNERS, stream_key
+from storage_engine.errors import told
 
 STEP: Final = "continuous"
 WINDOW_S: Final = 600.0
@@ -150,7 +151,7 @@ def continuous_asset(continuous: Continuous) -> dg.AssetsDefinition:
             movers_of(continuous, targets, lakehouse, changes),
             limits,
             tolerant=True,
-            on_error=lambda mover, error: context.log.error(f"{mover.name}: {error}"),
+            on_error=lambda mover, error: context.log.error(f"{mover.name}: {told(error)}"),
             on_idle=reports.idle,
             abreast=config.abreast,
         )

@@ -16,7 +16,7 @@ from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of
 from lakehouse_assets.stream.lanes import Mover
 from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
-from storage_engine.errors import InvalidInput
+from storage_engine.errors import InvalidInput, told
 
 GROUP: Final = "stream"
 KINDS: Final = {"paimon", "polars"}
@@ -142,7 +142,7 @@ def _moved(
         movers,
         limits,
         tolerant=len(movers) > 1,
-        on_error=lambda mover, error: context.log.error(f"{mover.name}: {error}"),
+        on_error=lambda mover, error: context.log.error(f"{mover.name}: {told(error)}"),
         on_idle=reports.idle,
     )
     for result in loop.results():

@@ -18,6 +18,7 @@ from lakehouse_cli.project import project
 from lakehouse_cli.quarantine import quarantine
 from lakehouse_cli.repair import repair
 from lakehouse_cli.top import top
+from storage_engine.errors import told
 
 if TYPE_CHECKING:
     from lakehouse_cli import actions, output
@@ -46,7 +47,7 @@ class LakehouseGroup(click.Group):
 
 
 def _one_line(error: Exception) -> str:
-    message = " ".join(str(error).split())
+    message = " ".join(told(error).split())
     if actions.is_engine_error(error):
         return message
     return f"unexpected {type(error).__name__}: {message} (set {_DEBUG}=1 to see where)"

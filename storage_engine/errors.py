@@ -116,3 +116,9 @@ class CommitStateUnknown(StorageEngineError):
 
 class StorageUnavailable(StorageEngineError, OSError):
     """The file system refused an operation (permission, space, connection)."""
+
+
+def told(error: BaseException) -> str:
+    """What an error says, with its notes, which those that it passed have added: what it was that failed."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return f"{error} ({'; '.join(notes)})" if notes else str(error)

@@ -75,6 +75,9 @@ def contribution(at: Expressions, node: exp.Expr, column: str, target: TableSche
             " count its rows",
             node,
         )
+    least, most = 0 if name == "COUNT" else 1, 2 if name == "LISTAGG" else 1
+    if not least <= len(arguments) <= most:
+        raise place.error(f"{node.sql()}: {name} takes {least} to {most} arguments", node)
     found = table_function(target, column)
     if found not in wanted:
         raise place.error(

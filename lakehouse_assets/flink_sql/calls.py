@@ -83,6 +83,8 @@ def _trim(at: Compiler, node: exp.Trim) -> Value:
 def _substring(at: Compiler, node: exp.Substring) -> Value:
     given = (node.this, node.args.get("start"), node.args.get("length"))
     parts = [at.value(each) for each in given if each is not None]
+    if len(parts) < 2:
+        raise CannotCompute("SUBSTRING takes a text and where to start")
     return at.of(substring(*parts), *parts)
 
 
@@ -126,6 +128,8 @@ def _call(at: Compiler, node: exp.Anonymous) -> Value:
 
 
 def _between_times(at: Compiler, node: exp.Anonymous, name: str) -> Value:
+    if len(node.expressions) != 3:
+        raise CannotCompute(f"{name} takes a unit and two arguments")
     unit, first, second = node.expressions
     left, right = at.value(first), at.value(second)
     if name == "TIMESTAMPADD":

@@ -74,6 +74,13 @@ class _Options:
             raise Unsupported(f"option {key!r} is {value!r}; what can be read: {', '.join(known)}")
         return known[value]
 
+    def number(self, key: str, default: str) -> str:
+        """The digits of a number. Raises InvalidOption for anything else."""
+        value = self.take(key, default)
+        if not value.isdecimal():
+            raise InvalidOption(f"option {key!r} is {value!r}: expected a number")
+        return value
+
     def variable(self, key: str) -> str:
         """The environment variable that holds a secret. Raises InvalidOption for a value that stands there itself."""
         found = _VARIABLE.fullmatch(self.take(key))
@@ -163,8 +170,12 @@ def _start(options: _Options) -> str:
     start = options.one_of("scan.startup.mode", modes, "earliest-offset")
     if start != "timestamp":
         return start
-    millis = options.take("scan.startup.timestamp-millis")
-    return datetime.fromtimestamp(int(millis) / 1000, UTC).isoformat()
+    key = "scan.startup.timestamp-millis"
+    millis = options.take(key)
+    try:
+        return datetime.fromtimestamp(int(millis) / 1000, UTC).isoformat()
+    except (ValueError, OverflowError) as cause:
+        raise InvalidOption(f"option {key!r} is {millis!r}: expected milliseconds since 1970-01-01") from cause
 
 
 def _mysql(options: _Options) -> Connected:
@@ -173,7 +184,7 @@ def _mysql(options: _Options) -> Connected:
     options.without_effect("server-id")
     changes = MySqlResource(
         host=options.take("hostname"),
-        port=options.take("port", "3306"),
+        port=options.number("port", "3306"),
         user=options.take("username"),
         database=options.take("database-name"),
         password_variable=options.variable("password"),
@@ -188,7 +199,7 @@ def _postgres(options: _Options) -> Connected:
     table = options.take("table-name")
     changes = PostgresResource(
         host=options.take("hostname"),
-        port=options.take("port", "5432"),
+        port=options.number("port", "5432"),
         user=options.take("username"),
         database=options.take("database-name"),
         slot=options.take("slot.name", "lakehouse"),

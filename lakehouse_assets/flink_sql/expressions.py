@@ -18,6 +18,8 @@ from lakehouse_assets.flink_sql.operators import OPERATORS
 from lakehouse_assets.flink_sql.present import NOW_CALLS, present
 from lakehouse_assets.flink_sql.values import Compiler, Computed, Frame, Names, Value
 
+MAX_DIGITS: Final = 38
+
 
 @dataclass(frozen=True, slots=True)
 class Expressions:
@@ -93,11 +95,15 @@ def _literal(at: Compiler, node: exp.Literal) -> Value:
     text = str(node.this)
     if text.isdecimal():
         number = int(text)
+        if number >= 2**63:
+            raise CannotCompute("it is larger than a BIGINT")
         return at.literal(number, pl.Int32() if number < 2**31 else pl.Int64())
     if "e" in text.lower():
         return at.literal(float(text), pl.Float64())
     digits = text.partition(".")[2]
-    return at.literal(Decimal(text), pl.Decimal(38, len(digits)))
+    if max(len(digits), len(text.replace(".", "").lstrip("0"))) > MAX_DIGITS:
+        raise CannotCompute(f"a DECIMAL has {MAX_DIGITS} digits at most")
+    return at.literal(Decimal(text), pl.Decimal(MAX_DIGITS, len(digits)))
 
 
 def _constant(value: object, dtype: pl.DataType) -> Computed:

@@ -103,6 +103,13 @@ def literal_text(value: Value) -> str:
     return str(pl.select(value.expr).item())
 
 
+def literal_number(value: Value) -> int:
+    """The value of a literal argument. Raises CannotCompute for anything that changes from row to row."""
+    if value.reads or not value.dtype.is_integer():
+        raise CannotCompute("a length, a number of digits or of a group must be a whole number as it stands")
+    return int(pl.select(value.expr).item())
+
+
 def divided(left: Value, right: Value) -> pl.Expr:
     """``/``: whole numbers give whole ones, cut towards zero; decimals keep six more digits. By zero gives null."""
     if left.dtype.is_integer() and right.dtype.is_integer():
@@ -154,7 +161,7 @@ def substring(text: Value, start: Value, length: Value | None = None) -> pl.Expr
 
 
 def _padded(text: Value, length: Value, fill: Value, *, left: bool) -> pl.Expr:
-    width, pad = int(pl.select(length.expr).item()), literal_text(fill)
+    width, pad = literal_number(length), literal_text(fill)
     if len(pad) != 1:
         raise CannotCompute("LPAD and RPAD are known with a single character to fill with")
     filled = text.expr.str.pad_start(width, pad) if left else text.expr.str.pad_end(width, pad)
@@ -184,7 +191,7 @@ def _from_unixtime(seconds: Value, pattern: Value | None = None) -> pl.Expr:
 
 
 def _rounded(number: Value, digits: Value | None = None) -> pl.Expr:
-    places = 0 if digits is None else int(pl.select(digits.expr).item())
+    places = 0 if digits is None else literal_number(digits)
     if number.dtype.is_integer() and places >= 0:
         return number.expr
     return number.expr.round(places, mode="half_away_from_zero")
@@ -202,7 +209,7 @@ def _extreme(*values: Value, greatest: bool) -> pl.Expr:
 
 
 def _regexp_extract(text: Value, pattern: Value, group: Value | None = None) -> pl.Expr:
-    return text.expr.str.extract(literal_text(pattern), 0 if group is None else int(pl.select(group.expr).item()))
+    return text.expr.str.extract(literal_text(pattern), 0 if group is None else literal_number(group))
 
 
 def _split_index(text: Value, separator: Value, index: Value) -> pl.Expr:

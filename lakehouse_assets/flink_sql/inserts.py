@@ -68,6 +68,7 @@ def stream_of(plan: Plan) -> Stream:
         repair=next(repairs_of(plan), None),
         computed={name: tuple(sorted(value.reads - {NOW})) for name, value in plan.values.items()},
         description=_description(plan),
+        declared_at=str(plan.place),
     )
 
 
@@ -182,11 +183,11 @@ def _additions(plan: Plan) -> Additions:
     )
 
 
-def _identity(plan: Plan) -> dict[str, pl.Expr]:
 def _each_row(plan: Plan, *, latest: bool) -> EachRow:
     return EachRow(query=plan.query, identity=_identity(plan), key=plan.target.primary_keys, latest=latest)
 
 
+def _identity(plan: Plan) -> dict[str, pl.Expr]:
     """What a delete needs: the key, what orders its versions, and something in columns that may not be null."""
     needed = {*plan.target.primary_keys, *plan.target.table_options.sequence_field}
     needed |= {name for group in MergePlan.of(plan.target).groups for name in group.sequence}

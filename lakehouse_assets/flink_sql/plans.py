@@ -50,7 +50,7 @@ class Plan:
     def query(self) -> Query:
         """What becomes of a row."""
         where = reduce(and_, (condition.expr for condition in self.relation.conditions), _TRUE)
-        return Query(columns={name: value.expr for name, value in self.values.items()}, where=where, place=self.place)
+        return Query(columns={name: value.expr for name, value in self.values.items()}, where=where)
 
     @property
     def key(self) -> dict[str, Value]:
@@ -182,11 +182,13 @@ def _check_grouping(
 
 
 def _group_texts(selected: Selected, group: exp.Group) -> list[str]:
-    """What is grouped by, as text; a number stands for a column of the list."""
-    texts = []
+    """What is grouped by, as text; a number stands for a column of the list. Raises SqlError if there is none of that number."""
+    listed, texts = selected.select.expressions, []
     for each in group.expressions:
         if isinstance(each, exp.Literal) and not each.is_string:
-            texts.append(selected.select.expressions[int(each.this) - 1].unalias().sql())
+            if not each.this.isdecimal() or not 1 <= int(each.this) <= len(listed):
+                raise selected.place.error(f"GROUP BY {each.this}: SELECT lists columns 1 to {len(listed)}", group)
+            texts.append(listed[int(each.this) - 1].unalias().sql())
         else:
             texts.append(each.sql())
     return texts

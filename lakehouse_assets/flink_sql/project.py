@@ -12,6 +12,7 @@ from lakehouse_assets.batch_insert import BatchInsert
 from lakehouse_assets.checks import Check
 from lakehouse_assets.ddl import QUARANTINE_DDL
 from lakehouse_assets.flink_sql.batches import batch_of, is_batch
+from lakehouse_assets.flink_sql.errors import NotIncremental
 from lakehouse_assets.flink_sql.plans import plans_of
 from lakehouse_assets.flink_sql.relation import Relations, projected
 from lakehouse_assets.flink_sql.script import DeclaredInsert, DeclaredTable, Script
@@ -90,8 +91,21 @@ def load_project(folder: str | Path, *, name: str | None = None, database: str =
     if not files or not files[0].exists():
         raise InvalidInput(f"{root} has no *.sql files")
     base = root if root.is_dir() else root.parent
-    texts = {file.relative_to(base).as_posix(): file.read_text(encoding="utf-8") for file in files}
-    return read_project(texts, name=name or root.stem.replace("-", "_"), database=database)
+    return read_project(texts_of(files, base), name=name or root.stem.replace("-", "_"), database=database)
+
+
+def texts_of(files: Sequence[Path], folder: Path) -> dict[str, str]:
+    """The text of each file by its path within a folder. Raises InvalidInput for one that is no text."""
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            found[file.relative_to(folder).as_posix()] = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as cause:
+            line = file.read_bytes()[: cause.start].count(b"\n") + 1
+            raise InvalidInput(
+                f"{file}, line {line}: this is not UTF-8 ({cause.reason}): save the file as UTF-8"
+            ) from cause
+    return found
 
 
 def read_project(texts: Mapping[str, str], *, name: str, database: str = "default") -> SqlProject:
@@ -152,17 +166,35 @@ def _check_target(insert: DeclaredInsert, stream: Stream, mirrors: Collection[st
 
 
 def _in_order(streams: Sequence[Stream]) -> list[Stream]:
-    """Each stream after all those whose targets it reads. Raises InvalidInput for a circle."""
+    """Each stream after all those whose targets it reads. Raises NotIncremental for a circle."""
     left = list(streams)
     done: list[Stream] = []
     while left:
         unfilled = {stream.target for stream in left}
         ready = {each.name: each for each in left if not set(each.sources) & unfilled}
         if not ready:
-            raise InvalidInput(f"streams go in a circle: {', '.join(each.target for each in left)}")
+            raise _circle(left)
         done += ready.values()
         left = [each for each in left if each.name not in ready]
     return done
+
+
+def _circle(waiting: Sequence[Stream]) -> NotIncremental:
+    """What is wrong with streams each of which waits for another: the statements of a circle, as data would flow."""
+    trail: dict[str, Stream] = {}
+    stream = waiting[0]
+    while stream.name not in trail:
+        trail[stream.name] = stream
+        stream = next(each for each in waiting if each.target in stream.sources)
+    names = list(trail)
+    circle = [trail[name] for name in reversed(names[names.index(stream.name) :])]
+    filled = [
+        f"{each.target} is filled from {before.target} in {each.declared_at}"
+        for before, each in zip([circle[-1], *circle], circle, strict=False)
+    ]
+    return NotIncremental(
+        f"{circle[0].declared_at}: streams go in a circle, and a change would never come to rest: {'; '.join(filled)}"
+    )
 
 
 def _with_producers(

@@ -121,6 +121,8 @@ class Relations:
             view = self.script.views[name]
             relations = _relations(self.selected(view, depth + 1))
             if view.columns:
+                if len(view.columns) != (given := len(relations[0].columns)):
+                    raise view.place.error(f"view {name} names {len(view.columns)} columns, its query gives {given}")
                 named = [dict(zip(view.columns, each.columns.values(), strict=True)) for each in relations]
                 relations = [replace(each, columns=columns) for each, columns in zip(relations, named, strict=True)]
             return [(relation, Names({alias: relation.columns})) for relation in relations]

@@ -9,7 +9,6 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.present import NOW, NOW_TYPE
 from lakehouse_assets.stream.source import DELETE, INSERT, RETRACTIONS, ROW_KIND, UPDATE_AFTER
 from storage_engine.errors import InvalidRows
@@ -20,17 +19,19 @@ _PASSES: Final = "\x1fpasses"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """The columns of the target, and the condition that a row must fulfil; ``place`` is for messages."""
+    """The columns of the target, and the condition that a row must fulfil."""
 
     columns: Mapping[str, pl.Expr]
     where: pl.Expr
-    place: Place
 
     def judged(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows in their order, with what the columns are computed from."""
+        """The rows in their order, with what the columns are computed from. Raises as ``selected`` does."""
         now = pl.lit(datetime.now(UTC)).cast(NOW_TYPE).alias(NOW)
         with_now = rows.with_row_index(_ORDER).with_columns(now)
-        return with_now.with_columns(self.where.fill_null(value=False).alias(_PASSES))
+        try:
+            return with_now.with_columns(self.where.fill_null(value=False).alias(_PASSES))
+        except pl.exceptions.PolarsError as cause:
+            raise _not_computed(cause) from cause
 
     def selected(self, rows: pl.DataFrame, kind: pl.Expr, columns: Mapping[str, pl.Expr]) -> pl.DataFrame:
         """Rows of the target. Raises InvalidRows for a value that cannot be computed."""
@@ -38,8 +39,12 @@ class Query:
         try:
             return rows.select(_ORDER, kind.alias(ROW_KIND), *made)
         except pl.exceptions.PolarsError as cause:
-            reason = str(cause).partition("\n")[0]
-            raise InvalidRows(f"{self.place}: a value cannot be computed: {reason}; nothing was written") from cause
+            raise _not_computed(cause) from cause
+
+
+def _not_computed(cause: pl.exceptions.PolarsError) -> InvalidRows:
+    reason = str(cause).partition("\n")[0]
+    return InvalidRows(f"a value cannot be computed: {reason}; nothing was written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +58,23 @@ class EachRow:
 
     query: Query
     identity: Mapping[str, pl.Expr]
+    key: tuple[str, ...]
     latest: bool
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of the target, in the order of the source's."""
         judged = self.query.judged(rows)
-    key: tuple[str, ...]
         retracted = pl.col(ROW_KIND).is_in(RETRACTIONS)
         stays = pl.col(_PASSES) & ~retracted
         never_was = ~pl.col(_PASSES) & (pl.col(ROW_KIND) == INSERT)
         kept = self.query.selected(judged.filter(stays), pl.lit(UPDATE_AFTER), self.query.columns)
         gone = self.query.selected(judged.filter(~stays & ~never_was), pl.lit(DELETE), self.identity)
+        gone = gone.drop_nulls(self.key)
         if gone.is_empty():
             return kept.drop(_ORDER)
         return pl.concat([gone, kept], how="diagonal").sort(_ORDER).drop(_ORDER)
 
 
-        gone = gone.drop_nulls(self.key)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributions:
     """What each change adds to an aggregating table; a retraction takes the same away again."""
@@ -111,7 +116,7 @@ class Additions:
             return
         row = lost.select(self.source_key).row(0, named=True)
         raise InvalidRows(
-            f"{self.query.place}: the row {row} was deleted or left its key in {self.target}, where other rows may have the"
-            f" same key ({', '.join(self.key)}): which of them counts now is not told by changes. Repair the whole table"
+            f"the row {row} was deleted or left its key in {self.target}, where other rows may have the same key"
+            f" ({', '.join(self.key)}): which of them counts now is not told by changes. Repair the whole table"
             " (its asset with whole: true), or include the source's key in the target's"
         )

@@ -17,7 +17,8 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.checks import Check, Outcome
-from lakehouse_assets.stream.declaration import Stream
+from lakehouse_assets.stream.blame import Blaming
+from lakehouse_assets.stream.declaration import Stream, of_one_target
 from lakehouse_assets.stream.repair import (
     ATTEMPTS,
     PAUSE_S,
@@ -80,17 +81,18 @@ def audited_repair(
 
     Raises InvalidStream, StreamBusy if the stream moved on during each attempt, and what ``repair`` raises.
     """
-    runners = repairable(catalog, stream)
-    target = runners[0].target
-    _forget_old(target)
-    for number in range(1, ATTEMPTS + 1):
-        attempt = RepairAttempt(runners, values, number)
-        correction = attempt.correction()
-        try:
-            return _audited(catalog, target, attempt, correction, checks, number)
-        except CommitConflict:
-            time.sleep(PAUSE_S)
-    raise busy(runners)
+    with Blaming(*of_one_target(stream)):
+        runners = repairable(catalog, stream)
+        target = runners[0].target
+        _forget_old(target)
+        for number in range(1, ATTEMPTS + 1):
+            attempt = RepairAttempt(runners, values, number)
+            correction = attempt.correction()
+            try:
+                return _audited(catalog, target, attempt, correction, checks, number)
+            except CommitConflict:
+                time.sleep(PAUSE_S)
+        raise busy(runners)
 
 
 def _audited(

@@ -120,6 +120,7 @@ class Stream:
     run, None: as its project says. ``part``: where several streams fill one target, each has a name of its own in it; one that
     is named as its source goes on where the stream from there was while it was the only one. ``parts``: the names of all that
     fill the target, for those who look at the table alone (``by_target`` tells them).
+    ``declared_at``: where it stands, as errors of a run tell it.
     """
 
     source: str
@@ -136,6 +137,7 @@ class Stream:
     mode: Mode | None = None
     part: str | None = None
     parts: tuple[str, ...] = ()
+    declared_at: str = ""
 
     @property
     def name(self) -> str:

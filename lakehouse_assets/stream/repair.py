@@ -16,6 +16,7 @@ from typing import Final
 
 import polars as pl
 
+from lakehouse_assets.stream.blame import Blaming
 from lakehouse_assets.stream.declaration import Repair, Stream, of_one_target
 from lakehouse_assets.stream.errors import InvalidStream, StreamBusy
 from lakehouse_assets.stream.offsets import Consumed, properties, reset_properties
@@ -61,13 +62,14 @@ def repair(catalog: Catalog, stream: Stream | Sequence[Stream], values: Sequence
     is caught up first. Raises InvalidStream if the stream has no repair, StreamBusy if the stream moved on at every attempt,
     and ChangesExpired if the source has lost the consumed snapshot.
     """
-    runners = repairable(catalog, stream)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return RepairAttempt(runners, values, attempt).run()
-        except CommitConflict:
-            time.sleep(PAUSE_S)
-    raise busy(runners)
+    with Blaming(*of_one_target(stream)):
+        runners = repairable(catalog, stream)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return RepairAttempt(runners, values, attempt).run()
+            except CommitConflict:
+                time.sleep(PAUSE_S)
+        raise busy(runners)
 
 
 def repairable(catalog: Catalog, streams: Stream | Sequence[Stream]) -> list[StreamRunner]:
@@ -256,21 +258,22 @@ class RepairAttempt:
 def merged_rows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """What a table would hold if it held only these rows: merged by its own merge engine, in memory."""
     scratch = Catalog(f"memory://repair-{uuid.uuid4()}")
-    scratch.create_database("scratch")
+    database = table.name.partition(".")[0]
+    scratch.create_database(database)
     options = {
         key: value
         for key, value in table.schema.options.items()
         if key in ("merge-engine", "bucket", "sequence.field") or key.startswith("fields.")
     }
     copy = scratch.create_table(
-        "scratch.rows",
+        table.name,
         {column.name: str(column.type) for column in table.schema.fields},
         primary_key=table.schema.primary_keys,
         options={**options, "bucket": "1"},
     )
     copy.write(rows)
     merged = copy.scan(fallback=False).collect()
-    scratch.drop_database("scratch", cascade=True)
+    scratch.drop_database(database, cascade=True)
     return merged
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import polars as pl
 
+from lakehouse_assets.stream.blame import Blaming, blamed
 from lakehouse_assets.stream.declaration import Bounds, Stream
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.join_shares import place_in, plan_of
@@ -84,21 +85,26 @@ class BatchResult:
 
 
 class StreamRunner:
-    """Runs one stream; keeps the caches of its lookups from batch to batch. Not safe between threads."""
+    """Runs one stream; keeps the caches of its lookups from batch to batch. Not safe between threads.
+
+    Errors say in a note where the stream is declared.
+    """
 
     def __init__(self, catalog: Catalog, stream: Stream) -> None:
         """Raises TableNotFound, and InvalidStream for a declaration that does not fit its tables."""
         self.stream = stream
-        self.target = catalog.table(stream.target)
-        self.tables = {name: catalog.table(name) for name in stream.sources}
-        self.widening = Widening(stream=stream, catalog=catalog)
-        self._settled: int | None = None
-        check_stream(stream, self.target, self.tables)
-        join = stream.join
-        self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
-        self._recounting = Recounting(stream, self.tables, self.widening) if recounts(stream) else None
-        self._only_adds_up = bool(self.target.schema.primary_keys) and MergePlan.of(self.target.schema).only_adds_up
+        with Blaming(stream):
+            self.target = catalog.table(stream.target)
+            self.tables = {name: catalog.table(name) for name in stream.sources}
+            self.widening = Widening(stream=stream, catalog=catalog)
+            self._settled: int | None = None
+            check_stream(stream, self.target, self.tables)
+            join = stream.join
+            self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
+            self._recounting = Recounting(stream, self.tables, self.widening) if recounts(stream) else None
+            self._only_adds_up = bool(self.target.schema.primary_keys) and MergePlan.of(self.target.schema).only_adds_up
 
+    @blamed
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
         """Run the next batch; None if there is nothing to do. ``upto``: the last snapshot of the driving source.
 
@@ -118,18 +124,21 @@ class StreamRunner:
                 return result
         raise StreamBusy(f"{self.stream.name}: other runs committed first {ATTEMPTS} times; run it again")
 
+    @blamed
     def settle(self) -> None:
         """Finish what a killed run left half done in the target (rows that have no changelog yet)."""
         latest = self.target.latest_snapshot()
         if latest is not None and latest.id != self._settled:
             self._settled = (settle(self.target) or latest).id
 
+    @blamed
     def consumed(self) -> Consumed:
         """What the stream has consumed, by the target's newest snapshot."""
         found = Consumed.of_stream(self.target, self.stream)
         elsewhere = found.within is not None and found.within.source != self.stream.source
         return replace(found, within=None) if elsewhere else found
 
+    @blamed
     def pending(self) -> Pending:
         """All that waits in the driving source. Raises ChangesExpired and SourceRewound."""
         offsets, table = self.consumed(), self.tables[self.stream.source]
@@ -138,6 +147,7 @@ class StreamRunner:
         found = pending(table, offsets.within.until, bounds=UNBOUNDED)
         return replace(found, after=offsets.within.after, rows=found.rows + offsets.within.left)
 
+    @blamed
     def waiting(self) -> dict[str, Pending]:
         """Sources that have changes the target has not consumed. Raises ChangesExpired and SourceRewound."""
         offsets = self.consumed()
@@ -343,6 +353,7 @@ class StreamRunner:
         sent_again = reemitted.with_columns(pl.lit(UPDATE_AFTER).alias(ROW_KIND))
         return pl.concat([sent_again, rows]).unique(key, keep="last", maintain_order=True)
 
+    @blamed
     def transformed(self, rows: pl.DataFrame, snapshots: Mapping[str, int]) -> pl.DataFrame:
         """Rows of the source → rows of the target, the dimensions as of some snapshots."""
         if self._joining is not None:

@@ -75,6 +75,11 @@ REFUSED = {
     "a missing option": (KAFKA.replace("'topic' = 'shop.t',", ""), "needs the option 'topic'"),
     "a format": (KAFKA.replace("debezium-json", "canal-json"), "debezium-json"),
     "several topics": (KAFKA.replace("shop.t", "a;b"), "one topic"),
+    "a start that is no time": (
+        f"{KAFKA}, 'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = 'today'",
+        "expected milliseconds",
+    ),
+    "a port that is no number": (POSTGRES.replace("5433", "db"), "option 'port' is 'db'"),
     "a pattern": (f"{KAFKA}, 'topic-pattern' = 'x.*'", "one topic"),
     "offsets of a group": (f"{KAFKA}, 'scan.startup.mode' = 'group-offsets'", "earliest-offset"),
     "a secret in the file": (MYSQL.replace("${PASSWORD}", "hunter2"), "${VARIABLE}"),

@@ -78,6 +78,30 @@ WRONG = {
     "other connector": ("CREATE TABLE k (a STRING)\n WITH ('connector' = 'kafka')", "1", "connector"),
     "key not grouped": ("INSERT INTO sums SELECT d, SUM(n), MAX(n) FROM log\nGROUP BY a", "1", "not in GROUP BY"),
     "wrong function": ("INSERT INTO sums SELECT a, MAX(n), MAX(n) FROM log GROUP BY a", "1", "'sum'"),
+    "column of no such number": (
+        "INSERT INTO sums SELECT a, SUM(n), MAX(n) FROM log\nGROUP BY 4",
+        "2",
+        "lists columns 1 to 3",
+    ),
+    "column number zero": (
+        "INSERT INTO sums SELECT a, SUM(n), MAX(n) FROM log\nGROUP BY 0",
+        "2",
+        "lists columns 1 to 3",
+    ),
+    "sum of nothing": ("INSERT INTO sums SELECT a,\n SUM(), MAX(n) FROM log GROUP BY a", "2", "takes 1 to 1 arguments"),
+    "sum of two": ("INSERT INTO sums SELECT a,\n SUM(n, n), MAX(n) FROM log GROUP BY a", "2", "takes 1 to 1 arguments"),
+    "digits that are not known": ("INSERT INTO newest (a, n) SELECT a,\n ROUND(n, NULL) FROM log", "2", "whole number"),
+    "a width of the row": ("INSERT INTO newest (a, n) SELECT LPAD(a,\n n, 'x'), n FROM log", "1", "whole number"),
+    "no unit of time": ("INSERT INTO copy SELECT d, id,\n TIMESTAMPADD(DAY, t) FROM o", "2", "two arguments"),
+    "substring from nowhere": ("INSERT INTO copy SELECT d, id,\n SUBSTRING(a) FROM o", "2", "where to start"),
+    "too large a number": ("INSERT INTO newest (a, n) SELECT a,\n 9223372036854775808 FROM log", "2", "BIGINT"),
+    "too many digits": (f"INSERT INTO newest (a, n) SELECT a,\n 1.{'0' * 38} FROM log", "2", "38 digits"),
+    "a view's columns": (
+        "\nCREATE VIEW v (x, y) AS\nSELECT a FROM log;\nINSERT INTO newest (a) SELECT x FROM v",
+        "3",
+        "names 2 columns",
+    ),
+    "a setting": ("\nSET 'table.exec.sink.not-null-enforcer' = 'SOMETIMES'", "2", "'ERROR' or 'DROP'"),
     "statement": ("DROP TABLE o", "1", "nothing that a project declares"),
 }
 
