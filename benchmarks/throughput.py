@@ -216,7 +216,7 @@ def _moved_by_turns(folder: Path) -> _Moved:
     for number in range(TURNS + 1):
         for mover in movers:
             before = time.process_time()
-            results = mover.move()
+            results = list(mover.move())
             stage = mover.name.partition("/")[0].strip()
             spent = time.process_time() - before if number else 0.0
             done.by_turns[stage] = done.by_turns.get(stage, 0.0) + spent

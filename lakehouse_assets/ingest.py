@@ -7,7 +7,7 @@ first, under the key of file and line: whoever is killed in between writes them 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -20,12 +20,13 @@ from lakehouse_assets.sources.change_source import (
     DELETED,
     EVENT_TIME,
     OP,
+    Apart,
     ChangeSource,
     SourceBatch,
     SourceTable,
     Watchable,
 )
-from lakehouse_assets.sources.errors import SourceColumnsDiffer
+from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceError, SourceUnavailable
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.loop import poll_s
 from lakehouse_assets.stream.offsets import Consumed, properties
@@ -95,29 +96,69 @@ class Ingester:
         self._max_rows = max_rows
 
     def run_batch(self) -> list[BatchResult]:
+        """What ``landed`` gives. Raises like it."""
+        return list(self.landed())
+
+    def landed(self) -> Iterator[BatchResult]:
         """Land the next changes of each table, one commit a table; tables without news are left out.
 
+        One that cannot be read stops no other, if the source's tables are apart: its error comes after the others' results.
         Raises SourceError, StreamBusy, and what the engine raises.
         """
         for table in (*self.tables.values(), self.quarantine):
             settle(table)
-        done: list[BatchResult] = []
+        trouble: SourceError | None = None
+        for group in self._groups:
+            try:
+                yield from self._landed(group)
+            except SourceError as error:
+                if len(self._groups) == 1 or isinstance(error, SourceUnavailable):
+                    raise
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    def waiting(self) -> list[str]:
+        """Targets for which the source has something new, be it columns only. Raises SourceError, if there are none."""
+        news: list[str] = []
+        trouble: SourceError | None = None
+        for group in self._groups:
+            try:
+                news += self._news(group)
+            except SourceError as error:
+                if isinstance(error, SourceUnavailable):
+                    raise
+                trouble = trouble or error
+        if trouble is not None and not news:
+            raise trouble
+        return news
+
+    @property
+    def _groups(self) -> list[tuple[Ingestion, ...]]:
+        """What is read at a time."""
+        return [(each,) for each in self.ingestions] if isinstance(self.source, Apart) else [self.ingestions]
+
+    def _landed(self, ingestions: Sequence[Ingestion]) -> Iterator[BatchResult]:
+        done: set[str] = set()
         for _ in range(ATTEMPTS):
-            left = [each for each in self.ingestions if each.target not in {result.target for result in done}]
+            left = [each for each in ingestions if each.target not in done]
             try:
                 for each, batch, offsets in self._next(left):
-                    done.append(self._commit(each, batch, offsets))
+                    result = self._commit(each, batch, offsets)
+                    done.add(each.target)
+                    yield result
             except OffsetConflict:
                 continue
             except SourceColumnsDiffer as differ:
-                done += self._follow(left, differ)
+                for result in self._follow(left, differ):
+                    done.add(result.target)
+                    yield result
                 continue
-            return done
+            return
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
 
-    def waiting(self) -> list[str]:
-        """Targets for which the source has something new, be it columns only. Raises SourceError."""
-        asked = [(self._expected(each), _position(self._offsets(each))) for each in self.ingestions]
+    def _news(self, ingestions: Sequence[Ingestion]) -> list[str]:
+        asked = [(self._expected(each), _position(self._offsets(each))) for each in ingestions]
         try:
             found = self.source.read(asked, max_rows=1)
             news = {
@@ -127,7 +168,7 @@ class Ingester:
             }
         except SourceColumnsDiffer as differ:
             news = {differ.table}
-        return [each.target for each in self.ingestions if each.source_table in news]
+        return [each.target for each in ingestions if each.source_table in news]
 
     def resnapshot(self, ingestion: Ingestion) -> BatchResult:
         """Make a table equal to what the source has now, and let the stream go on from there.
@@ -295,10 +336,10 @@ class IngestMover:
         if isinstance(source, Watchable):
             self._seen = source.look(self._names)
 
-    def move(self) -> list[BatchResult]:
-        """The next batch of every table. Raises what ``Ingester.run_batch`` raises."""
+    def move(self) -> Iterator[BatchResult]:
+        """The next batch of every table. Raises what ``Ingester.landed`` raises."""
         self.note_seen()
-        return self._ingester.run_batch()
+        yield from self._ingester.landed()
 
     @property
     def _names(self) -> list[str]:

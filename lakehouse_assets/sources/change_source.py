@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -82,6 +82,15 @@ class ChangeSource(Protocol):
 
     def everything(self, table: SourceTable) -> SourceBatch:
         """All rows of a table that the source has now, for repair."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """A source that keeps nothing for some of its tables together: one that cannot be read may be left behind the others."""
+
+    @property
+    def tables_are_apart(self) -> Literal[True]:
+        """That it is so."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import polars as pl
 
@@ -28,6 +28,8 @@ from lakehouse_assets.sources.typed_rows import check_columns, typed_batch
 
 FILE_SUFFIX: Final = ".jsonl"
 SUFFIXES: Final = (FILE_SUFFIX, ".parquet")
+FILES_AT_ONCE: Final = 1000
+"""Files of a batch at most: a page of an S3 listing."""
 
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 """Good rows and refused ones."""
@@ -44,6 +46,11 @@ class LandingSource:
         """The folder, without credentials."""
         return f"landing folder {self._files.folder}"
 
+    @property
+    def tables_are_apart(self) -> Literal[True]:
+        """A table is a folder of its own."""
+        return True
+
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
         """The next files of some tables. Raises SourceUnavailable, SourceAccessDenied and SourceColumnsDiffer.
 
@@ -57,7 +64,7 @@ class LandingSource:
 
         A column that later files of rows have, and an earlier one does not, was added in between: it is null there.
         """
-        paths = list(self._files.paths(table.name, after=None, suffixes=SUFFIXES))
+        paths = self._files.following(table.name, after=None, suffixes=SUFFIXES, most=None)
         files: list[tuple[str, pl.DataFrame]] = []
         later: set[str] = set()
         for path in reversed(paths):
@@ -70,9 +77,9 @@ class LandingSource:
         return _batch(table, files[::-1], position=paths[-1] if paths else "", at_end=True)
 
     def _next(self, table: SourceTable, after: str | None, *, max_rows: int) -> SourceBatch | None:
-        paths = self._files.paths(table.name, after=after, suffixes=SUFFIXES)
+        paths = self._files.following(table.name, after=after, suffixes=SUFFIXES, most=FILES_AT_ONCE)
         files: list[tuple[str, pl.DataFrame]] = []
-        rows, at_end = 0, True
+        rows, at_end = 0, len(paths) < FILES_AT_ONCE
         for path in paths:
             if rows >= max_rows and files:
                 at_end = False

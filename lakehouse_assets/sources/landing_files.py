@@ -7,6 +7,7 @@ not opened. So a table whose files stand in folders that grow (a day, an hour) c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import fsspec
@@ -24,6 +25,17 @@ class LandingFiles:
         settings = {**({} if local else {"use_listings_cache": False}), **(options or {})}
         self._files, self.folder = fsspec.core.url_to_fs(url, **settings)
         self._secrets = [str(value) for value in (options or {}).values() if len(str(value)) > 3]
+
+    def following(self, table: str, *, after: str | None, suffixes: Sequence[str], most: int | None) -> list[str]:
+        """The next paths behind a position, about so many (None: all), without a gap. Raises like ``paths``.
+
+        A listing that is made while files land may lack one and show another that came later. So it is made twice: what the
+        first one shows, and all that came before that, was there when the second began, and this it cannot lack.
+        """
+        seen = list(islice(self.paths(table, after=after, suffixes=suffixes), most))
+        if not seen:
+            return []
+        return list(takewhile(seen[-1].__ge__, self.paths(table, after=after, suffixes=suffixes)))
 
     def paths(self, table: str, *, after: str | None, suffixes: Sequence[str]) -> Iterator[str]:
         """Paths of files with one of the suffixes behind a position; names that start with a dot are not seen.

@@ -75,7 +75,7 @@ class HeldBack:
         """As the mover does."""
         self._mover.note_seen()
 
-    def move(self) -> list[BatchResult]:
+    def move(self) -> Iterable[BatchResult]:
         """The mover's next batch; nothing while it is held back. Raises what the mover raises."""
         self._was_held = self._is_held()
         return [] if self._was_held else self._mover.move()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -38,13 +38,13 @@ class Mover(Protocol):
     def note_seen(self) -> None:
         """Take what there is at this moment as seen, before a close look at it."""
 
-    def move(self) -> list[BatchResult]:
-        """One batch, as far as there is something to do."""
+    def move(self) -> Iterable[BatchResult]:
+        """One batch, as far as there is something to do; of each target, where there are several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What came of a move: the batches that were committed, or the trouble that it met."""
+    """What came of a move: the batches that were committed, and the trouble that it met."""
 
     mover: Mover
     results: Sequence[BatchResult] = ()
@@ -53,10 +53,13 @@ class Moved:
     @classmethod
     def of(cls, mover: Mover) -> Moved:
         """Move. Raises what is none of ``TROUBLE``."""
+        results: list[BatchResult] = []
         try:
-            return cls(mover=mover, results=mover.move())
+            for result in mover.move():
+                results.append(result)  # noqa: PERF402 - what was there before a trouble stays
         except TROUBLE as error:
-            return cls(mover=mover, trouble=error)
+            return cls(mover=mover, results=results, trouble=error)
+        return cls(mover=mover, results=results)
 
 
 class Lanes:

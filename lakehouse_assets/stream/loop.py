@@ -151,7 +151,7 @@ class Loop:
             if moved.trouble is None:
                 self.troubles.pop(name, None)
             elif self.tolerant:
-                self._note(moved.mover, moved.trouble)
+                self._note(moved.mover, moved.trouble, went_on=bool(moved.results))
             else:
                 failures.append(moved.trouble)
             if moved.results:
@@ -173,12 +173,14 @@ class Loop:
             self._looked[mover.name] = now
         return is_due
 
-    def _note(self, mover: Mover, error: Exception) -> None:
+    def _note(self, mover: Mover, error: Exception, *, went_on: bool) -> None:
+        """Note a trouble. Who went on with other tables is soon tried again, and the same error is not told again and again."""
         known = self.troubles.get(mover.name)
-        times = 1 if known is None else known.times + 1
+        times = 1 if known is None or went_on else known.times + 1
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (times - 1))
         self.troubles[mover.name] = Troubles(error=error, times=times, until=time.monotonic() + pause)
-        self.on_error(mover, error)
+        if known is None or not went_on or str(known.error) != str(error):
+            self.on_error(mover, error)
 
     def _wait(self) -> None:
         time.sleep(min((mover.poll_s for mover in self.movers), default=LOCAL_POLL_S))

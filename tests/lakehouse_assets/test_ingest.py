@@ -9,14 +9,17 @@ from threading import Thread
 import polars as pl
 import pytest
 
-from lakehouse_assets.ingest import QUARANTINE, Ingester
+from lakehouse_assets.ingest import QUARANTINE, Ingester, IngestMover
 from lakehouse_assets.quarantine import counts
+from lakehouse_assets.sources.errors import SourceSchemaChanged
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sprint.ods import INGESTIONS
+from lakehouse_assets.stream.loop import Limits, Loop
 from storage_engine import Catalog, Table
 from storage_engine.errors import StorageEngineError
 
 MEMBERS = next(each for each in INGESTIONS if each.target == "ods.member")
+CITIES = next(each for each in INGESTIONS if each.target == "dim.city")
 ORDERS = next(each for each in INGESTIONS if each.target == "ods.member_order")
 
 
@@ -101,6 +104,35 @@ def test_refused_lines_stand_in_quarantine_with_file_line_and_reason(
     assert kept["line"].to_list() == [2, 4]
     assert "name is no STRING: 17" in kept["reason"][1]
     assert counts(sprint_catalog.table(QUARANTINE)) == {"ods.member": 2}
+
+
+def city(key: str, name: str) -> str:
+    row = {"id": key, "name": name, "province": None}
+    return json.dumps({"op": "c", "before": None, "after": row, "source": {"ts_ms": 1}})
+
+
+def test_a_table_that_needs_a_decision_stops_no_other(sprint_catalog: Catalog, landing: Landing) -> None:
+    """Members' second file lacks columns: what was before it is landed, and cities go on."""
+    landing.land(member("m1", time=1))
+    pl.DataFrame({"id": ["m2"]}).write_parquet(landing.folder / "member" / "000002.parquet")
+    (landing.folder / "city").mkdir()
+    (landing.folder / "city" / "1.jsonl").write_text(city("C1", "Porto"))
+    ingester = Ingester(sprint_catalog, LandingSource(str(landing.folder)), [MEMBERS, CITIES])
+    assert [result.target for result in ingester.run_batch()] == ["ods.member", "dim.city"]
+    (landing.folder / "city" / "2.jsonl").write_text(city("C2", "Faro"))
+    assert ingester.waiting() == ["ods.member", "dim.city"]
+    landed: list[str] = []
+    with pytest.raises(SourceSchemaChanged, match=r"file member/000002\.parquet lacks"):
+        landed.extend(result.target for result in Loop([IngestMover(ingester)], Limits()).results())
+    assert landed == ["dim.city"]
+    (landing.folder / "city" / "3.jsonl").write_text(city("C3", "Braga"))
+    told: list[str] = []
+    tolerant = Loop([IngestMover(ingester)], Limits(), tolerant=True, on_error=lambda _, error: told.append(str(error)))
+    assert [result.target for result in tolerant.results()] == ["dim.city"]
+    assert len(told) == 1
+    assert list(tolerant.troubles) == [ingester.source.name]
+    assert sprint_catalog.table("dim.city").scan().collect()["name"].sort().to_list() == ["Braga", "Faro", "Porto"]
+    assert members(sprint_catalog) == [("m1", "C1", "c", False)]
 
 
 class Killed(BaseException):

@@ -58,10 +58,10 @@ def test_nothing_is_lost_or_doubled(clock: JumpingClock, tmp_path: Path) -> None
     streams = [StreamMover(StreamRunner(catalog, stream)) for stream in STREAMS]
     with FileFeed(CONFIG, tmp_path / "landing") as feed:
         for slice_ in feed.advance():
-            ingest.move()
+            list(ingest.move())
             if slice_ % 3 == 0:  # so that snapshots wait to be read while the clock says that they are old
                 for stream in streams:
-                    stream.move()
+                    list(stream.move())
         for _ in Loop([ingest, *streams], Limits()).results():
             pass
         assert [finding for finding in feed.compare(catalog) if finding.differences] == []

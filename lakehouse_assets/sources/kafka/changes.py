@@ -58,6 +58,11 @@ class KafkaChanges:
         """Where the cluster is."""
         return f"Kafka {self._connection.servers}"
 
+    @property
+    def tables_are_apart(self) -> Literal[True]:
+        """A table is a topic of its own."""
+        return True
+
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
         """The next messages of each topic; a table without a position whose topic is empty gets the topic's start."""
         found = {table.name: self._next(table, position, max_rows) for table, position in tables}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse_assets.sources.change_source import SourceTable
 from lakehouse_assets.sources.errors import SourceAccessDenied, SourceColumnsDiffer, SourceUnavailable
-from lakehouse_assets.sources.landing import LandingSource
+from lakehouse_assets.sources.landing import FILES_AT_ONCE, LandingSource
 from lakehouse_assets.sources.landing_files import LandingFiles
 from tests.reliability.seaweedfs import S3Server, program, seaweedfs
 
@@ -99,6 +101,40 @@ def test_a_file_that_vanishes_is_told_by_name(folder: Path, monkeypatch: pytest.
         read(folder)
 
 
+LANDING = """
+import pathlib, sys
+folder, line = pathlib.Path(sys.argv[1]), sys.argv[2]
+for number in range(int(sys.argv[3])):
+    written = folder / f".{number:06}"
+    written.write_text(line.replace("?", str(number)))
+    written.rename(folder / f"{number:06}.jsonl")
+"""
+"""A process that lands files as fast as it can, in the order of their names."""
+
+
+def test_no_file_is_passed_over_while_others_land(folder: Path) -> None:
+    files = 2500
+    landing = subprocess.Popen([sys.executable, "-c", LANDING, str(folder / "city"), f"{line('?')}\n", str(files)])
+    paths: list[str] = []
+    while True:
+        is_over = landing.poll() is not None
+        found = LandingFiles(str(folder)).following(
+            "city", after=paths[-1] if paths else None, suffixes=(".jsonl",), most=None
+        )
+        paths += found
+        if is_over and not found:
+            break
+    assert paths == [f"{number:06}.jsonl" for number in range(files)]
+
+
+def test_a_backlog_of_many_files_comes_in_their_order(folder: Path) -> None:
+    names = [f"{number:06}" for number in range(FILES_AT_ONCE + 1)]
+    for name in names:
+        land(folder, f"{name}.jsonl", name)
+    assert read(folder, max_rows=10**6) == (names[:-1], f"{names[-2]}.jsonl", False)
+    assert read(folder, after=f"{names[-2]}.jsonl") == (names[-1:], f"{names[-1]}.jsonl", True)
+
+
 def test_folders_behind_the_position_are_not_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for day in ("2024-01-01", "2024-01-02", "2024-01-03"):
         (folder / "city" / day).mkdir()
@@ -114,7 +150,9 @@ def test_folders_behind_the_position_are_not_opened(folder: Path, monkeypatch: p
     found = read(folder, after="2024-01-02/1.jsonl", max_rows=1)
     (folder / "city" / "2024-01-01").chmod(0o700)
     assert found == (["2024-01-02 last"], "2024-01-02/2.jsonl", False)
-    assert [path.rpartition("/")[2] for path in listed] == ["city", "2024-01-02", "2024-01-03"]
+    assert [path.rpartition("/")[2] for path in listed] == ["city", "2024-01-02", "2024-01-03"] * 2, (
+        "so none is passed over"
+    )
 
 
 # -- Parquet -----------------------------------------------------------------------------------------------------------
