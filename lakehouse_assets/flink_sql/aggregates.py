@@ -85,6 +85,13 @@ def contribution(at: Expressions, node: exp.Expr, column: str, target: TableSche
             f" 'fields.{column}.aggregate-function' = '{wanted[0]}'",
             node,
         )
+    separator = target.options.get(f"fields.{column}.list-agg-delimiter", ",")
+    if name == "LISTAGG" and len(arguments) > 1 and arguments[1] != exp.Literal.string(separator):
+        raise place.error(
+            f"LISTAGG(…, {arguments[1].sql()}) into column {column}, whose texts have {separator!r} between them: declare"
+            f" 'fields.{column}.list-agg-delimiter'",
+            node,
+        )
     value = _counted(at, arguments) if name == "COUNT" else at.value(arguments[0])
     if condition is None:
         return value

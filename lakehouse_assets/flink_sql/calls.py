@@ -110,6 +110,8 @@ def _edge(at: Compiler, node: exp.Floor | exp.Ceil) -> Value:
 def _call(at: Compiler, node: exp.Anonymous) -> Value:
     name = str(node.this).upper()
     if name in NOW_CALLS:
+        if node.expressions:
+            raise CannotCompute(f"{name} takes no arguments")
         return present(name)
     if name in AGGREGATES:
         raise at.frame.place.error(f"{node.sql()} stands where a value of each row is expected", node)

@@ -8,6 +8,7 @@ from sqlglot import exp, parser, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
+from lakehouse_assets.flink_sql.clauses import check_clauses
 from lakehouse_assets.flink_sql.errors import Place
 
 
@@ -32,12 +33,14 @@ class Flink(Dialect):
 
 
 def parsed_query(text: str, place: Place) -> exp.Expr:
-    """The one query of a text. Raises SqlError with file and line."""
+    """The one query of a text. Raises SqlError with file and line, and NotIncremental for a clause that nothing reads."""
     try:
-        return Flink().parse(text)[0] or exp.Select()
+        tree = Flink().parse(text)[0] or exp.Select()
     except SqlglotError as cause:
         errors = getattr(cause, "errors", None) or [{}]
         line, reason = errors[0].get("line") or 1, errors[0].get("description") or str(cause)
         found = errors[0].get("highlight")
         shown = f"{reason.rstrip('.')}, at {found!r}" if found else str(reason)
         raise Place(file=place.file, line=place.line + int(line) - 1).error(shown) from cause
+    check_clauses(tree, text, place)
+    return tree

@@ -30,7 +30,7 @@ class Expressions:
 
     def value(self, node: exp.Expr) -> Value:
         """The value of an expression. Raises SqlError with file and line."""
-        compute = _COMPUTED.get(type(node))
+        compute = COMPUTED.get(type(node))
         if compute is None:
             raise self._unknown(node)
         try:
@@ -82,9 +82,10 @@ def _column(at: Compiler, node: exp.Column) -> Value:
         return found[0]
     if len(found) > 1:
         raise at.frame.place.error(f"column {name} is ambiguous: write table.{name}", node)
-    if node.table and node.table not in at.names.by_table and len(at.names.find("", node.table)) == 1:
-        row = at.names.find("", node.table)[0]
-        return at.of(row.expr.struct.field(name), row)
+    is_row = bool(node.table) and node.table not in at.names.by_table and (not node.db or node.db in at.names.by_table)
+    rows = at.names.find(node.db, node.table) if is_row else []
+    if len(rows) == 1:
+        return at.of(rows[0].expr.struct.field(name), rows[0])
     known = ", ".join(dict.fromkeys(column for column, _ in at.names.all(node.table))) or "none"
     raise at.frame.place.error(f"there is no column {node.sql()}; there are {known}", node)
 
@@ -110,7 +111,7 @@ def _constant(value: object, dtype: pl.DataType) -> Computed:
     return lambda at, _: at.literal(value, dtype)
 
 
-_COMPUTED: Final[Mapping[type[exp.Expr], Computed]] = {
+COMPUTED: Final[Mapping[type[exp.Expr], Computed]] = {
     **OPERATORS,
     **CALLS,
     exp.Column: _column,

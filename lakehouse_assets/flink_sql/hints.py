@@ -18,6 +18,11 @@ _PAIR: Final = re.compile(r"'([^']*)'\s*=\s*'([^']*)'")
 RETRY: Final = "retry-predicate"
 STRATEGY: Final = "strategy"
 WORKERS: Final = "workers"
+_OTHER_ROWS: Final = (
+    "incremental-", "scan.snapshot-id", "scan.tag-name", "scan.version", "scan.timestamp", "scan.watermark",
+    "scan.creation-time", "scan.file-creation-time", "scan.bounded.watermark",
+)  # fmt: skip
+_WHOLE: Final = ("default", "full", "latest-full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +40,36 @@ Hints: TypeAlias = Mapping[int, tuple[LookupHint, ...]]
 
 
 def lookup_hints(tree: exp.Expr, query: DeclaredQuery) -> Hints:
-    """The lookup hints of each SELECT of a query: what is within it, or beside it, has its own. Raises SqlError."""
+    """The lookup hints of each SELECT of a query: what is within it, or beside it, has its own.
+
+    Raises SqlError, and NotIncremental for options that would read other rows than all of a table.
+    """
     found: dict[int, tuple[LookupHint, ...]] = {}
     selects = list(tree.find_all(exp.Select, bfs=False)) if query.hints else []
     for hint in query.hints:
         select = selects[hint.select]
-        calls = [dict(_PAIR.findall(inner)) for name, inner in _CALL.findall(hint.text) if name.upper() == "LOOKUP"]
-        read = (_hint(options, query.place.of(select)) for options in calls if "table" in options)
+        calls = [(name.upper(), dict(_PAIR.findall(inner))) for name, inner in _CALL.findall(hint.text)]
+        place = query.place.of(select)
+        for options in (each for name, each in calls if name == "OPTIONS"):
+            _check_options(options, place)
+        read = (_hint(options, place) for name, options in calls if name == "LOOKUP")
         found[id(select)] = (*found.get(id(select), ()), *read)
     return found
 
 
+def _check_options(options: Mapping[str, str], place: Place) -> None:
+    """Options that tune a read have no effect; none may choose which rows are read."""
+    for key, value in options.items():
+        if key.startswith(_OTHER_ROWS) or (key == "scan.mode" and value not in _WHOLE):
+            raise place.refusal(
+                f"hint OPTIONS: {key!r} = {value!r} reads other rows than a stream does, which takes the table as it is at"
+                " first and every change from then on: leave it out, or filter in WHERE"
+            )
+
+
 def _hint(options: Mapping[str, str], place: Place) -> LookupHint:
+    if "table" not in options:
+        raise place.error("hint LOOKUP: it names no dimension, 'table'='…'")
     strategy = options.get(STRATEGY, "auto")
     if strategy not in get_args(Strategy):
         raise place.error(f"hint LOOKUP: strategy {strategy!r} is none of {', '.join(get_args(Strategy))}")

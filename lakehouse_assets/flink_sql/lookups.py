@@ -87,7 +87,7 @@ class LookupJoin:
 
     def _check_moment(self) -> None:
         version = self.join.this.args["version"]
-        if not self._outer().value(version.expression).moment:
+        if version.name != "TIMESTAMP" or not self._outer().value(version.expression).moment:
             raise self.place.refusal(
                 "FOR SYSTEM_TIME AS OF takes a processing time (PROCTIME() AS proc_time): the versions of a dimension at"
                 " the time of the event are not kept",

@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from lakehouse_assets.flink_sql.aggregates import contribution, has_aggregate, is_aggregate
 from lakehouse_assets.flink_sql.assignments import assigned, constants, target_columns
+from lakehouse_assets.flink_sql.clauses import KEY_SETS
 from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.lookups import Relation
 from lakehouse_assets.flink_sql.relation import Relations, Selected, is_row_number, items
@@ -156,9 +157,8 @@ def _check_grouping(
         )
     if group is None:
         raise place.refusal("an aggregate without GROUP BY has no key: GROUP BY the columns of the primary key")
-    others = {name: value for name, value in group.args.items() if name != "expressions" and value}
-    if others:
-        raise place.refusal(f"GROUP BY {next(iter(others)).upper()}: write an INSERT for each set of keys", group)
+    if any(isinstance(each, (exp.Rollup, exp.Cube, exp.GroupingSets)) for each in group.expressions):
+        raise place.refusal(KEY_SETS, group)
     grouped = _group_texts(selected, group)
     for column, (name, node, _) in listed.items():
         in_group = node.sql() in grouped or name in grouped

@@ -21,18 +21,6 @@ from lakehouse_assets.flink_sql.unions import branches, united
 from lakehouse_assets.flink_sql.values import Frame, Names, Value
 
 MAX_DEPTH: Final = 32
-_REFUSED: Final[Mapping[str, str]] = {
-    "order": "ORDER BY: a table has no order; sort where you read it",
-    "limit": "LIMIT: which rows are the first changes with every row; use merge engine aggregation or read with a LIMIT",
-    "offset": "OFFSET: which rows are the first changes with every row",
-    "distinct": "SELECT DISTINCT would have to remember all rows; give the target these columns as its primary key instead",
-    "having": "HAVING: a group that comes to fulfil it, or no longer does, is not told by changes; filter where you read",
-    "windows": "WINDOW: a window looks at other rows; use a primary key with 'sequence.field', or merge engine aggregation",
-    "qualify": "QUALIFY: use a primary key with 'sequence.field'",
-    "laterals": "LATERAL: table functions are not known here; write a Python stream",
-    "match": "MATCH_RECOGNIZE is not known here; write a Python stream",
-    "connect": "CONNECT BY is not known here",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +62,6 @@ class Relations:
         if depth > MAX_DEPTH:
             raise place.error(f"views and queries stand in each other deeper than {MAX_DEPTH}")
         found = branches(tree)
-        for node in tree.find_all(exp.SetOperation) if len(found) > 1 else ():
-            _check_clauses(node, place)
         selected = [each for branch in found for each in self._one(branch, query, hints, depth)]
         if len(found) == 1:
             return selected
@@ -86,7 +72,6 @@ class Relations:
         place = query.place
         if not isinstance(tree, exp.Select):
             raise place.refusal(_SET_OPERATION if isinstance(tree, exp.SetOperation) else "expected a SELECT", tree)
-        _check_clauses(tree, place)
         from_ = tree.args.get("from_") or tree.args.get("from")
         if from_ is None:
             raise place.error("a stream needs a table: SELECT … FROM table", tree)
@@ -115,6 +100,12 @@ class Relations:
             return [(relation, Names({item.alias: relation.columns})) for relation in _relations(inner)]
         if not isinstance(item, exp.Table) or not isinstance(item.this, exp.Identifier):
             raise place.refusal(f"{item.sql()} cannot be read as a stream: name a table, a view or a query", item)
+        if item.args.get("version"):
+            raise place.refusal(
+                f"{item.sql()}: a stream reads every change of a table, not the table as it was at a moment; FOR SYSTEM_TIME"
+                " AS OF stands behind JOIN, for a lookup",
+                item,
+            )
         name = _table_name(item, query.database)
         alias = item.alias or item.name
         if name in self.script.views:
@@ -142,6 +133,8 @@ class Relations:
         }
         for column, text in table.computed.items():
             tree = parsed_query(f"SELECT {text}", table.place)
+            if len(tree.expressions) != 1 or any(value for key, value in tree.args.items() if key != "expressions"):
+                raise table.place.error(f"column {column} AS {text}: expected an expression")
             names = Names({name: columns})
             frame = Frame(schema=schema, place=table.place)
             columns[column] = Expressions(frame=frame, names=names).value(tree.expressions[0])
@@ -178,14 +171,6 @@ _SET_OPERATION: Final = (
     "UNION, INTERSECT and EXCEPT compare a row with all others: write UNION ALL into a table whose primary key makes rows one;"
     " a FULL JOIN by the key brings the columns of both"
 )
-
-
-def _check_clauses(tree: exp.Expr, place: Place) -> None:
-    for clause, reason in _REFUSED.items():
-        if tree.args.get(clause) and not (clause == "distinct" and isinstance(tree, exp.SetOperation)):
-            raise place.refusal(reason, _node(tree.args[clause]) or tree)
-    if tree.args.get("with_") or tree.args.get("with"):
-        raise place.error("WITH: write the query as a view, or in FROM", tree)
 
 
 def _relations(selected: Sequence[Selected]) -> list[Relation]:
@@ -238,6 +223,8 @@ def _numbered(selected: Selected, node: exp.Expr) -> Newest:
         raise selected.place.refusal(
             "ROW_NUMBER() is known as PARTITION BY key ORDER BY time DESC, of which row 1 is kept", node
         )
+    if node.this.expressions or ordered[0].args.get("nulls_first"):
+        raise selected.place.refusal(f"{node.sql()}: ROW_NUMBER() takes nothing, and NULL comes last", node)
     keys = tuple(at.value(each) for each in node.args["partition_by"])
     return Newest(keys=keys, order=at.value(ordered[0].this))
 
@@ -274,8 +261,3 @@ def _dimensions(joins: Sequence[exp.Join], database: str) -> list[tuple[str, str
 
 def _table_name(item: exp.Table, database: str) -> str:
     return f"{item.db or database}.{item.name}"
-
-
-def _node(found: object) -> exp.Expr | None:
-    first = found[0] if isinstance(found, list) and found else found
-    return first if isinstance(first, exp.Expr) else None
