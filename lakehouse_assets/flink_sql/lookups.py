@@ -23,6 +23,18 @@ class Newest:
     keys: tuple[Value, ...]
     order: Value
 
+    def check(self, condition: Value, place: Place, node: exp.Expr) -> None:
+        """Refuse a condition on row 1 that may hold of one row of a key and not of another."""
+        plain = {name for key in self.keys for name in key.reads if str(key.expr) == str(pl.col(name))}
+        if not condition.steady or not condition.reads <= plain:
+            raise place.refusal(
+                f"{node.sql()} judges the newest row of a key, beside ROW_NUMBER(): where that one fails, no older row may stand"
+                " for it, and changes alone do not tell of the newest. Keep the newest rows in a table of their own"
+                " ('changelog-producer' = 'lookup') and choose among them in a next INSERT, or put the condition within the"
+                " query that is numbered, if it is to choose which rows count",
+                node,
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
@@ -75,6 +87,9 @@ class LookupJoin:
             matched = at.of(matched.expr & held.expr.fill_null(value=False), matched, held)
         if rest:
             names = Names({**self.names.by_table, self.alias: _where(columns, matched)})
+        if not is_left:
+            for numbered in self.relation.newest.values():
+                numbered.check(matched, self.place, self.join)
         conditions = self.relation.conditions if is_left else (*self.relation.conditions, matched)
         lookups = (*self.relation.lookups, lookup)
         return replace(self.relation, schema=schema, lookups=lookups, conditions=conditions), names

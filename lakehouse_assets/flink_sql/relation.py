@@ -240,7 +240,10 @@ def _filtered(selected: Selected) -> Selected:
         if numbered is not None:
             relation = replace(relation, deduplicated=numbered)
         else:
-            relation = replace(relation, conditions=(*relation.conditions, at.condition(part)))
+            condition = at.condition(part)
+            for each in relation.newest.values():
+                each.check(condition, selected.place, part)
+            relation = replace(relation, conditions=(*relation.conditions, condition))
     return replace(selected, relation=relation)
 
 

@@ -50,6 +50,21 @@ REFUSED = {
         " WHERE r = 1",
         "kept by the table itself",
     ),
+    "a condition on the newest row": (
+        "INSERT INTO newest SELECT a, n, t FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY t DESC) AS r FROM o)"
+        " WHERE r = 1 AND n > 3",
+        "n > 3 judges the newest row of a key",
+    ),
+    "a condition on the newest row, further out": (
+        "CREATE VIEW last AS SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY t DESC) AS r FROM o)"
+        " WHERE r = 1;\nINSERT INTO newest SELECT a, n, t FROM last WHERE n > 3",
+        "n > 3 judges the newest row of a key",
+    ),
+    "an inner lookup of the newest row": (
+        "INSERT INTO newest SELECT v.a, v.n, v.t FROM (SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY"
+        " t DESC) AS r FROM o) WHERE r = 1) AS v JOIN dim FOR SYSTEM_TIME AS OF v.pt AS x ON v.p = x.id",
+        "judges the newest row of a key",
+    ),
     "sums of looked up values": (
         "INSERT INTO sums (a, n) SELECT x.name, SUM(o.n) FROM o LEFT JOIN dim FOR SYSTEM_TIME AS OF o.pt AS x ON o.p = x.id"
         " GROUP BY x.name",
