@@ -7,10 +7,10 @@ first, under the key of file and line: whoever is killed in between writes them 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -35,6 +35,8 @@ from lakehouse_assets.stream.source import DELETE, INSERT, ROW_KIND, settle
 from storage_engine import Catalog, Table
 from storage_engine.errors import OffsetConflict
 from storage_engine.spec.schema import TableSchema
+
+T = TypeVar("T")
 
 ATTEMPTS: Final = 20
 QUARANTINE: Final = "ods.quarantine"
@@ -107,36 +109,32 @@ class Ingester:
         """
         for table in (*self.tables.values(), self.quarantine):
             settle(table)
-        trouble: SourceError | None = None
-        for group in self._groups:
-            try:
-                yield from self._landed(group)
-            except SourceError as error:
-                if len(self._groups) == 1 or isinstance(error, SourceUnavailable):
-                    raise
-                trouble = trouble or error
-        if trouble is not None:
-            raise trouble
+        yield from self._of_each_group(self._landed)
 
     def waiting(self) -> list[str]:
         """Targets for which the source has something new, be it columns only. Raises SourceError, if there are none."""
         news: list[str] = []
-        trouble: SourceError | None = None
-        for group in self._groups:
-            try:
-                news += self._news(group)
-            except SourceError as error:
-                if isinstance(error, SourceUnavailable):
-                    raise
-                trouble = trouble or error
-        if trouble is not None and not news:
-            raise trouble
+        try:
+            for target in self._of_each_group(self._news):
+                news.append(target)  # noqa: PERF402 - what was there before a trouble stays
+        except SourceError as error:
+            if not news or isinstance(error, SourceUnavailable):
+                raise
         return news
 
-    @property
-    def _groups(self) -> list[tuple[Ingestion, ...]]:
-        """What is read at a time."""
-        return [(each,) for each in self.ingestions] if isinstance(self.source, Apart) else [self.ingestions]
+    def _of_each_group(self, read: Callable[[Sequence[Ingestion]], Iterable[T]]) -> Iterator[T]:
+        """What comes of all that is read at a time; what cannot be read is told at the end, a source that is away at once."""
+        groups = [(each,) for each in self.ingestions] if isinstance(self.source, Apart) else [self.ingestions]
+        trouble: SourceError | None = None
+        for group in groups:
+            try:
+                yield from read(group)
+            except SourceUnavailable:
+                raise
+            except SourceError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
 
     def _landed(self, ingestions: Sequence[Ingestion]) -> Iterator[BatchResult]:
         done: set[str] = set()

@@ -67,7 +67,7 @@ READ: Final[Mapping[type[exp.Expr], str]] = {
 _NAMELESS: Final = (exp.Condition, exp.Identifier, exp.Alias)
 """Kinds of clauses whose own text does not say which clause they are."""
 KEY_SETS: Final = "ROLLUP, CUBE and GROUPING SETS: write an INSERT for each set of keys"
-_MOMENT: Final = "a stream reads every change of a table, not the table as it was at a moment"
+MOMENT: Final = "a stream reads every change of a table, not the table as it was at a moment"
 _REASONS: Final[Mapping[str, str]] = {
     "with": "WITH: write the query as a view, or in FROM",
     "order": "ORDER BY: a table has no order; sort where you read it",
@@ -88,9 +88,9 @@ _REASONS: Final[Mapping[str, str]] = {
     "method": "NATURAL and ASOF JOIN: write JOIN … ON with the columns that are equal",
     "catalog": "a name of too many parts: a table is database.table, a column table.column or table.row.field",
     **dict.fromkeys(("rollup", "cube", "grouping_sets"), KEY_SETS),
-    "when": _MOMENT,
-    "changes": _MOMENT,
-    "system_time": _MOMENT,
+    "when": MOMENT,
+    "changes": MOMENT,
+    "system_time": MOMENT,
     "symmetric": "BETWEEN SYMMETRIC: write BETWEEN with the smaller bound first",
     "spec": "ROWS and RANGE: a window looks at other rows, which changes alone do not tell; keep the newest row of a key with a"
     " primary key and 'sequence.field', running sums with merge engine aggregation",

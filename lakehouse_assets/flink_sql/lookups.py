@@ -53,6 +53,12 @@ class Relation:
     newest: Mapping[str, Newest] = field(default_factory=dict)
     deduplicated: Newest | None = None
 
+    def filtered(self, condition: Value, place: Place, node: exp.Expr) -> Relation:
+        """The relation of which one more condition holds. Raises NotIncremental for one on the newest rows of keys."""
+        for numbered in self.newest.values():
+            numbered.check(condition, place, node)
+        return replace(self, conditions=(*self.conditions, condition))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookupJoin:
@@ -87,12 +93,9 @@ class LookupJoin:
             matched = at.of(matched.expr & held.expr.fill_null(value=False), matched, held)
         if rest:
             names = Names({**self.names.by_table, self.alias: _where(columns, matched)})
-        if not is_left:
-            for numbered in self.relation.newest.values():
-                numbered.check(matched, self.place, self.join)
-        conditions = self.relation.conditions if is_left else (*self.relation.conditions, matched)
+        relation = self.relation if is_left else self.relation.filtered(matched, self.place, self.join)
         lookups = (*self.relation.lookups, lookup)
-        return replace(self.relation, schema=schema, lookups=lookups, conditions=conditions), names
+        return replace(relation, schema=schema, lookups=lookups), names
 
     def _is_left(self) -> bool:
         side, kind = (self.join.side or "").upper(), (self.join.kind or "INNER").upper()

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 from sqlglot import exp
 
+from lakehouse_assets.flink_sql.clauses import MOMENT
 from lakehouse_assets.flink_sql.dialect import parsed_query
 from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.expressions import Expressions
@@ -102,8 +103,7 @@ class Relations:
             raise place.refusal(f"{item.sql()} cannot be read as a stream: name a table, a view or a query", item)
         if item.args.get("version"):
             raise place.refusal(
-                f"{item.sql()}: a stream reads every change of a table, not the table as it was at a moment; FOR SYSTEM_TIME"
-                " AS OF stands behind JOIN, for a lookup",
+                f"{item.sql()}: {MOMENT}; FOR SYSTEM_TIME AS OF stands behind JOIN, for a lookup",
                 item,
             )
         name = _table_name(item, query.database)
@@ -240,10 +240,7 @@ def _filtered(selected: Selected) -> Selected:
         if numbered is not None:
             relation = replace(relation, deduplicated=numbered)
         else:
-            condition = at.condition(part)
-            for each in relation.newest.values():
-                each.check(condition, selected.place, part)
-            relation = replace(relation, conditions=(*relation.conditions, condition))
+            relation = relation.filtered(at.condition(part), selected.place, part)
     return replace(selected, relation=relation)
 
 

@@ -31,8 +31,7 @@ class _Side:
     table: Table
     on: list[str]
     columns: list[str]
-    _cache: LookupTable | None = None
-    _cache_before: LookupTable | None = None
+    _caches: dict[bool, LookupTable] = field(default_factory=dict)
 
     def rows(
         self, keys: pl.DataFrame, snapshot: int, changes: pl.DataFrame | None = None, *, goes_back: bool = False
@@ -47,19 +46,13 @@ class _Side:
         return keyed if changes is None else pl.concat([keyed, self._without_key(snapshot, changes)])
 
     def _cached(self, *, before: bool) -> LookupTable:
-        known = self._cache_before if before else self._cache
-        if known is not None:
-            return known
-        cache = LookupTable(self.table, on=self.on, columns=self.columns)
-        if before:
-            self._cache_before = cache
-        else:
-            self._cache = cache
-        return cache
+        if before not in self._caches:
+            self._caches[before] = LookupTable(self.table, on=self.on, columns=self.columns)
+        return self._caches[before]
 
     def forget_before(self) -> None:
         """Let the second cache go: no shares are being read."""
-        self._cache_before = None
+        self._caches.pop(True, None)
 
     def keys(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The join keys that changes name, before and after; rows without a key have none."""
@@ -82,7 +75,7 @@ class _Side:
 
     def stats(self) -> LookupStats | None:
         """What its cache holds."""
-        return None if self._cache is None else self._cache.stats
+        return self._caches[False].stats if False in self._caches else None
 
     def _of_share(self, found: Pending, share: KeyShare, columns: list[str], *, start: bool) -> Iterator[pl.DataFrame]:
         place = Place(

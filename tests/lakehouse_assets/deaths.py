@@ -9,10 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from storage_engine import Table
-
-
-class Killed(BaseException):
-    """Stands for a process that dies."""
+from tests.fakes.faulty_file_io import Killed
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from lakehouse_assets.stream.runner import run_batch
 from lakehouse_assets.stream_assets import stream_asset
 from storage_engine import Catalog
 from storage_engine.write.table_write import TableWrite
+from tests.fakes.faulty_file_io import Killed
 
 
 def copied(rows: pl.DataFrame) -> pl.DataFrame:
@@ -97,9 +98,6 @@ def test_a_sensor_fires_while_the_source_is_ahead(lakehouse: LakehouseResource, 
 def test_a_commit_without_its_changelog_is_asked_to_be_finished(
     lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     def killed(*_: object, **__: object) -> None:
         raise Killed
 

@@ -17,6 +17,7 @@ from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.stream.loop import Limits, Loop
 from storage_engine import Catalog, Table
 from storage_engine.errors import StorageEngineError
+from tests.fakes.faulty_file_io import Killed
 
 MEMBERS = next(each for each in INGESTIONS if each.target == "ods.member")
 CITIES = next(each for each in INGESTIONS if each.target == "dim.city")
@@ -133,10 +134,6 @@ def test_a_table_that_needs_a_decision_stops_no_other(sprint_catalog: Catalog, l
     assert list(tolerant.troubles) == [ingester.source.name]
     assert sprint_catalog.table("dim.city").scan().collect()["name"].sort().to_list() == ["Braga", "Faro", "Porto"]
     assert members(sprint_catalog) == [("m1", "C1", "c", False)]
-
-
-class Killed(BaseException):
-    """Stands for a process that dies."""
 
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids=["before all", "after the quarantine", "after the rows"])

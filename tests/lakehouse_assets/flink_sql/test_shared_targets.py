@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import uuid
 from dataclasses import replace
@@ -18,8 +19,10 @@ from lakehouse_assets.stream.audit import audited_repair
 from lakehouse_assets.stream.declaration import Repair, by_target
 from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.repair import repair
-from lakehouse_assets.stream.runner import StreamRunner, run_batch
-from storage_engine import Catalog, Table
+from lakehouse_assets.stream.runner import run_batch
+from storage_engine import Catalog
+from tests.fakes.faulty_file_io import Killed
+from tests.lakehouse_assets.deaths import deaths
 from tests.lakehouse_assets.flink_sql.any_order import move
 
 TABLES = """
@@ -246,36 +249,17 @@ def test_a_repair_recomputes_from_all_sources_and_the_streams_go_on(statements: 
 
 def test_killed_and_overlapping_runs_count_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
     declared, catalog, chance = project(SUM_A + SUM_B), warehouse(SUM_A + SUM_B), random.Random(3)
-    write = Table.write
 
-    class Killed(BaseException):
-        """Stands for a process that dies."""
-
-    def perhaps(table: Table, *args: object, **settings: object) -> object:
-        if table.name != "db.sums" or chance.random() < 0.4:
-            return write(table, *args, **settings)  # type: ignore[arg-type]
-        if chance.random() < 0.5:
-            for stream in declared.streams:  # another run is quicker
-                found = StreamRunner(catalog, stream)
-                monkeypatch.setattr(Table, "write", write)
-                found.run_batch()
-                monkeypatch.setattr(Table, "write", perhaps)
-            return write(table, *args, **settings)  # type: ignore[arg-type]
-        if chance.random() < 0.5:
-            write(table, *args, **settings)  # type: ignore[arg-type]
-        raise Killed
+    def others(_: str) -> None:
+        for stream in declared.streams:
+            run_batch(catalog, stream)
 
     for clock in range(12):
         change(catalog, chance, clock)
-        monkeypatch.setattr(Table, "write", perhaps)
-        for stream in declared.streams:
-            try:
-                run_batch(catalog, stream)
-            except Killed:
-                continue
-            finally:
-                monkeypatch.setattr(Table, "write", perhaps)
-        monkeypatch.setattr(Table, "write", write)
+        with deaths(monkeypatch, chance, target="db.sums", overtakes=others):
+            for stream in declared.streams:
+                with contextlib.suppress(Killed):
+                    run_batch(catalog, stream)
     move(catalog, declared, chance)
     assert_sums(catalog)
 

@@ -16,7 +16,8 @@ from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import run_batch
 from storage_engine import Catalog
 from storage_engine.errors import SqlError
-from tests.lakehouse_assets.deaths import Killed, deaths
+from tests.fakes.faulty_file_io import Killed
+from tests.lakehouse_assets.deaths import deaths
 from tests.lakehouse_assets.flink_sql.any_order import move
 
 TABLES = """

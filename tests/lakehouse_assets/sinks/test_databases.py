@@ -25,6 +25,7 @@ from lakehouse_demo.sql_server import SqlServer
 from storage_engine import Catalog, Table
 from storage_engine.errors import InvalidInput, InvalidRows
 from storage_engine.read.portions import Portion
+from tests.fakes.faulty_file_io import Killed
 from tests.servers.postgres import PASSWORD, USER, PostgresServer
 from tests.servers.sql import MARIADB, MYSQL, serving
 
@@ -227,10 +228,6 @@ def test_columns_that_the_table_gets_are_added(
     write(catalog.table("app.item"), {**small(2), "note": "new"})
     catch_up(later)
     assert [tuple(row) for row in place.run("SELECT id, note FROM item ORDER BY id")] == [(1, None), (2, "new")]
-
-
-class Killed(BaseException):
-    """Stands for a process that dies."""
 
 
 @pytest.mark.parametrize("whole", [True, False])

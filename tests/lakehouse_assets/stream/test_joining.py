@@ -19,7 +19,8 @@ from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog
 from tests.effort import examples
-from tests.lakehouse_assets.deaths import Killed, deaths
+from tests.fakes.faulty_file_io import Killed
+from tests.lakehouse_assets.deaths import deaths
 
 How = Literal["inner", "left", "full"]
 SIDES = {"db.orders": {"id": "BIGINT", "account": "STRING", "amount": "BIGINT"}}

@@ -16,6 +16,7 @@ from lakehouse_assets.stream.runner import StreamRunner, run_batch
 from storage_engine import Catalog, Table
 from storage_engine.errors import StorageEngineError, StorageUnavailable
 from storage_engine.store.file_io import FileIO
+from tests.fakes.faulty_file_io import Killed
 
 LOOKUP_OPTIONS = {"bucket": "2", "changelog-producer": "lookup"}
 
@@ -245,10 +246,6 @@ def test_a_batch_that_failed_before_its_commit_is_done_again(tables: Catalog, mo
     monkeypatch.undo()
     run_all(tables)
     assert_right(tables)
-
-
-class Killed(BaseException):
-    """Stands for a process that dies."""
 
 
 def fail_after_write(monkeypatch: pytest.MonkeyPatch, _: Catalog) -> None:
