@@ -98,6 +98,7 @@ class SchemaRegistry:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection open
             raise self._refused(number, error.code) from None
         except (OSError, ValueError) as error:
             raise SourceUnavailable(f"the schema registry {self.url} is away: {error}") from None
