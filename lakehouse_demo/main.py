@@ -48,6 +48,7 @@ def run(*, events: int, seed: int, source: str, landing: str, warehouse: str) ->
         return INTERRUPTED
     except _TROUBLE as error:
         console.print(f"[bold red]The job stopped:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print("Mend that, and the same command goes on from here.")
         return NOT_EQUAL
 
 

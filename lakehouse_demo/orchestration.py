@@ -144,10 +144,10 @@ def _one_news(metadata: Mapping[str, dg.MetadataValue[Any]]) -> TableNews:
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
-    """The first error of a run, without the frames around it."""
+    """The first error of a run, without Dagster's frames around it; what caused it, it has told itself."""
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
+        while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
             error = error.cause
         return f"step {event.step_key}: {'' if error is None else error.message.strip()}"
     return f"run {result.run_id} failed before its first step"
