@@ -16,7 +16,7 @@ from lakehouse_assets.stream.offsets import Consumed
 from lakehouse_assets.stream.runner import UNBOUNDED
 from lakehouse_assets.stream.source import pending
 from storage_engine import Catalog, Snapshot, Table
-from storage_engine.errors import NotFound
+from storage_engine.errors import NotFound, told
 
 RATE_WINDOW_MS: Final = 60_000
 SNAPSHOTS_LOOKED_AT: Final = 500
@@ -148,7 +148,7 @@ def _behind(
         try:
             behind += _rows_after(catalog.table(name), position)
         except (StreamError, NotFound) as error:
-            return None, sources, type(error).__name__
+            return None, sources, f"{type(error).__name__}: {told(error)}".partition("\n")[0]
     return (behind if sources else None), sources, ""
 
 

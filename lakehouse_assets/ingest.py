@@ -6,8 +6,10 @@ first, under the key of file and line: whoever is killed in between writes them 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -27,6 +29,7 @@ from lakehouse_assets.sources.change_source import (
     Watchable,
 )
 from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceError, SourceUnavailable
+from lakehouse_assets.stream.blame import blame
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.loop import poll_s
 from lakehouse_assets.stream.offsets import Consumed, properties
@@ -51,7 +54,8 @@ class Ingestion:
 
     A target without a column ``deleted`` loses the rows that the source deletes. ``days``: String columns that must hold
     a day of the calendar; partition columns named ``v_date`` should. ``follows_schema``: columns that the source adds or
-    widens are added and widened here (``schema_following``); else every difference is an error.
+    widens are added and widened here (``schema_following``); else every difference is an error. ``declared_at``: where it
+    stands, as errors of a run tell it.
     """
 
     source_table: str
@@ -59,6 +63,7 @@ class Ingestion:
     added: tuple[str, ...] = BOOKKEEPING
     days: tuple[str, ...] = ()
     follows_schema: bool = True
+    declared_at: str = ""
 
     @property
     def name(self) -> str:
@@ -77,6 +82,18 @@ class Ingestion:
         )
 
 
+@contextmanager
+def blaming(ingestions: Sequence[Ingestion]) -> Iterator[None]:
+    """What fails within says where the ingestions are declared: those whose table it names, else all."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error)
+        named = [each for each in ingestions if _names(said, each.source_table) or _names(said, each.target)]
+        blame(error, named or ingestions, "ingestion")
+        raise
+
+
 class Ingester:
     """Lands the changes of one source in its tables."""
 
@@ -93,7 +110,8 @@ class Ingester:
         self.catalog = catalog
         self.source = source
         self.ingestions = tuple(ingestions)
-        self.tables = {ingestion.target: catalog.table(ingestion.target) for ingestion in ingestions}
+        with blaming(self.ingestions):
+            self.tables = {ingestion.target: catalog.table(ingestion.target) for ingestion in ingestions}
         self.quarantine = catalog.table(quarantine)
         self._max_rows = max_rows
 
@@ -128,7 +146,8 @@ class Ingester:
         trouble: SourceError | None = None
         for group in groups:
             try:
-                yield from read(group)
+                with blaming(group):
+                    yield from read(group)
             except SourceUnavailable:
                 raise
             except SourceError as error:
@@ -173,6 +192,10 @@ class Ingester:
 
         The way back when the source has lost the changes that come next: rows that it no longer has are deleted.
         """
+        with blaming((ingestion,)):
+            return self._resnapshot(ingestion)
+
+    def _resnapshot(self, ingestion: Ingestion) -> BatchResult:
         for _ in range(ATTEMPTS):
             offsets = self._offsets(ingestion)
             try:
@@ -189,6 +212,10 @@ class Ingester:
 
         The order of events decides which row of a key stays, so it is safe beside the stream and may be repeated.
         """
+        with blaming((ingestion,)):
+            return self._reload(ingestion, predicate)
+
+    def _reload(self, ingestion: Ingestion, predicate: pl.Expr | None) -> BatchResult | None:
         started = time.perf_counter()
         table = self.tables[ingestion.target]
         batch = self.source.everything(self._expected(ingestion))
@@ -237,7 +264,7 @@ class Ingester:
         for each in mirrors:
             self._alter(each, differ)
         begun = [each for each in mirrors if self._offsets(each).identifier is not None]
-        return [self.resnapshot(each) for each in begun] if differ.filled else []
+        return [self._resnapshot(each) for each in begun] if differ.filled else []
 
     def _alter(self, ingestion: Ingestion, differ: SourceColumnsDiffer) -> None:
         if not ingestion.follows_schema:
@@ -342,6 +369,10 @@ class IngestMover:
     @property
     def _names(self) -> list[str]:
         return [each.source_table for each in self._ingester.ingestions]
+
+
+def _names(text: str, table: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(table)}(?!\w)", text) is not None
 
 
 def _position(offsets: Consumed) -> str | None:

@@ -8,10 +8,9 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.flink_sql.project import SqlProject, load_project
-from lakehouse_assets.ingest import Ingester
+from lakehouse_assets.resources import LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, by_target
 from lakehouse_assets.stream.runner import BatchResult, StreamRunner
-from storage_engine import Catalog
 
 _DECLARED: Final = pl.Schema(
     {name: pl.String() for name in ("kind", "target", "source", "lookups", "reads", "repaired by")}
@@ -42,9 +41,9 @@ def declared(folder: str, database: str) -> pl.DataFrame:
 def moved(folder: str, database: str, warehouse: str) -> pl.DataFrame:
     """Ingest what is there, and run every stream of a project to its end; one row a stream and an ingested table."""
     project = load_project(folder, database=database)
-    catalog = Catalog(warehouse)
-    catalog.execute(project.ddl)
-    rows = _ingested(catalog, project)
+    lakehouse = LakehouseResource(warehouse=warehouse, ddl=project.ddl)
+    catalog = lakehouse.catalog()
+    rows = _ingested(lakehouse, project)
     for target, streams in by_target(project.streams).items():
         runners = [StreamRunner(catalog, stream) for stream in streams]
         found = [result for runner in runners for result in iter(runner.run_batch, None) if result is not None]
@@ -52,10 +51,10 @@ def moved(folder: str, database: str, warehouse: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_MOVED, orient="row")
 
 
-def _ingested(catalog: Catalog, project: SqlProject) -> list[tuple[str, int, int, int]]:
+def _ingested(lakehouse: LakehouseResource, project: SqlProject) -> list[tuple[str, int, int, int]]:
     if project.changes is None:
         return []
-    ingester = Ingester(catalog, project.changes.source(), project.ingestions)
+    ingester = project.changes.ingester(lakehouse, project.ingestions)
     results = [result for batch in iter(ingester.run_batch, []) for result in batch]
     return [
         _summed(each.target, [result for result in results if result.target == each.target])

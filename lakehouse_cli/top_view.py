@@ -87,14 +87,16 @@ def rendered(found: Sequence[TableHealth], warehouse: str, *, remark: str = "") 
     title = Text.assemble(
         ("lakehouse top", "bold"), f"  {warehouse}  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  ", ("Ctrl-C ends", "dim")
     )
-    return Group(title, _streams([each for each in found if each.sources or each.trouble], remark), _tables(found))
+    streams = _streams([each for each in found if each.sources or each.trouble], remark)
+    troubles = [Text(f"{each.table}: {each.trouble}", style="red") for each in found if each.trouble]
+    return Group(title, streams, *troubles, _tables(found))
 
 
 def _streams(found: Sequence[TableHealth], remark: str) -> Table:
     table = _table("streams", "target", "reads", "behind", "rows/s", "last commit")
     table.caption, table.caption_justify = remark or None, "left"
     for each in found:
-        behind = each.trouble or f"{each.behind or 0:,}"
+        behind = "error" if each.trouble else f"{each.behind or 0:,}"
         style = "bold red" if each.trouble else "yellow" if each.behind else "green"
         table.add_row(
             Text(each.table),

@@ -42,12 +42,12 @@ class Connected:
     source_table: str
     options: Mapping[str, str]
 
-    def ingestion(self, target: str, schema: TableSchema) -> Ingestion:
+    def ingestion(self, target: str, schema: TableSchema, declared_at: str) -> Ingestion:
         """The ingestion that mirrors it. Raises InvalidOption for a table without a primary key."""
         if not schema.primary_keys:
             raise InvalidOption(f"table {target} has no primary key: changes are upserted by one")
         added = tuple(name for name in BOOKKEEPING if name in schema.column_names)
-        return Ingestion(source_table=self.source_table, target=target, added=added)
+        return Ingestion(source_table=self.source_table, target=target, added=added, declared_at=declared_at)
 
 
 @dataclass(slots=True)

@@ -153,7 +153,9 @@ def _ingested(tables: Mapping[str, DeclaredTable]) -> tuple[tuple[Ingestion, ...
                 f"{name} is of another server, folder or format than {next(iter(found))}: a project ingests from one source;"
                 " give these tables a project of their own on the same warehouse"
             )
-    ingestions = tuple(source.ingestion(name, table.schema) for name, (table, source) in found.items())
+    ingestions = tuple(
+        source.ingestion(name, table.schema, str(table.place)) for name, (table, source) in found.items()
+    )
     return ingestions, first
 
 

@@ -166,7 +166,7 @@ class Script:
         )
         check_table_definition(schema)
         if source is not None:
-            source.ingestion(name, schema)
+            source.ingestion(name, schema, str(place))
         self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed, connected=source)
 
     def add_view(

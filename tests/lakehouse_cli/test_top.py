@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -114,8 +115,21 @@ def test_what_cannot_be_told_is_named(warehouse: str) -> None:
     catalog = Catalog(warehouse)
     catalog.drop_table("ods.o")
     found = table_health(catalog, "ods.copy", now_ms=0)
-    assert (found.behind, found.trouble) == (None, "TableNotFound")
+    assert found.behind is None
+    assert re.match("TableNotFound: .*ods.o", found.trouble)
     assert replace(found, trouble="").sources == ("ods.o",)
+
+
+@pytest.mark.parametrize("columns", ["60", "160"])
+def test_what_to_do_about_a_trouble_is_shown_whole(warehouse: str, columns: str) -> None:
+    catalog = Catalog(warehouse)
+    catalog.drop_table("ods.o")
+    catalog.execute(DDL.split(";")[1])
+    shown = CliRunner(env={"COLUMNS": columns}).invoke(main, ["top", "--once", "--warehouse", warehouse]).output
+    words = " ".join(shown.split())
+    assert "ods.copy: SourceRewound: table ods.o is at snapshot 0, but 4 was consumed: " in words
+    assert "repair the whole target tables" in words, "it stands between the streams and the tables"
+    assert all(len(line) <= int(columns) for line in shown.splitlines())
 
 
 def test_debt_is_what_lies_above_another_level() -> None:

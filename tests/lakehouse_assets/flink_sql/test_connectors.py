@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
-from lakehouse_assets.flink_sql import NotIncremental, read_project
+from lakehouse_assets.continuous import STEP
+from lakehouse_assets.flink_sql import NotIncremental, SqlProject, read_project
 from lakehouse_assets.ingest import Ingester
 from lakehouse_assets.resources import (
     KafkaResource,
@@ -17,10 +21,12 @@ from lakehouse_assets.resources import (
     MySqlResource,
     PostgresResource,
 )
+from lakehouse_assets.sources.errors import SourceError
+from lakehouse_assets.stream.modes import MODES, Mode
 from lakehouse_assets.stream.runner import StreamRunner
 from lakehouse_cli import project_actions
 from storage_engine import Catalog
-from storage_engine.errors import SqlError
+from storage_engine.errors import InvalidInput, SqlError, told
 
 COLUMNS = "(id BIGINT, name STRING, PRIMARY KEY (id) NOT ENFORCED)"
 KAFKA = (
@@ -145,3 +151,72 @@ def test_files_flow_into_tables_and_on(tmp_path: Path) -> None:
     assert dg.AssetKey(["stream", "db", "t"]) in {
         key for each in defs.assets or [] for key in getattr(each, "keys", [])
     }
+
+
+CHANGES = "'connector' = 'filesystem', 'path' = '{}/{}', 'format' = 'debezium-json', 'bucket' = '1'"
+
+
+def mirrors(landing: Path, *names: str) -> str:
+    """A table of a folder each, one a line."""
+    return "\n".join(f"CREATE TABLE db.{name} {COLUMNS} WITH ({CHANGES.format(landing, name)});" for name in names)
+
+
+@pytest.fixture
+def one_broken(tmp_path: Path) -> tuple[LakehouseResource, SqlProject]:
+    """Two tables of a landing folder; the second, declared in line 2, has a file without a column of the table."""
+    for name, columns in (("good", ["id", "name"]), ("bad", ["id"])):
+        folder = tmp_path / "landing" / name
+        folder.mkdir(parents=True)
+        pl.DataFrame({"id": [1], "name": ["a"]}).select(columns).write_parquet(folder / "1.parquet")
+    text = mirrors(tmp_path / "landing", "good", "bad").replace("debezium-json", "parquet")
+    declared = read_project({"mirrors.sql": text}, name="p")
+    return LakehouseResource(warehouse=str(tmp_path / "warehouse"), ddl=declared.ddl), declared
+
+
+AT = "the ingestion into db.bad is declared in mirrors.sql, line 2, column 1"
+
+
+def test_what_cannot_be_ingested_says_which_table_declares_it(one_broken: tuple[LakehouseResource, SqlProject]) -> None:
+    lakehouse, declared = one_broken
+    assert declared.changes is not None
+    ingester = declared.changes.ingester(lakehouse, declared.ingestions)
+    bad = next(each for each in declared.ingestions if each.target == "db.bad")
+    ways = (ingester.run_batch, ingester.run_batch, lambda: ingester.resnapshot(bad), lambda: ingester.reload(bad))
+    for way in ways:
+        with pytest.raises(SourceError) as stopped:
+            way()
+        assert told(stopped.value).count(AT) == 1
+        assert told(stopped.value).count("mirrors.sql") == 1
+    assert lakehouse.table("db.good").scan().collect().height == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_shows_which_table_it_was(one_broken: tuple[LakehouseResource, SqlProject], mode: Mode) -> None:
+    lakehouse, declared = one_broken
+    definitions = replace(declared.project(), mode=mode).definitions(lakehouse, declared.changes)
+    with dg.instance_for_test() as instance:
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=[dg.AssetKey(["stream", "db", "bad"])],
+            run_config={"ops": {STEP: {"config": {"window_seconds": 1.5}}}} if mode == "continuous" else {},
+            instance=instance,
+            raise_on_error=False,
+        )
+        (event,) = result.filter_events(lambda each: each.is_step_failure)
+        assert AT in str(event.step_failure_data.error)
+        if mode == "continuous":
+            errors = [each.user_message for each in instance.all_logs(result.run_id) if each.level == logging.ERROR]
+            assert any(AT in message for message in errors)
+
+
+def test_a_source_that_cannot_be_opened_says_which_tables_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PASSWORD", raising=False)
+    texts = {f"{number}.sql": table(MYSQL).replace("db.t", f"db.t{number}") for number in range(5)}
+    declared = read_project(texts, name="p")
+    lakehouse = LakehouseResource(warehouse="memory://unopened", ddl=declared.ddl)
+    assert declared.changes is not None
+    with pytest.raises(InvalidInput, match="variable PASSWORD is not set") as stopped:
+        declared.changes.ingester(lakehouse, declared.ingestions)
+    assert "into db.t0, db.t1, db.t2 and 2 more are declared in 0.sql, line 1, column 1, 1.sql" in told(stopped.value)
+    with pytest.raises(InvalidInput) as alone:
+        declared.changes.ingester(lakehouse, declared.ingestions[3:4])
+    assert "(the ingestion into db.t3 is declared in 3.sql, line 1, column 1)" in told(alone.value)
