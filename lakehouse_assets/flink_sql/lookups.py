@@ -23,13 +23,13 @@ class Newest:
     keys: tuple[Value, ...]
     order: Value
 
-    def check(self, condition: Value, place: Place, node: exp.Expr) -> None:
-        """Refuse a condition on row 1 that may hold of one row of a key and not of another."""
+    def check(self, condition: Value, place: Place, node: exp.Expr, text: str = "") -> None:
+        """Refuse a condition on row 1 that may hold of one row of a key and not of another; ``text`` says it."""
         plain = {name for key in self.keys for name in key.reads if str(key.expr) == str(pl.col(name))}
         if not condition.steady or not condition.reads <= plain:
             raise place.refusal(
-                f"{node.sql()} judges the newest row of a key, beside ROW_NUMBER(): where that one fails, no older row may stand"
-                " for it, and changes alone do not tell of the newest. Keep the newest rows in a table of their own"
+                f"{text or node.sql()} judges the newest row of a key, beside ROW_NUMBER(): where that one fails, no older row"
+                " may stand for it, and changes alone do not tell of the newest. Keep the newest rows in a table of their own"
                 " ('changelog-producer' = 'lookup') and choose among them in a next INSERT, or put the condition within the"
                 " query that is numbered, if it is to choose which rows count",
                 node,
@@ -53,10 +53,10 @@ class Relation:
     newest: Mapping[str, Newest] = field(default_factory=dict)
     deduplicated: Newest | None = None
 
-    def filtered(self, condition: Value, place: Place, node: exp.Expr) -> Relation:
+    def filtered(self, condition: Value, place: Place, node: exp.Expr, text: str = "") -> Relation:
         """The relation of which one more condition holds. Raises NotIncremental for one on the newest rows of keys."""
         for numbered in self.newest.values():
-            numbered.check(condition, place, node)
+            numbered.check(condition, place, node, text)
         return replace(self, conditions=(*self.conditions, condition))
 
 

@@ -17,7 +17,7 @@ from lakehouse_assets.flink_sql.clauses import KEY_SETS
 from lakehouse_assets.flink_sql.errors import Place
 from lakehouse_assets.flink_sql.lookups import Relation
 from lakehouse_assets.flink_sql.relation import Relations, Selected, is_row_number, items
-from lakehouse_assets.flink_sql.script import DeclaredInsert
+from lakehouse_assets.flink_sql.script import NULL_ENFORCER, DeclaredInsert
 from lakehouse_assets.flink_sql.transforms import Query
 from lakehouse_assets.flink_sql.values import Value
 from storage_engine.options import MergeEngine
@@ -103,8 +103,13 @@ def _plan(insert: DeclaredInsert, selected: Selected, relations: Relations) -> P
         values[column] = _value(selected, node, known, column, target)
     relation, join = selected.relation, selected.relation.join
     if insert.drops_nulls:
-        told = _not_null({name: values[name] for name in names}, target, grouped=grouped)
-        relation = replace(relation, conditions=(*relation.conditions, *told))
+        source = relations.tables[relation.source].schema
+        told = _not_null({name: values[name] for name in names}, target, source, grouped=grouped)
+        held = {str(condition.expr) for condition in relation.conditions}
+        for column, condition in told.items():
+            if str(condition.expr) not in held:
+                node, text = listed[names.index(column)][1], f"{column} IS NOT NULL, for {NULL_ENFORCER!r} = 'DROP',"
+                relation = relation.filtered(condition, selected.place, node, text)
     return Plan(
         insert=insert,
         relation=relation,
@@ -117,14 +122,20 @@ def _plan(insert: DeclaredInsert, selected: Selected, relations: Relations) -> P
     )
 
 
-def _not_null(values: Mapping[str, Value], target: TableSchema, *, grouped: bool) -> tuple[Value, ...]:
-    """What a row fulfils that is not left out for a NULL. Of a group, a row tells its key alone."""
+def _not_null(
+    values: Mapping[str, Value], target: TableSchema, source: TableSchema, *, grouped: bool
+) -> dict[str, Value]:
+    """What a row fulfils that is not left out for a NULL, by column that may be NULL, each as ``IS NOT NULL`` is compiled.
+
+    Of a group, a row tells its key alone.
+    """
     required = [field.name for field in target.fields if not field.type.nullable and field.default_value is None]
-    return tuple(
-        Value(expr=value.expr.is_not_null(), dtype=pl.Boolean(), reads=value.reads, steady=value.steady)
+    never_null = {field.name for field in source.fields if not field.type.nullable}
+    return {
+        name: Value(expr=~value.expr.is_null(), dtype=pl.Boolean(), reads=value.reads, steady=value.steady)
         for name, value in values.items()
-        if name in required and (name in target.primary_keys or not grouped)
-    )
+        if name in required and value.column not in never_null and (name in target.primary_keys or not grouped)
+    }
 
 
 def _value(selected: Selected, node: exp.Expr, known: Value | None, column: str, target: TableSchema) -> Value:

@@ -11,7 +11,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from lakehouse_assets.flink_sql import SqlProject, read_project
+from lakehouse_assets.flink_sql import NotIncremental, SqlProject, read_project
 from lakehouse_assets.stream.repair import repair
 from lakehouse_assets.stream.runner import StreamRunner
 from storage_engine import Catalog
@@ -162,3 +162,33 @@ def test_a_row_whose_value_became_null_leaves_the_target(sql: str) -> None:
     put(catalog, "db.s", "+I", (1, None))
     move(catalog, declared)
     assert catalog.table("db.t").scan().collect()["id"].to_list() == [2]
+
+
+NEWEST = """
+CREATE TABLE db.log (k INT, n INT, m INT NOT NULL, at INT) WITH ('bucket' = '-1');
+CREATE TABLE db.newest (k INT, n INT {}, m INT NOT NULL, at INT, PRIMARY KEY (k) NOT ENFORCED)
+    WITH ('bucket' = '1', 'sequence.field' = 'at');
+"""
+NUMBERED = """
+INSERT INTO db.newest
+SELECT k, n, m, at FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY at DESC) AS r FROM db.log{}) WHERE r = 1;
+"""
+
+
+def test_of_a_key_whose_newest_row_is_left_out_no_older_one_counts() -> None:
+    with pytest.raises(
+        NotIncremental, match=r"app\.sql, line 4, .*n IS NOT NULL.*DROP.*judges the newest row of a key"
+    ):
+        project(DROP + NUMBERED.format(""), NEWEST.format("NOT NULL"))
+    log = [(1, 10, 0, 1), (1, None, 0, 2), (2, None, 0, 1), (None, 5, 0, 1)]
+    for null, where, newest in (
+        ("NOT NULL", " WHERE n IS NOT NULL", {(1, 10, 0, 1)}),
+        ("", "", {(1, None, 0, 2), (2, None, 0, 1)}),
+    ):
+        declared = project(DROP + NUMBERED.format(where), NEWEST.format(null))
+        catalog = warehouse(declared)
+        catalog.table("db.log").write(
+            pl.DataFrame(log, schema=catalog.table("db.log").schema.polars_schema, orient="row")
+        )
+        move(catalog, declared)
+        assert held(catalog, "db.newest") == newest
