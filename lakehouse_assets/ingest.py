@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final, TypeVar
 
 import polars as pl
@@ -82,16 +82,22 @@ class Ingestion:
         )
 
 
-@contextmanager
-def blaming(ingestions: Sequence[Ingestion]) -> Iterator[None]:
+class BlamingIngestions:
     """What fails within says where the ingestions are declared: those whose table it names, else all."""
-    try:
-        yield
-    except Exception as error:
+
+    def __init__(self, *ingestions: Ingestion) -> None:
+        self._ingestions = ingestions
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Add the note."""
         said = str(error)
-        named = [each for each in ingestions if _names(said, each.source_table) or _names(said, each.target)]
-        blame(error, named or ingestions, "ingestion")
-        raise
+        named = [each for each in self._ingestions if _names(said, each.source_table) or _names(said, each.target)]
+        blame(error, named or self._ingestions, "ingestion")
 
 
 class Ingester:
@@ -110,7 +116,7 @@ class Ingester:
         self.catalog = catalog
         self.source = source
         self.ingestions = tuple(ingestions)
-        with blaming(self.ingestions):
+        with BlamingIngestions(*self.ingestions):
             self.tables = {ingestion.target: catalog.table(ingestion.target) for ingestion in ingestions}
         self.quarantine = catalog.table(quarantine)
         self._max_rows = max_rows
@@ -146,7 +152,7 @@ class Ingester:
         trouble: SourceError | None = None
         for group in groups:
             try:
-                with blaming(group):
+                with BlamingIngestions(*group):
                     yield from read(group)
             except SourceUnavailable:
                 raise
@@ -192,7 +198,7 @@ class Ingester:
 
         The way back when the source has lost the changes that come next: rows that it no longer has are deleted.
         """
-        with blaming((ingestion,)):
+        with BlamingIngestions(ingestion):
             return self._resnapshot(ingestion)
 
     def _resnapshot(self, ingestion: Ingestion) -> BatchResult:
@@ -212,7 +218,7 @@ class Ingester:
 
         The order of events decides which row of a key stays, so it is safe beside the stream and may be repeated.
         """
-        with blaming((ingestion,)):
+        with BlamingIngestions(ingestion):
             return self._reload(ingestion, predicate)
 
     def _reload(self, ingestion: Ingestion, predicate: pl.Expr | None) -> BatchResult | None:

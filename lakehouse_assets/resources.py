@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, cast
 import dagster as dg
 from pydantic import Field
 
-from lakehouse_assets.ingest import Ingester, Ingestion, blaming
+from lakehouse_assets.ingest import BlamingIngestions, Ingester, Ingestion
 from lakehouse_assets.sources.change_source import ChangeSource
 from lakehouse_assets.sources.kafka.avro_values import AvroFormat
 from lakehouse_assets.sources.kafka.changes import JsonFormat, KafkaChanges, Start
@@ -89,7 +89,7 @@ class ChangesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def ingester(self, lakehouse: LakehouseResource, ingestions: tuple[Ingestion, ...]) -> Ingester:
         """Lands the source's changes in the warehouse."""
-        with blaming(ingestions):
+        with BlamingIngestions(*ingestions):
             source = self.source()
         return Ingester(lakehouse.catalog(), source, ingestions)
 
