@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -31,10 +31,12 @@ from lakehouse_assets.sources.change_source import (
 from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceError, SourceUnavailable
 from lakehouse_assets.stream.blame import blame
 from lakehouse_assets.stream.errors import StreamBusy
+from lakehouse_assets.stream.lanes import PartStopped
 from lakehouse_assets.stream.loop import poll_s
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.runner import BatchResult, kind_counts, touched_partitions
 from lakehouse_assets.stream.source import DELETE, INSERT, ROW_KIND, settle
+from lakehouse_assets.table_groups import TableGroups
 from storage_engine import Catalog, Table
 from storage_engine.errors import OffsetConflict
 from storage_engine.spec.schema import TableSchema
@@ -120,53 +122,50 @@ class Ingester:
             self.tables = {ingestion.target: catalog.table(ingestion.target) for ingestion in ingestions}
         self.quarantine = catalog.table(quarantine)
         self._max_rows = max_rows
+        self.groups = TableGroups(self.ingestions, apart=isinstance(source, Apart))
 
     def run_batch(self) -> list[BatchResult]:
         """What ``landed`` gives. Raises like it."""
         return list(self.landed())
 
-    def landed(self) -> Iterator[BatchResult]:
+    def landed(self, *, patiently: bool = False) -> Iterator[BatchResult]:
         """Land the next changes of each table, one commit a table; tables without news are left out.
 
-        One that cannot be read stops no other, if the source's tables are apart: its error comes after the others' results.
-        Raises SourceError, StreamBusy, and what the engine raises.
+        One that cannot be read stops no other: its error comes after the others' results. ``patiently``: one that could not be
+        read a moment ago is tried again later; its error comes all the same. Raises SourceError, StreamBusy, and what the
+        engine raises.
         """
         for table in (*self.tables.values(), self.quarantine):
             settle(table)
-        yield from self._of_each_group(self._landed)
+        yield from self._of_each(self._landed, patiently=patiently)
 
     def waiting(self) -> list[str]:
         """Targets for which the source has something new, be it columns only. Raises SourceError, if there are none."""
         news: list[str] = []
         try:
-            for target in self._of_each_group(self._news):
+            for target in self._of_each(self._news):
                 news.append(target)  # noqa: PERF402 - what was there before a trouble stays
         except SourceError as error:
             if not news or isinstance(error, SourceUnavailable):
                 raise
-        return news
+        return list(dict.fromkeys(news))
 
-    def _of_each_group(self, read: Callable[[Sequence[Ingestion]], Iterable[T]]) -> Iterator[T]:
-        """What comes of all that is read at a time; what cannot be read is told at the end, a source that is away at once."""
-        groups = [(each,) for each in self.ingestions] if isinstance(self.source, Apart) else [self.ingestions]
-        trouble: SourceError | None = None
-        for group in groups:
-            try:
-                with BlamingIngestions(*group):
-                    yield from read(group)
-            except SourceUnavailable:
-                raise
-            except SourceError as error:
-                trouble = trouble or error
-        if trouble is not None:
-            raise trouble
+    def _of_each(self, read: Callable[[Sequence[Ingestion]], Iterator[T]], *, patiently: bool = False) -> Iterator[T]:
+        def blamed(group: Sequence[Ingestion]) -> Iterator[T]:
+            with BlamingIngestions(*group):
+                yield from read(group)
+
+        return self.groups.of_each(blamed, patiently=patiently)
 
     def _landed(self, ingestions: Sequence[Ingestion]) -> Iterator[BatchResult]:
         done: set[str] = set()
         for _ in range(ATTEMPTS):
             left = [each for each in ingestions if each.target not in done]
+            if not left:
+                return
             try:
-                for each, batch, offsets in self._next(left):
+                found = self._next(left)
+                for each, batch, offsets in found:
                     result = self._commit(each, batch, offsets)
                     done.add(each.target)
                     yield result
@@ -177,10 +176,13 @@ class Ingester:
                     done.add(result.target)
                     yield result
                 continue
+            self.groups.note_read(ingestions, at_end=all(batch.at_end for _, batch, _ in found))
             return
         raise StreamBusy(f"{self.source.name}: other runs committed first {ATTEMPTS} times; run it again")
 
-    def _news(self, ingestions: Sequence[Ingestion]) -> list[str]:
+    def _news(self, ingestions: Sequence[Ingestion]) -> Iterator[str]:
+        if not ingestions:
+            return
         asked = [(self._expected(each), _position(self._offsets(each))) for each in ingestions]
         try:
             found = self.source.read(asked, max_rows=1)
@@ -190,8 +192,10 @@ class Ingester:
                 if table.name in found and (position is None or found[table.name])
             }
         except SourceColumnsDiffer as differ:
-            news = {differ.table}
-        return [each.target for each in ingestions if each.source_table in news]
+            yield from (each.target for each in ingestions if each.source_table == differ.table)
+            yield from self._news([each for each in ingestions if each.source_table != differ.table])
+            return
+        yield from (each.target for each in ingestions if each.source_table in news)
 
     def resnapshot(self, ingestion: Ingestion) -> BatchResult:
         """Make a table equal to what the source has now, and let the stream go on from there.
@@ -368,9 +372,14 @@ class IngestMover:
             self._seen = source.look(self._names)
 
     def move(self) -> Iterator[BatchResult]:
-        """The next batch of every table. Raises what ``Ingester.landed`` raises."""
+        """The next batch of every table. Raises PartStopped, and what ``Ingester.landed`` raises if it stops all tables."""
         self.note_seen()
-        yield from self._ingester.landed()
+        try:
+            yield from self._ingester.landed(patiently=True)
+        except SourceError as error:
+            if not self._ingester.groups.go_on_beside(error):
+                raise
+            raise PartStopped(error) from error
 
     @property
     def _names(self) -> list[str]:

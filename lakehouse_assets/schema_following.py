@@ -36,7 +36,8 @@ def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColu
         raise SourceSchemaChanged(
             f"{lacks}, which {table.name} has{_newcomers(expected, differ.found)}. Nothing of it was read. {again}Dropped at the"
             f" source: run ALTER TABLE {table.name} DROP COLUMN …; renamed: ALTER TABLE … RENAME COLUMN … TO …; then the"
-            " stream goes on by itself"
+            " stream goes on by itself",
+            table=differ.table,
         ) from differ
     try:
         changes = [
@@ -46,7 +47,9 @@ def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColu
         ]
         table.alter(*changes)
     except InvalidSchema as error:
-        raise SourceSchemaChanged(f"{_place(differ)} changed, but {table.name} cannot: {error}") from error
+        raise SourceSchemaChanged(
+            f"{_place(differ)} changed, but {table.name} cannot: {error}", table=differ.table
+        ) from error
 
 
 def _place(differ: SourceColumnsDiffer) -> str:
@@ -68,13 +71,15 @@ def _change(
     if name in RESERVED and name not in expected:
         raise SourceSchemaChanged(
             f"column {name} of {_place(differ)} is {dtype}, and {table.name} keeps {current.type.sql}"
-            " of its own under this name: rename it at the source"
+            " of its own under this name: rename it at the source",
+            table=differ.table,
         ) from differ
     if not is_lossless_cast(current.type, wanted):
         raise SourceSchemaChanged(
             f"column {name} of {_place(differ)} is {wanted.sql}, of {table.name} {current.type.sql}, and"
             " not every old value fits the new type. Nothing was read. Make a table of the new type, or change the"
-            " type back at the source; then the stream goes on by itself"
+            " type back at the source; then the stream goes on by itself",
+            table=differ.table,
         ) from differ
     return UpdateColumnType(path=(name,), type=wanted, keep_nullability=True)
 

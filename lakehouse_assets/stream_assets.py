@@ -14,7 +14,7 @@ from lakehouse_assets.ingest import Ingestion, IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of
-from lakehouse_assets.stream.lanes import Mover
+from lakehouse_assets.stream.lanes import TROUBLE, Mover
 from lakehouse_assets.stream.loop import Limits, Loop, StreamMover, lasting
 from storage_engine.errors import InvalidInput, told
 
@@ -145,9 +145,13 @@ def _moved(
         on_error=lambda mover, error: context.log.error(f"{mover.name}: {told(error)}"),
         on_idle=reports.idle,
     )
-    for result in loop.results():
-        reports.note(result)
-    error = lasting(loop.troubles.values())
+    error: Exception | None = None
+    try:
+        for result in loop.results():
+            reports.note(result)
+    except TROUBLE as trouble:
+        error = trouble
+    error = error or lasting(loop.troubles.values())
     yield from reports.ended(targets, checks=config.evaluate_checks and error is None, report_idle=config.report_idle)
     if error is not None:
         raise error

@@ -10,7 +10,11 @@ from storage_engine.errors import StorageEngineError
 
 
 class SourceError(StorageEngineError):
-    """A source cannot be read as asked."""
+    """A source cannot be read as asked. ``table``: the one that it stops, by the source's name; None: all of the source."""
+
+    def __init__(self, *told: object, table: str | None = None) -> None:
+        super().__init__(*told)
+        self.table = table
 
 
 class SourceUnavailable(SourceError, OSError):
@@ -28,10 +32,12 @@ class SourceSchemaChanged(SourceError):
 class SourceColumnsDiffer(SourceSchemaChanged):
     """A table of the source has other columns than its target.
 
-    ``table``: the source's name; ``found``: its columns now. ``filled``: columns that rows of before have values in,
+    ``found``: the table's columns now. ``filled``: columns that rows of before have values in,
     which no change tells (a column that was added with a default). ``file``: the one that has these columns, if the source
     is made of files.
     """
+
+    table: str
 
     def __init__(
         self,
@@ -46,9 +52,9 @@ class SourceColumnsDiffer(SourceSchemaChanged):
         where = f"table {table}" if file is None else f"file {file}"
         super().__init__(
             f"{where} has the columns {_listed(found)}; its target expects {_listed(expected)}. Nothing of it was read. Run"
-            f" ALTER TABLE {target} …{'' if file is None else ', or land the file again with the columns of the table'}"
+            f" ALTER TABLE {target} …{'' if file is None else ', or land the file again with the columns of the table'}",
+            table=table,
         )
-        self.table = table
         self.found = dict(found)
         self.filled = filled
         self.file = file

@@ -17,6 +17,14 @@ TROUBLE: Final = (StorageEngineError, PolarsError)
 """What a mover may run into: all else is a mistake in the code."""
 
 
+class PartStopped(Exception):
+    """A part of what a mover moves is stopped by ``error``; the rest has moved, and goes on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Mover(Protocol):
     """Something that can be moved on: a stream, or an ingestion of several tables."""
 
@@ -39,16 +47,17 @@ class Mover(Protocol):
         """Take what there is at this moment as seen, before a close look at it."""
 
     def move(self) -> Iterable[BatchResult]:
-        """One batch, as far as there is something to do; of each target, where there are several."""
+        """One batch, as far as there is something to do; of each target, where there are several. May raise PartStopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What came of a move: the batches that were committed, and the trouble that it met."""
+    """What came of a move: the batches that were committed, and the trouble that it met. ``in_part``: the rest goes on."""
 
     mover: Mover
     results: Sequence[BatchResult] = ()
     trouble: Exception | None = None
+    in_part: bool = False
 
     @classmethod
     def of(cls, mover: Mover) -> Moved:
@@ -57,6 +66,8 @@ class Moved:
         try:
             for result in mover.move():
                 results.append(result)  # noqa: PERF402 - what was there before a trouble stays
+        except PartStopped as part:
+            return cls(mover=mover, results=results, trouble=part.error, in_part=True)
         except TROUBLE as error:
             return cls(mover=mover, results=results, trouble=error)
         return cls(mover=mover, results=results)

@@ -89,18 +89,22 @@ class Limits:
 
 @dataclass(slots=True)
 class Troubles:
-    """What went wrong with whom, how often in a row, and when it may try again."""
+    """What went wrong with whom, how often in a row, and when it may try again.
+
+    ``until``: None if only a part of what it moves is stopped. Then it moves on, and tries that part again by itself.
+    """
 
     error: Exception
     times: int
-    until: float
+    until: float | None
 
 
 @dataclass(slots=True)
 class Loop:
     """One process's loop over movers, in the order in which data flows.
 
-    ``tolerant``: one that fails is tried again, ever later, while the others go on; else the first error ends it.
+    ``tolerant``: one that fails is tried again, ever later, while the others go on; else the first error ends it, and one that
+    stops only a part of a mover is raised when the loop ends.
     ``abreast``: so many move at a time, each in a thread; one at a time where batches are counted (``max_batches``).
     ``on_error`` and ``on_idle`` are called by the thread that asks for results.
     """
@@ -115,7 +119,12 @@ class Loop:
     _looked: dict[str, float] = field(default_factory=dict)
 
     def results(self) -> Iterator[BatchResult]:
-        """Every batch once it is committed. Raises the first error unless tolerant; troubles that last are in ``troubles``."""
+        """Every batch once it is committed. Raises an error unless tolerant; troubles that last are in ``troubles``."""
+        yield from self._results()
+        if not self.tolerant and (error := lasting(self.troubles.values())) is not None:
+            raise error
+
+    def _results(self) -> Iterator[BatchResult]:
         limits, started = self.limits, time.monotonic()
         last_news, asked, batches = started, started, 0
         with Lanes(self._lanes) as lanes:
@@ -150,8 +159,8 @@ class Loop:
             name = moved.mover.name
             if moved.trouble is None:
                 self.troubles.pop(name, None)
-            elif self.tolerant:
-                self._note(moved.mover, moved.trouble, went_on=bool(moved.results))
+            elif self.tolerant or moved.in_part:
+                self._note(moved.mover, moved.trouble, in_part=moved.in_part)
             else:
                 failures.append(moved.trouble)
             if moved.results:
@@ -164,7 +173,7 @@ class Loop:
         """Whether a mover is to look closely now; that it does is noted."""
         now = time.monotonic()
         trouble = self.troubles.get(mover.name)
-        if trouble is not None:
+        if trouble is not None and trouble.until is not None:
             is_due = now >= trouble.until
         else:
             looked = self._looked.get(mover.name)
@@ -173,17 +182,22 @@ class Loop:
             self._looked[mover.name] = now
         return is_due
 
-    def _note(self, mover: Mover, error: Exception, *, went_on: bool) -> None:
-        """Note a trouble. Who went on with other tables is soon tried again, and the same error is not told again and again."""
+    def _note(self, mover: Mover, error: Exception, *, in_part: bool) -> None:
+        """Note a trouble. The same one of a part is not told again and again."""
         known = self.troubles.get(mover.name)
-        times = 1 if known is None or went_on else known.times + 1
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (times - 1))
-        self.troubles[mover.name] = Troubles(error=error, times=times, until=time.monotonic() + pause)
-        if known is None or not went_on or str(known.error) != str(error):
+        times = 1 if known is None else known.times + 1
+        until = None if in_part else time.monotonic() + pause_s(times)
+        self.troubles[mover.name] = Troubles(error=error, times=times, until=until)
+        if known is None or not in_part or str(known.error) != str(error):
             self.on_error(mover, error)
 
     def _wait(self) -> None:
         time.sleep(min((mover.poll_s for mover in self.movers), default=LOCAL_POLL_S))
+
+
+def pause_s(times: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(times - 1, 10))
 
 
 def _stirred(mover: Mover) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 
@@ -11,6 +13,7 @@ import pytest
 
 from lakehouse_assets.ingest import QUARANTINE, Ingester, IngestMover
 from lakehouse_assets.quarantine import counts
+from lakehouse_assets.sources.change_source import SourceBatch, SourceTable
 from lakehouse_assets.sources.errors import SourceSchemaChanged
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sprint.ods import INGESTIONS
@@ -134,6 +137,38 @@ def test_a_table_that_needs_a_decision_stops_no_other(sprint_catalog: Catalog, l
     assert list(tolerant.troubles) == [ingester.source.name]
     assert sprint_catalog.table("dim.city").scan().collect()["name"].sort().to_list() == ["Braga", "Faro", "Porto"]
     assert members(sprint_catalog) == [("m1", "C1", "c", False)]
+
+
+class CountedFolder(LandingSource):
+    """A landing folder that notes which tables are read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.read_tables: list[str] = []
+
+    def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
+        self.read_tables += [table.name for table, _ in tables]
+        return super().read(tables, max_rows=max_rows)
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_a_stopped_table_is_tried_now_and_then_while_the_others_move_at_their_pace(
+    sprint_catalog: Catalog, landing: Landing, *, tolerant: bool
+) -> None:
+    pl.DataFrame({"id": ["m2"]}).write_parquet(landing.folder / "member" / "1.parquet")
+    (landing.folder / "city").mkdir()
+    for number in range(40):
+        (landing.folder / "city" / f"{number:02d}.jsonl").write_text(city(f"C{number}", "Porto"))
+    source = CountedFolder(landing.folder)
+    loop = Loop(
+        [IngestMover(Ingester(sprint_catalog, source, [MEMBERS, CITIES], max_rows=1))], Limits(), tolerant=tolerant
+    )
+    with nullcontext() if tolerant else pytest.raises(SourceSchemaChanged, match="lacks"):
+        list(loop.results())
+    assert sprint_catalog.table("dim.city").scan().collect().height == 40
+    assert "file member/1.parquet lacks" in str(loop.troubles[source.name].error)
+    assert source.read_tables.count("city") > 40
+    assert source.read_tables.count("member") < 20
 
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids=["before all", "after the quarantine", "after the rows"])

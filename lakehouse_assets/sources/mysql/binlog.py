@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -126,10 +126,13 @@ class BinlogReader:
         *,
         tables: Mapping[str, TableColumns],
         log_base_name: str,
+        known: Mapping[str, BinlogPosition] | None = None,
     ) -> None:
+        """``known``: up to where the tables were read before; what the log has of them until there is passed over."""
         self._connection = connection
         self._database = connection.database
         self._tables = tables
+        self._known = known or {}
         self._log_base_name = log_base_name
 
     def transactions(self, after: BinlogPosition) -> Iterator[Transaction]:
@@ -141,7 +144,8 @@ class BinlogReader:
         stream = self._open(after)
         try:
             payloads = PayloadReader(stream, events=EVENTS, database=self._database, tables=list(self._tables))
-            yield from _EventGroups(self._database, self._tables, after).transactions(_events(stream, payloads))
+            groups = _EventGroups(self._database, self._tables, after, self._known)
+            yield from groups.transactions(_events(stream, payloads))
         except pymysql.err.Error as error:
             raise _source_error(error, after, self._connection.place) from error
         finally:
@@ -202,10 +206,18 @@ def _events(stream: BinLogStreamReader, payloads: PayloadReader) -> Iterator[Bin
 class _EventGroups:
     """Puts the events of a log into transactions, from a position on."""
 
-    def __init__(self, database: str, tables: Mapping[str, TableColumns], after: BinlogPosition) -> None:
+    def __init__(
+        self,
+        database: str,
+        tables: Mapping[str, TableColumns],
+        after: BinlogPosition,
+        known: Mapping[str, BinlogPosition],
+    ) -> None:
         self._database = database
         self._tables = tables
         self._position = after
+        self._known = known
+        self._passed_over: frozenset[str] = frozenset()
         self._images: dict[str, RowImages] = {}
         self._standalone = False
         self._checked: set[int] = set()
@@ -229,11 +241,16 @@ class _EventGroups:
     def _begin(self, event: BinLogEvent) -> None:
         """Begin a group if the event is a GTID; a BEGIN may follow, after which a statement does not end it."""
         if isinstance(event, MariadbGtidEvent):
-            self._images, self._standalone = {}, bool(event.flags & GTID_STANDALONE)
+            self._new_group(event, standalone=bool(event.flags & GTID_STANDALONE))
         elif isinstance(event, GtidEvent) or event.event_type in GTID_EVENT_TYPES:
-            self._images, self._standalone = {}, True
+            self._new_group(event, standalone=True)
         elif isinstance(event, NotImplementedEvent) and event.event_type in COMPRESSED_EVENT_TYPES:
             raise SourceUnsupported("the binary log is compressed; set log_bin_compress=OFF")
+
+    def _new_group(self, event: BinLogEvent, *, standalone: bool) -> None:
+        begun = BinlogPosition(file_number=self._position.file_number, offset=event.packet.log_pos)
+        self._images, self._standalone = {}, standalone
+        self._passed_over = frozenset(table for table, position in self._known.items() if position >= begun)
 
     def _new_file(self, event: RotateEvent) -> bool:
         """Go to the log's next file; what an unfinished group before it had was never committed."""
@@ -254,6 +271,8 @@ class _EventGroups:
         return transaction
 
     def _add(self, event: RowsEvent) -> None:
+        if event.table in self._passed_over:
+            return
         columns = self._tables[event.table]
         if event.table_id not in self._checked:
             _check_columns(columns, event)
@@ -272,21 +291,32 @@ class _EventGroups:
         if _IN_GROUP.match(statement) or _CREATED_WITH_ROWS.search(statement):
             self._standalone = False
             return False
-        in_database = event.schema.decode() == self._database or _names(statement, [self._database])
-        concerned = in_database and _names(statement, self._tables)
+        self._check_statement(event, statement)
+        return self._standalone
+
+    def _check_statement(self, event: QueryEvent, statement: str) -> None:
+        tables = [table for table in self._tables if table not in self._passed_over]
+        names_database = _names(statement, self._database)
+        in_database = names_database or event.schema.decode() == self._database
+        concerned = [table for table in tables if in_database and _names(statement, table)]
         if concerned and (found := _ROWS_BY_STATEMENT.match(statement)):
             raise SourceUnsupported(
-                f"the binary log of {self._database} has a statement ({found[1]}) instead of its rows; "
-                "set binlog_format=ROW for all sessions"
+                f"the binary log of {self._database} has a statement ({found[1]}) instead of the rows of {concerned[0]}; "
+                "set binlog_format=ROW for all sessions",
+                table=concerned[0],
             )
-        gone = _DATABASE_GONE.match(statement) and _names(statement, [self._database])
-        if gone or (concerned and _ROWS_GONE.match(statement)):
-            raise SourceSchemaChanged(f"rows went without change events; take a new snapshot: {statement[:200]}")
-        return self._standalone
+        gone = concerned if _ROWS_GONE.match(statement) else []
+        if names_database and _DATABASE_GONE.match(statement):
+            gone = tables
+        if gone:
+            raise SourceSchemaChanged(
+                f"rows of {gone[0]} went without change events; take a new snapshot: {statement[:200]}", table=gone[0]
+            )
 
     def _check_prepared(self, event: XAPrepareEvent) -> None:
         if self._images and not event.one_phase:
-            raise SourceUnsupported(f"tables {sorted(self._images)} were changed in an XA transaction")
+            tables = sorted(self._images)
+            raise SourceUnsupported(f"tables {tables} were changed in an XA transaction", table=tables[0])
 
 
 _FLAGS = re.IGNORECASE | re.DOTALL
@@ -302,9 +332,9 @@ _ROWS_GONE = re.compile(
 _DATABASE_GONE = re.compile(_COMMENTS + r"DROP\s+(DATABASE|SCHEMA)\b", _FLAGS)
 
 
-def _names(statement: str, words: Iterable[str]) -> bool:
-    """Whether one of the words stands in the statement."""
-    return any(re.search(rf"\b{re.escape(word)}\b", statement) for word in words)
+def _names(statement: str, word: str) -> bool:
+    """Whether a word stands in the statement."""
+    return re.search(rf"\b{re.escape(word)}\b", statement) is not None
 
 
 def _check_columns(columns: TableColumns, event: RowsEvent) -> None:
@@ -315,17 +345,24 @@ def _check_columns(columns: TableColumns, event: RowsEvent) -> None:
     """
     names = [column.name for column in event.columns]
     if None in names:
-        raise SourceUnsupported("the binary log has no column names; set binlog_row_metadata=FULL")
+        raise SourceUnsupported(
+            f"the binary log has no column names of table {columns.name}; set binlog_row_metadata=FULL",
+            table=columns.name,
+        )
     missing, gone = set(columns.schema) - set(names), set(names) - set(columns.schema)
     if missing & set(columns.key) or (missing and gone):
         raise SourceSchemaChanged(
             f"table {columns.name} has the columns {list(columns.schema)} now, a change in the binary log {names}: which"
-            " of them are the same cannot be told; take a new snapshot"
+            " of them are the same cannot be told; take a new snapshot",
+            table=columns.name,
         )
     for column in event.columns:
         dtype = columns.schema.get(column.name)
         if dtype is not None and not _same_precision(column, dtype):
-            raise SourceSchemaChanged(f"column {columns.name}.{column.name} is {dtype}, its change of another type")
+            raise SourceSchemaChanged(
+                f"column {columns.name}.{column.name} is {dtype}, its change of another type; take a new snapshot",
+                table=columns.name,
+            )
 
 
 def _same_precision(column: Column, dtype: pl.DataType) -> bool:
@@ -338,13 +375,18 @@ def _same_precision(column: Column, dtype: pl.DataType) -> bool:
 
 def _check_whole_rows(event: RowsEvent) -> None:
     if isinstance(event, PartialUpdateRowsEvent):
-        raise SourceUnsupported("the binary log has parts of JSON values; set binlog_row_value_options to nothing")
+        raise SourceUnsupported(
+            f"the binary log has parts of JSON values of table {event.table}; set binlog_row_value_options to nothing",
+            table=event.table,
+        )
     images = [event.columns_present_bitmap]
     if isinstance(event, UpdateRowsEvent):
         images.append(event.columns_present_bitmap2)
     # MySQL sets the bits behind the last column too
     if not all(BitGet(image, place) for image in images for place in range(event.number_of_columns)):
-        raise SourceUnsupported("the binary log has parts of rows; set binlog_row_image=FULL")
+        raise SourceUnsupported(
+            f"the binary log has parts of rows of table {event.table}; set binlog_row_image=FULL", table=event.table
+        )
 
 
 def _source_error(error: pymysql.err.Error, after: BinlogPosition, place: str) -> SourceError:

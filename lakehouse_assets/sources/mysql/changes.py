@@ -11,6 +11,8 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, SNAPSHOT_OP, SourceBatch, SourceTable
+from lakehouse_assets.sources.errors import SourceError, SourcePositionLost
+from lakehouse_assets.sources.known_troubles import KnownTroubles
 from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
 from lakehouse_assets.sources.mysql.tables import POSITION
@@ -32,6 +34,7 @@ class MySqlChanges:
     def __init__(self, connection: MySqlConnection) -> None:
         self._connection = connection
         self._searched: dict[str, tuple[int, int]] = {}
+        self._troubles = KnownTroubles()
 
     @property
     def name(self) -> str:
@@ -42,13 +45,36 @@ class MySqlChanges:
         """The snapshot of tables without a position, else the next changes. Raises like ``MySqlSource``."""
         new = [table for table, position in tables if position is None]
         if new:
-            snapshot = self._source(new).snapshot()
-            return {table.name: _source_batch(table, snapshot, after=None, at_end=False) for table in new}
-        return self._changes([(table, int(position)) for table, position in tables if position], max_rows)
+            return self._snapshots(new, at_end=False)
+        begun = [(table, int(position)) for table, position in tables if position]
+        causes = self._causes(begun)
+        for name, cause in causes.items():
+            self._troubles.check(name, cause)
+        try:
+            return self._changes(begun, max_rows)
+        except SourceError as error:
+            if error.table is not None:
+                self._troubles.note(error.table, causes.get(error.table), error)
+            raise
 
     def everything(self, table: SourceTable) -> SourceBatch:
         """All rows of a table that the database has now."""
-        return _source_batch(table, self._source([table]).snapshot(), after=None, at_end=True)
+        return self._snapshots([table], at_end=True)[table.name]
+
+    def _snapshots(self, tables: Sequence[SourceTable], *, at_end: bool) -> dict[str, SourceBatch]:
+        source = self._source(tables)
+        columns = source.columns()
+        for table in tables:  # before all their rows are read
+            found = columns[table.name]
+            check_columns(table, found.schema, filled=bool(found.filled - table.columns.keys()))
+        snapshot = source.snapshot()
+        return {table.name: _source_batch(table, snapshot, after=None, at_end=at_end) for table in tables}
+
+    def _causes(self, tables: Sequence[tuple[SourceTable, int]]) -> dict[str, object]:
+        """What the troubles of tables that have run into some depend on beside the log, as it is now."""
+        stopped = [(table, after) for table, after in tables if table.name in self._troubles]
+        columns = self._source([table for table, _ in stopped]).columns() if stopped else {}
+        return {table.name: (table, after, columns[table.name].schema) for table, after in stopped}
 
     def _changes(self, tables: Sequence[tuple[SourceTable, int]], max_rows: int) -> dict[str, SourceBatch]:
         source = self._source([table for table, _ in tables])
@@ -56,7 +82,12 @@ class MySqlChanges:
         found: dict[str, SourceBatch] = {}
         at_end = not tables
         while not found and not at_end:
-            changes = source.changes(start, max_rows=max_rows)
+            try:
+                changes = source.changes(start, max_rows=max_rows, known={table.name: after for table, after in tables})
+            except SourcePositionLost as lost:
+                first, _ = min(tables, key=lambda each: self._known_until(each[0].name, each[1]))
+                lost.table = lost.table or first.name
+                raise
             start, at_end = changes.position, changes.at_end
             for table, after in tables:
                 if changes.of(table.name, after=after).is_empty():

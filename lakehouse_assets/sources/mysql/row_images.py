@@ -55,5 +55,6 @@ def _check_times(columns: TableColumns, event: RowsEvent, images: RowImages) -> 
         if any(isinstance(value, timedelta) and value < timedelta() for value in values):
             raise SourceUnsupported(
                 f"column {columns.name}.{name} has a negative time with fractions of seconds, which cannot be read from"
-                " the binary log; keep it as a number, or as TIME without fractions"
+                " the binary log; keep it as a number, or as TIME without fractions",
+                table=columns.name,
             )

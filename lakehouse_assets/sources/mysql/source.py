@@ -100,23 +100,23 @@ class MySqlSource:
             frames = {name: _table_rows(connection, table, position) for name, table in columns.items()}
         return ChangeBatch(position=position, frames=frames, at_end=True, filled=_filled(columns))
 
-    def changes(self, after: int, *, max_rows: int) -> ChangeBatch:
+    def changes(self, after: int, *, max_rows: int, known: Mapping[str, int] | None = None) -> ChangeBatch:
         """The changes after a position: whole transactions, until they have ``max_rows`` rows or the log
-        ends.
+        ends. ``known``: by table, up to where it was read before; its changes until there are left out.
 
         ``position`` of the batch is where to go on; it moves even when no row of the tables changed. Raises
         SourcePositionLost if the log was removed, SourceSchemaChanged if a table is not what it was at the
         position.
         """
         start = BinlogPosition.decoded(after)
+        read_before = {table: BinlogPosition.decoded(position) for table, position in (known or {}).items()}
         with self._connection.open() as connection:
             end = log_end(connection)
-            if start > end:
-                raise SourcePositionLost(
-                    f"position {start} is beyond the end of the binary log, {end}; take a new snapshot"
-                )
+            _check_end(end, start, read_before)
             columns = self._columns(connection, self._tables)
-            reader = BinlogReader(self._connection, tables=columns, log_base_name=log_base_name(connection))
+            reader = BinlogReader(
+                self._connection, tables=columns, log_base_name=log_base_name(connection), known=read_before
+            )
         images = {table: RowImages() for table in columns}
         rows = 0
         for transaction in reader.transactions(start) if start < end else ():
@@ -133,6 +133,15 @@ class MySqlSource:
             cursor.execute(COLUMNS_SQL, (self._connection.database, tables))
             rows = cursor.fetchall()
         return {table: table_columns(table, [row for row in rows if row["table_name"] == table]) for table in tables}
+
+
+def _check_end(end: BinlogPosition, start: BinlogPosition, known: Mapping[str, BinlogPosition]) -> None:
+    beyond = next((table for table, position in known.items() if position > end), None)
+    if beyond is not None or start > end:
+        raise SourcePositionLost(
+            f"position {known[beyond] if beyond else start} is beyond the end of the binary log, {end}; take a new snapshot",
+            table=beyond,
+        )
 
 
 def _batch(

@@ -19,6 +19,7 @@ POSITION: Final = "position"
 METADATA_SCHEMA: Final[dict[str, pl.DataType]] = {OP: pl.String(), POSITION: pl.Int64()}
 
 UNSIGNED_BIGINT: Final = pl.Decimal(20, 0)
+LONGEST_DECIMAL: Final = 38
 
 COLUMNS_SQL: Final = """
 SELECT t.table_name AS table_name, t.engine AS engine, c.column_name AS column_name, c.data_type AS data_type,
@@ -59,8 +60,6 @@ def _fixed(dtype: pl.DataType) -> Callable[[ColumnFacts], pl.DataType]:
 
 
 def _decimal(facts: ColumnFacts) -> pl.DataType:
-    if facts.precision is None or facts.precision > 38:
-        raise SourceUnsupported(f"DECIMAL with {facts.precision} digits; at most 38 can be kept")
     return pl.Decimal(facts.precision, facts.scale or 0)
 
 
@@ -110,12 +109,16 @@ one)."""
 def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns:
     """A table from its rows of ``COLUMNS_SQL``. Raises SourceUnsupported for what cannot be read exactly."""
     if not rows:
-        raise SourceUnsupported(f"there is no table {table}, or its columns may not be read")
+        raise SourceUnsupported(f"there is no table {table}, or its columns may not be read", table=table)
     if rows[0]["engine"] != "InnoDB":
-        raise SourceUnsupported(f"table {table} is kept by {rows[0]['engine']}; only InnoDB can be read exactly")
+        raise SourceUnsupported(
+            f"table {table} is kept by {rows[0]['engine']}; only InnoDB can be read exactly", table=table
+        )
     key = tuple(row["column_name"] for row in rows if row["is_key"])
     if not key:
-        raise SourceUnsupported(f"table {table} has no primary key; changes of its rows cannot be told apart")
+        raise SourceUnsupported(
+            f"table {table} has no primary key; changes of its rows cannot be told apart", table=table
+        )
     return TableColumns(
         name=table,
         schema={row["column_name"]: _dtype(table, row) for row in rows},
@@ -133,7 +136,13 @@ def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns
 def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
     name, data_type = row["column_name"], row["data_type"]
     if data_type not in POLARS_TYPES or row["is_generated"] or name in METADATA_SCHEMA:
-        raise SourceUnsupported(f"column {name} of table {table} ({row['column_type']}) cannot be read")
+        raise SourceUnsupported(f"column {name} of table {table} ({row['column_type']}) cannot be read", table=table)
+    if data_type == "decimal" and (row["numeric_precision"] or 0) > LONGEST_DECIMAL:
+        raise SourceUnsupported(
+            f"column {name} of table {table} is DECIMAL with {row['numeric_precision']} digits; at most"
+            f" {LONGEST_DECIMAL} can be kept",
+            table=table,
+        )
     return POLARS_TYPES[data_type](_facts(row))
 
 
@@ -164,7 +173,9 @@ def _series(columns: TableColumns, name: str, values: Sequence[Any], dtype: pl.D
         return pl.Series(name, values, dtype=dtype, strict=True)
     except (AttributeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]
-        raise SourceSchemaChanged(f"a value of column {columns.name}.{name} is no {dtype}: {reason}") from error
+        raise SourceSchemaChanged(
+            f"a value of column {columns.name}.{name} is no {dtype}: {reason}", table=columns.name
+        ) from error
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, SNAPSHOT_OP, SourceBatch, SourceTable
-from lakehouse_assets.sources.errors import SourcePositionLost, SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.errors import SourceError, SourcePositionLost, SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.known_troubles import KnownTroubles
 from lakehouse_assets.sources.postgres.connection import PostgresConnection
 from lakehouse_assets.sources.postgres.pgoutput import Images, Transaction, rows_of, transactions
 from lakehouse_assets.sources.postgres.slot import Slot, lsn_number, lsn_text
@@ -91,6 +92,7 @@ class PostgresChanges:
         self._connection = connection
         self._slot = slot
         self._publication = publication
+        self._troubles = KnownTroubles()
 
     @property
     def name(self) -> str:
@@ -109,13 +111,31 @@ class PostgresChanges:
             _check_positions(slot, positions)
             if {full_name(name) for name in positions} >= published:
                 slot.advance(min(position.lsn for position in positions.values()))
-            return _changes(slot, [table for table, _ in tables], positions, found, max_rows)
+            return self._changes(slot, [table for table, _ in tables], positions, found, max_rows)
 
     def everything(self, table: SourceTable) -> SourceBatch:
         """All rows of a table that the database has now. Makes a new slot if the old one is lost."""
         with self._connection.open() as connection:
             slot, found, _ = self._opened(connection, [table])
             return _snapshots(connection, [table], found, slot.ensure())[table.name]
+
+    def _changes(
+        self,
+        slot: Slot,
+        tables: Sequence[SourceTable],
+        positions: Mapping[str, Position],
+        found: Mapping[str, PgTable],
+        max_rows: int,
+    ) -> dict[str, SourceBatch]:
+        causes = {table.name: (table, positions[table.name], found[full_name(table.name)]) for table in tables}
+        for name, cause in causes.items():
+            self._troubles.check(name, cause)
+        try:
+            return _changes(slot, tables, positions, found, max_rows)
+        except SourceError as error:
+            if error.table is not None:
+                self._troubles.note(error.table, causes[error.table], error)
+            raise
 
     def _opened(self, connection: Any, tables: Sequence[SourceTable]) -> tuple[Slot, dict[str, PgTable], set[str]]:
         slot = Slot(connection, self._slot, self._publication)
@@ -126,7 +146,8 @@ class PostgresChanges:
             pg_table = found[full_name(table.name)]
             if pg_table.name not in published:
                 raise SourceUnsupported(
-                    f"table {pg_table.name} is not published: ALTER PUBLICATION {self._publication} ADD TABLE {pg_table.name}"
+                    f"table {pg_table.name} is not published: ALTER PUBLICATION {self._publication} ADD TABLE {pg_table.name}",
+                    table=table.name,
                 )
             check_columns(table, pg_table.dtypes, filled=pg_table.filled_beside(table.columns))
         return slot, found, published
@@ -139,7 +160,8 @@ def _check_positions(slot: Slot, positions: Mapping[str, Position]) -> None:
             raise SourcePositionLost(
                 f"table {table} was read up to {lsn_text(position.lsn)}, but replication slot {slot.name} has forgotten all"
                 f" before {lsn_text(confirmed)} (it was made again, or moved by somebody else): take a new snapshot of the"
-                " table (materialize it with whole: true)"
+                " table (materialize it with whole: true)",
+                table=table,
             )
 
 
@@ -171,16 +193,14 @@ def _changes(
     found: Mapping[str, PgTable],
     max_rows: int,
 ) -> dict[str, SourceBatch]:
-    """The next changes of each table. Where others have read on far ahead, more and more is looked at."""
-    wanted = messages = max(max_rows, FIRST_MESSAGES)
+    """The next changes of each table. Where they are far ahead of others, twice as much is looked at each time."""
+    messages = max(max_rows, FIRST_MESSAGES)
     while True:
         quiet_end = slot.quiet_end()
         peeked = slot.peek(messages)
         at_end = len(peeked) < messages
         read = list(transactions(peeked))
-        news = _bounded(
-            [each for each in read if any(not positions[table.name].has(each) for table in tables)], max_rows
-        )
+        news = _bounded([each for each in read if _is_news(each, positions)], max_rows)
         at_end = at_end and (not news or news[-1] is read[-1])
         batches = {
             table.name: batch
@@ -190,7 +210,14 @@ def _changes(
         if batches or at_end:
             idle = _idle(tables, positions, batches, found, quiet_end if at_end else None)
             return {**idle, **batches}
-        messages += wanted
+        messages *= 2
+
+
+def _is_news(transaction: Transaction, positions: Mapping[str, Position]) -> bool:
+    return any(
+        transaction.concerns(full_name(table)) and not position.has(transaction)
+        for table, position in positions.items()
+    )
 
 
 def _bounded(news: Sequence[Transaction], max_rows: int) -> list[Transaction]:
@@ -217,6 +244,7 @@ def _batch(
     own = [each for each in news if not position.has(each)]
     emptied = max((place for place, each in enumerate(own) if pg_table.name in each.emptied), default=-1)
     kept = own[max(emptied, 0) :]
+    _check_told(table, pg_table, kept)
     frames = [_frame(table, pg_table, each, images) for each in kept for images in each.images.get(pg_table.name, [])]
     if not frames and emptied < 0:
         return None
@@ -226,10 +254,20 @@ def _batch(
     return typed_batch(table, numbered, position=str(following), at_end=at_end, emptied=emptied >= 0)
 
 
+def _check_told(table: SourceTable, pg_table: PgTable, transactions: Sequence[Transaction]) -> None:
+    lacking = next((each.untold[pg_table.name] for each in transactions if pg_table.name in each.untold), None)
+    if lacking is not None:
+        raise SourceUnsupported(
+            f"changes of {pg_table.name} are told in parts ({lacking}): ALTER TABLE {pg_table.name} REPLICA IDENTITY FULL, then"
+            " take a new snapshot (whole: true)",
+            table=table.name,
+        )
+
+
 def _frame(table: SourceTable, pg_table: PgTable, transaction: Transaction, images: Images) -> pl.DataFrame:
     """Rows of a transaction as texts, in the columns that the table has now."""
     before, after = (
-        _texts(pg_table, images, rows).with_columns(pl.Series(OP, images.ops, dtype=pl.String()))
+        _texts(table, pg_table, images, rows).with_columns(pl.Series(OP, images.ops, dtype=pl.String()))
         for rows in (images.befores, images.afters)
     )
     return with_moved_keys(before, after, pg_table.key).with_columns(
@@ -238,13 +276,14 @@ def _frame(table: SourceTable, pg_table: PgTable, transaction: Transaction, imag
     )
 
 
-def _texts(pg_table: PgTable, images: Images, rows: Sequence[Sequence[str | None]]) -> pl.DataFrame:
+def _texts(table: SourceTable, pg_table: PgTable, images: Images, rows: Sequence[Sequence[str | None]]) -> pl.DataFrame:
     names = images.relation.columns
     missing, gone = set(pg_table.columns) - set(names), set(names) - set(pg_table.columns)
     if missing & set(pg_table.key) or (missing and gone):
         raise SourceSchemaChanged(
             f"table {pg_table.name} has the columns {list(pg_table.columns)} now, a change in the log {list(names)}: which of"
-            " them are the same cannot be told; take a new snapshot (whole: true)"
+            " them are the same cannot be told; take a new snapshot (whole: true)",
+            table=table.name,
         )
     told = dict(zip(names, zip(*rows, strict=True), strict=True))
     nothing = [None] * len(rows)

@@ -38,7 +38,8 @@ class Images:
 class Transaction:
     """A committed transaction. ``end``: the position behind it; ``images``: by table, anew where its columns changed.
 
-    ``emptied``: tables that it truncated; only what came afterwards is in ``images``.
+    ``emptied``: tables that it truncated; only what came afterwards is in ``images``. ``untold``: tables of which it does not
+    tell all, and what is lacking.
     """
 
     number: int
@@ -46,6 +47,11 @@ class Transaction:
     committed_ms: int = 0
     images: dict[str, list[Images]] = field(default_factory=dict)
     emptied: set[str] = field(default_factory=set)
+    untold: dict[str, str] = field(default_factory=dict)
+
+    def concerns(self, table: str) -> bool:
+        """Whether it changed a table."""
+        return table in self.images or table in self.emptied or table in self.untold
 
 
 class _Reader:
@@ -82,9 +88,7 @@ class _Reader:
             elif kind == _NULL:
                 row.append(None)
             elif unchanged is None:
-                raise SourceUnsupported(
-                    "a row is told without its large values: set REPLICA IDENTITY FULL on its table"
-                )
+                raise SourceUnsupported("a row is told without its large values")
             else:
                 row.append(unchanged[place])
         self._at = at
@@ -96,13 +100,17 @@ _OPS: Final = {b"I": "c", b"U": "u", b"D": "d"}
 
 
 def transactions(messages: Iterable[bytes]) -> Iterator[Transaction]:
-    """The transactions of whole messages. Raises SourceUnsupported for a table without REPLICA IDENTITY FULL."""
+    """The transactions of whole messages."""
     relations: dict[int, Relation] = {}
     current = Transaction(number=0)
     for content in messages:
         kind, reader = content[:1], _Reader(content)
         if kind in _OPS:
-            _add(current, kind, reader, relations)
+            relation = relations[reader.number(4)]
+            try:
+                _add(current, kind, reader, relation)
+            except SourceUnsupported as error:
+                current.untold[relation.table] = str(error)
         elif kind == b"B":
             reader.number(16)
             current = Transaction(number=reader.number(4) & 0xFFFFFFFF)
@@ -129,15 +137,11 @@ def _relation(reader: _Reader) -> tuple[int, Relation]:
     return number, Relation(f"{schema}.{name}", tuple(columns))
 
 
-def _add(current: Transaction, kind: bytes, reader: _Reader, relations: dict[int, Relation]) -> None:
-    relation = relations[reader.number(4)]
+def _add(current: Transaction, kind: bytes, reader: _Reader, relation: Relation) -> None:
     before: Image | None = None
     side = reader.letter()
     if side == b"K" or (side == b"N" and kind == b"U"):
-        raise SourceUnsupported(
-            f"changes of {relation.table} are told without the row before: ALTER TABLE {relation.table} REPLICA IDENTITY FULL,"
-            " then take a new snapshot (whole: true)"
-        )
+        raise SourceUnsupported("a change is told without the row before")
     if side == b"O":
         before = reader.image()
         side = reader.letter() if kind == b"U" else side

@@ -62,13 +62,17 @@ def tables_of(connection: Any, tables: Sequence[SourceTable]) -> dict[str, PgTab
 def _table(table: SourceTable, rows: Sequence[tuple[Any, ...]]) -> PgTable:
     name = full_name(table.name)
     if not rows:
-        raise SourceMissing(f"there is no table {name}, or the user may not see it")
+        raise SourceMissing(f"there is no table {name}, or the user may not see it", table=table.name)
     _, kind, identity, *_ = rows[0]
     if kind == "r" and identity != "f":
-        raise SourceUnsupported(f"changes of {name} are told in parts: run ALTER TABLE {name} REPLICA IDENTITY FULL")
+        raise SourceUnsupported(
+            f"changes of {name} are told in parts: run ALTER TABLE {name} REPLICA IDENTITY FULL", table=table.name
+        )
     key = tuple(row[3] for row in rows if row[7])
     if not key:
-        raise SourceUnsupported(f"table {name} has no primary key; changes of its rows cannot be told apart")
+        raise SourceUnsupported(
+            f"table {name} has no primary key; changes of its rows cannot be told apart", table=table.name
+        )
     columns = {
         column: PgColumn(name=column, type_name=type_name, modifier=modifier, filled=filled)
         for _, _, _, column, type_name, modifier, filled, _ in rows

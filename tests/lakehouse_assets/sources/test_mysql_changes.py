@@ -131,9 +131,9 @@ def test_a_table_that_seldom_changes_does_not_make_the_log_be_searched_again(
     searched: list[int] = []
     changes = MySqlSource.changes
 
-    def counted(self: MySqlSource, after: int, *, max_rows: int) -> Any:
+    def counted(self: MySqlSource, after: int, **settings: Any) -> Any:
         searched.append(after)
-        return changes(self, after, max_rows=max_rows)
+        return changes(self, after, **settings)
 
     monkeypatch.setattr(MySqlSource, "changes", counted)
     position = start
