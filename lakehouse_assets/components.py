@@ -21,8 +21,9 @@ import dagster as dg
 from pydantic import Field, field_validator
 
 from lakehouse_assets.flink_sql.project import SqlProject, read_project, texts_of
-from lakehouse_assets.ingest import BOOKKEEPING, Ingestion
+from lakehouse_assets.ingest import Ingestion
 from lakehouse_assets.resources import LakehouseResource, LandingResource
+from lakehouse_assets.sources.change_source import BOOKKEEPING
 from storage_engine.errors import InvalidInput
 
 _EVERY: Final[Mapping[str, type[dg.DailyPartitionsDefinition | dg.MonthlyPartitionsDefinition]]] = {

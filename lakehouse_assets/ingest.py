@@ -18,6 +18,7 @@ import polars as pl
 
 from lakehouse_assets.schema_following import follow
 from lakehouse_assets.sources.change_source import (
+    BOOKKEEPING,
     DELETE_OP,
     DELETED,
     EVENT_TIME,
@@ -45,7 +46,6 @@ T = TypeVar("T")
 
 ATTEMPTS: Final = 20
 QUARANTINE: Final = "ods.quarantine"
-BOOKKEEPING: Final = (OP, DELETED)
 POSITION: Final = "source"
 UNWATCHED_POLL_S: Final = 0.2
 
@@ -54,7 +54,7 @@ UNWATCHED_POLL_S: Final = 0.2
 class Ingestion:
     """A table of a source and its mirror. ``added``: columns of the target that the source's rows do not have.
 
-    A target without a column ``deleted`` loses the rows that the source deletes. ``days``: String columns that must hold
+    A target that has no ``deleted`` added loses the rows that the source deletes. ``days``: String columns that must hold
     a day of the calendar; partition columns named ``v_date`` should. ``follows_schema``: columns that the source adds or
     widens are added and widened here (``schema_following``); else every difference is an error. ``declared_at``: where it
     stands, as errors of a run tell it.
@@ -62,7 +62,7 @@ class Ingestion:
 
     source_table: str
     target: str
-    added: tuple[str, ...] = BOOKKEEPING
+    added: tuple[str, ...] = tuple(BOOKKEEPING)
     days: tuple[str, ...] = ()
     follows_schema: bool = True
     declared_at: str = ""
@@ -231,7 +231,7 @@ class Ingester:
         batch = self.source.everything(self._expected(ingestion))
         self.quarantine_rows(ingestion.target, batch.rejected)
         rows = batch.rows if predicate is None else batch.rows.filter(predicate)
-        snapshot = table.write(_for_target(table, rows))
+        snapshot = table.write(for_target(ingestion, table, rows))
         if snapshot is None:
             return None
         return BatchResult(
@@ -291,9 +291,9 @@ class Ingester:
         started = time.perf_counter()
         table: Table = self.tables[ingestion.target]
         self.quarantine_rows(ingestion.target, batch.rejected)
-        rows = _for_target(table, batch.rows)
+        rows = for_target(ingestion, table, batch.rows)
         if batch.emptied:
-            rows = pl.concat([self._gone(table, batch.rows), rows])
+            rows = pl.concat([self._gone(ingestion, table, batch.rows), rows])
         snapshot = table.write(
             rows,
             commit_user=ingestion.name,
@@ -317,23 +317,31 @@ class Ingester:
             rows_rejected=batch.rejected.height,
         )
 
-    def _gone(self, table: Table, kept: pl.DataFrame) -> pl.DataFrame:
+    def _gone(self, ingestion: Ingestion, table: Table, kept: pl.DataFrame) -> pl.DataFrame:
         """Deletes for the rows that the table has beside those that are kept."""
         key = list(table.schema.primary_keys)
         rows = table.scan(fallback=False).collect().join(kept.select(key), on=key, how="anti")
-        if DELETED in table.schema.column_names:
-            rows = rows.filter(pl.col(DELETED).not_()).with_columns(pl.lit(value=True).alias(DELETED))
-        else:
-            rows = rows.with_columns(pl.lit(value=True).alias(DELETED))
-        return _for_target(table, rows.with_columns(pl.lit(DELETE_OP).alias(OP)))
+        noted = _noted(ingestion, table)
+        if DELETED in noted.values():
+            rows = rows.rename({name: told for name, told in noted.items() if told == DELETED}).filter(~pl.col(DELETED))
+        return for_target(
+            ingestion, table, rows.with_columns(pl.lit(value=True).alias(DELETED), pl.lit(DELETE_OP).alias(OP))
+        )
 
 
-def _for_target(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the target's columns; where it has no column for deleted rows, they are deletes."""
-    names = table.schema.column_names
-    if DELETED in names:
-        return rows.select(names)
-    return rows.select(pl.when(DELETED).then(pl.lit(DELETE)).otherwise(pl.lit(INSERT)).alias(ROW_KIND), *names)
+def _noted(ingestion: Ingestion, table: Table) -> dict[str, str]:
+    """The target's columns that keep what is told of a change, and which of it each keeps."""
+    added = set(ingestion.added) & set(table.schema.column_names)
+    return {name: told for name, told in BOOKKEEPING.items() if name in added}
+
+
+def for_target(ingestion: Ingestion, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """A source's rows in the target's columns; where it has no column for deleted rows, they are deletes."""
+    noted = _noted(ingestion, table)
+    columns = [pl.col(noted.get(name, name)).alias(name) for name in table.schema.column_names]
+    if DELETED in noted.values():
+        return rows.select(columns)
+    return rows.select(pl.when(DELETED).then(pl.lit(DELETE)).otherwise(pl.lit(INSERT)).alias(ROW_KIND), *columns)
 
 
 class IngestMover:

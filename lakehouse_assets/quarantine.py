@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from lakehouse_assets.ingest import QUARANTINE, Ingestion
+from lakehouse_assets.ingest import QUARANTINE, Ingestion, for_target
 from lakehouse_assets.sources.change_source import REJECTED_SCHEMA
 from lakehouse_assets.sources.debezium import LINE, RAW, REASON, parse
 from storage_engine import Catalog, Table
@@ -62,7 +62,7 @@ def replay(
     blank = lines.filter(~pl.col(RAW).str.contains(r"\S")).with_columns(pl.lit("blank").alias(REASON))
     refused = pl.concat([refused, blank.select(refused.columns)])
     good = lines.join(refused, on=KEY, how="anti")
-    target.write(rows.select(target.schema.column_names))
+    target.write(for_target(ingestion, target, rows))
     kept.write(_marks(good, waiting))
     return _verdicts(lines, refused, ingestion.target)
 

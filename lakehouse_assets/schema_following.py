@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from lakehouse_assets.sources.change_source import DELETED, EVENT_TIME, OP
+from lakehouse_assets.sources.change_source import BOOKKEEPING, EVENT_TIME
 from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceSchemaChanged
 from storage_engine import Table
 from storage_engine.errors import InvalidSchema
@@ -24,7 +24,7 @@ from storage_engine.spec.schema_change import AddColumn, SchemaChange, UpdateCol
 from storage_engine.spec.type_casts import is_lossless_cast
 from storage_engine.spec.types import DataType
 
-RESERVED: Final = (OP, DELETED, EVENT_TIME)
+RESERVED: Final = (*BOOKKEEPING, EVENT_TIME)
 
 
 def follow(table: Table, expected: Mapping[str, pl.DataType], differ: SourceColumnsDiffer) -> None:
@@ -71,7 +71,8 @@ def _change(
     if name in RESERVED and name not in expected:
         raise SourceSchemaChanged(
             f"column {name} of {_place(differ)} is {dtype}, and {table.name} keeps {current.type.sql}"
-            " of its own under this name: rename it at the source",
+            " of its own under this name: rename it at the source, or declare that it comes from there"
+            f" (Ingestion(added=…), or the option 'lakehouse.added' in SQL, without {name})",
             table=differ.table,
         ) from differ
     if not is_lossless_cast(current.type, wanted):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from lakehouse_assets.ingest import BOOKKEEPING, Ingestion
+from lakehouse_assets.ingest import Ingestion
 from lakehouse_assets.resources import (
     ChangesResource,
     KafkaResource,
@@ -20,11 +20,16 @@ from lakehouse_assets.resources import (
     MySqlResource,
     PostgresResource,
 )
+from lakehouse_assets.sources.change_source import BOOKKEEPING
 from storage_engine.errors import InvalidOption, Unsupported
 from storage_engine.spec.schema import TableSchema
+from storage_engine.spec.types import TypeRoot
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PROPERTIES: Final = "properties."
+_ADDED: Final = "lakehouse.added"
+_KEPT_AS: Final = {"op": (TypeRoot.VARCHAR, TypeRoot.CHAR), "deleted": (TypeRoot.BOOLEAN,)}
+"""Types of the columns that keep what is told of a change; another one is the source's own."""
 _SECRET: Final = re.compile(r"password|secret|token|jaas|key$", re.IGNORECASE)
 _FORMATS: Final[Mapping[str, str]] = {
     "json": "json",
@@ -36,17 +41,26 @@ _FORMATS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """A table's source: the resource that reads it, and the table's name there; ``options`` are left for the table."""
+    """A table's source: the resource that reads it, and the table's name there; ``options`` are left for the table.
+
+    ``added``: columns that the source does not have; None: ``op`` and ``deleted``, if they have the types of what is told there.
+    """
 
     changes: ChangesResource
     source_table: str
     options: Mapping[str, str]
+    added: tuple[str, ...] | None = None
 
     def ingestion(self, target: str, schema: TableSchema, declared_at: str) -> Ingestion:
-        """The ingestion that mirrors it. Raises InvalidOption for a table without a primary key."""
+        """The ingestion that mirrors it. Raises InvalidOption for a table without a primary key, or that lacks what is added."""
         if not schema.primary_keys:
             raise InvalidOption(f"table {target} has no primary key: changes are upserted by one")
-        added = tuple(name for name in BOOKKEEPING if name in schema.column_names)
+        columns = schema.by_name
+        unknown = [name for name in self.added or () if name not in columns]
+        if unknown:
+            raise InvalidOption(f"option {_ADDED!r} names {', '.join(unknown)}, which {target} does not have")
+        kept = tuple(name for name in BOOKKEEPING if name in columns and columns[name].type.root in _KEPT_AS[name])
+        added = kept if self.added is None else self.added
         return Ingestion(source_table=self.source_table, target=target, added=added, declared_at=declared_at)
 
 
@@ -116,8 +130,11 @@ def connected(options: Mapping[str, str]) -> Connected | None:
         raise Unsupported(
             f"option 'connector' is {name!r}; tables are of the lakehouse, or mirrors of {', '.join(_CONNECTORS)}"
         )
-    left = {key: value for key, value in options.items() if key != "connector"}
-    return _CONNECTORS[name](_Options(name, left))
+    left = {key: value for key, value in options.items() if key not in ("connector", _ADDED)}
+    found = _CONNECTORS[name](_Options(name, left))
+    if _ADDED not in options:
+        return found
+    return replace(found, added=tuple(each.strip() for each in options[_ADDED].split(",") if each.strip()))
 
 
 def _kafka(options: _Options) -> Connected:

@@ -13,9 +13,12 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import polars as pl
 
-OP: Final = "op"
-DELETED: Final = "deleted"
+OP: Final = "_change.op"
+DELETED: Final = "_change.deleted"
+"""What is told of a change stands beside its row under such names, so that the row's own columns may have any other."""
 EVENT_TIME: Final = "event_time"
+BOOKKEEPING: Final[Mapping[str, str]] = {"op": OP, "deleted": DELETED}
+"""A mirror's columns, if it has them beside the row's own, and what they keep."""
 
 DELETE_OP: Final = "d"
 SNAPSHOT_OP: Final = "r"
@@ -48,7 +51,7 @@ class SourceTable:
 class SourceBatch:
     """Changes of one table up to ``position``.
 
-    ``rows``: the table's columns and ``op``, ``deleted``, ``event_time`` (null where the source does not tell
+    ``rows``: the table's columns and ``OP``, ``DELETED``, ``EVENT_TIME`` (null where the source does not tell
     when), in the order of the source. ``rejected``: of ``REJECTED_SCHEMA``. ``at_end``: nothing more was
     there. ``emptied``: all rows that the table had before are gone, and ``rows`` are what it has had since (a
     snapshot, or what came after a TRUNCATE).

@@ -18,6 +18,8 @@ grammar, and texts are checked before they are cast: each line is judged by itse
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +66,12 @@ _EVENT = rf"^{SPACE}{ENVELOPE}{SPACE}$"
 # In a line that the grammar accepts, these find what they look for without checking it again.
 _ANY_STRING = r'"(?:[^"\\]|\\.)*"'
 _ANY_ROW = rf'\{{(?:[^"{{}}]|{_ANY_STRING})*\}}'
-ANY_VALUE: Final = rf"({_ANY_STRING}|[^,{{}}\s]+)"
+_ANY_VALUE: Final = rf"({_ANY_STRING}|[^,{{}}\s]+)"
+
+
+def member(name: str) -> str:
+    """The pattern of a member, its value's text in a group; the name is written without needless escapes."""
+    return rf"{re.escape(json.dumps(name, ensure_ascii=False))}{SPACE}:{SPACE}{_ANY_VALUE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +193,7 @@ def _envelopes(events: pl.DataFrame) -> pl.DataFrame:
     source = raw.str.extract(rf'"source"{SPACE}:{SPACE}({_ANY_ROW})')
     with_op = events.with_columns(
         head.str.extract(rf'"op"{SPACE}:{SPACE}"([^"]*)"').alias(OP),
-        source.str.extract(rf'"ts_ms"{SPACE}:{SPACE}{ANY_VALUE}').alias("_time_text"),
+        source.str.extract(member("ts_ms")).alias("_time_text"),
         raw.str.extract(rf'"after"{SPACE}:{SPACE}({_ANY_ROW})').alias("_row"),
     )
     deleted = pl.col(OP) == DELETE_OP
@@ -209,8 +216,7 @@ def _judged(events: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.
     (``_text.<column>``). Reasons are looked for only where a cheaper look says that there is one.
     """
     texts = events.with_columns(
-        pl.col("_row").str.extract(rf'"{name}"{SPACE}:{SPACE}{ANY_VALUE}').alias(f"_text.{name}")
-        for name in table.columns
+        pl.col("_row").str.extract(member(name)).alias(f"_text.{name}") for name in table.columns
     )
     right = texts.select(_is_right(table).fill_null(value=False).alias("right"))["right"]
     if right.all():
@@ -272,7 +278,9 @@ def _columns_reason(table: SourceTable) -> pl.Expr:
         members.list.eval(
             pl.element().str.extract(rf"^({_ANY_STRING})").str.strip_chars('"').str.slice(0, SHOWN_CHARACTERS)
         )
-        .list.set_difference(pl.lit(pl.Series([names])).first())
+        .list.set_difference(
+            pl.lit(pl.Series([[json.dumps(name, ensure_ascii=False)[1:-1] for name in names]])).first()
+        )
         .list.sort()
     )
     count = pl.col("_row").str.count_matches(rf"{_ANY_STRING}{SPACE}:")
@@ -288,7 +296,7 @@ def _value_reason(table: SourceTable, name: str) -> pl.Expr:
     rule, text = _rule_of(table, name), pl.col(f"_text.{name}")
     bad = _is_bad(table, name)
     type_name = "day" if name in table.days else rule.name
-    wrong = pl.format(f"{name} is no {type_name}: {{}}", _shown(f"_text.{name}"))
+    wrong = pl.concat_str(pl.lit(f"{name} is no {type_name}: "), _shown(f"_text.{name}"))
     if name in table.required:
         null = pl.when(text == "null").then(pl.lit(f"{name} is null"))
     else:

@@ -24,6 +24,7 @@ from lakehouse_assets.sources.change_source import DELETE_OP, OP, OPERATIONS, So
 from lakehouse_assets.sources.debezium_fields import AT, READ, TIME, TIME_FIELD, day, field_of, results
 from lakehouse_assets.sources.debezium_shapes import rows_by_shape
 
+_THERE, _RAW = "_change.there", "_change.raw"
 _SMALLEST_BLOCK: Final = 64
 _PARTS: Final = 8
 _BLOCK_BYTES: Final = 4 << 20
@@ -84,7 +85,7 @@ class _Decoder:
         self._fields = {name: field_of(dtype) for name, dtype in table.columns.items()}
         self._row = pa.struct([(name, field.asked) for name, field in self._fields.items()])
         self._schema = pa.schema(
-            {"before": self._row, "after": self._row, OP: pa.string(), "source": pa.struct({"ts_ms": pa.int64()})}
+            {"before": self._row, "after": self._row, "op": pa.string(), "source": pa.struct({"ts_ms": pa.int64()})}
         )
 
     def decoded(self, texts: pl.Series) -> pl.DataFrame | None:
@@ -106,22 +107,22 @@ class _Decoder:
 
     def rows(self, block: _Block, raw: str) -> pl.DataFrame:
         """The rows of a block that are certainly right."""
-        deleted = pl.col(OP) == DELETE_OP
+        deleted = pl.col("op") == DELETE_OP
         side = pl.col("after")
         if block.decoded.select(deleted.any()).item():
             side = pl.when(deleted).then(pl.col("before")).otherwise(pl.col("after"))
         images = block.decoded.select(
-            pl.col(OP),
+            pl.col("op").alias(OP),
             TIME_FIELD.read(pl.col("source").struct.field("ts_ms")).alias(TIME),
             side.alias("_side"),
         )
-        texts = images.select(OP, TIME, pl.col("_side").is_not_null().alias("_there"), pl.col("_side").struct.unnest())
-        return self._right(texts.hstack([block.lines[AT], block.lines[raw].alias("_raw")]))
+        texts = images.select(OP, TIME, pl.col("_side").is_not_null().alias(_THERE), pl.col("_side").struct.unnest())
+        return self._right(texts.hstack([block.lines[AT], block.lines[raw].alias(_RAW)]))
 
     def _right(self, texts: pl.DataFrame) -> pl.DataFrame:
         names = list(self._table.columns)
         read = texts.with_columns(self._fields[name].read(pl.col(name)).alias(f"{READ}{name}") for name in names)
-        right = pl.col(OP).is_in(OPERATIONS) & pl.col(TIME).is_not_null() & pl.col("_there")
+        right = pl.col(OP).is_in(OPERATIONS) & pl.col(TIME).is_not_null() & pl.col(_THERE)
         right = reduce(and_, (self._is_value(name) for name in names), right).fill_null(value=False)
         optional = [name for name in names if name not in self._table.required]
         if optional and sum(read[name].null_count() for name in optional):
@@ -142,7 +143,7 @@ class _Decoder:
         strings = [name for name, field in self._fields.items() if field.asked == pa.string()]
         told = len(self._fields) + pl.sum_horizontal([pl.lit(0), *(pl.col(name).is_not_null() for name in strings)])
         side = pl.when(pl.col(OP) == DELETE_OP).then(_object_of("before")).otherwise(_object_of("after"))
-        plain = ~pl.col("_raw").str.contains("\\", literal=True)
+        plain = ~pl.col(_RAW).str.contains("\\", literal=True)
         return plain & (side.str.count_matches('"', literal=True) == 2 * told).fill_null(value=False)
 
     def rows_of_nothing(self) -> pl.DataFrame:
@@ -152,22 +153,22 @@ class _Decoder:
         empty = texts.select(
             pl.lit(None, pl.String).alias(OP),
             pl.lit(None, pl.Datetime("ms")).alias(TIME),
-            pl.lit(value=False).alias("_there"),
+            pl.lit(value=False).alias(_THERE),
             pl.lit(0, pl.get_index_type()).alias(AT),
-            pl.lit(None, pl.String).alias("_raw"),
+            pl.lit(None, pl.String).alias(_RAW),
             pl.all(),
         )
         return self._right(empty.clear())
 
 
 def _object_of(side: str) -> pl.Expr:
-    return pl.col("_raw").str.extract(rf'"{side}"[ \t\r]*:[ \t\r]*(\{{[^{{}}]*\}})')
+    return pl.col(_RAW).str.extract(rf'"{side}"[ \t\r]*:[ \t\r]*(\{{[^{{}}]*\}})')
 
 
 def _is_flat(found: pa.Table) -> bool:
     """Whether members that nobody asked for are numbers of JSON, texts, or objects of such."""
     for column, name in zip(found.columns, found.column_names, strict=True):
-        if name in ("before", "after", OP):
+        if name in ("before", "after", "op"):
             continue
         leaves = [column] if not pa.types.is_struct(column.type) else column.flatten()
         if not all(_is_scalar(leaf) for leaf in leaves):

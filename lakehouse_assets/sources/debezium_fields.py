@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from lakehouse_assets.sources.change_source import DELETE_OP, DELETED, EVENT_TIME, OP
 
-AT: Final = "_at"
+AT: Final = "_change.at"
 """The number of a line among those that were handed in."""
-TIME: Final = "_time"
+TIME: Final = "_change.time"
 READ: Final = "_read."
 """Stands before the name of a column: its values, null where they are none."""
 TIME_MS_MAX: Final = 253_402_300_799_999

@@ -126,7 +126,7 @@ def _shape_of(text: str, table: SourceTable) -> _Shape | None:
     event = _event(text)
     if event is None or not isinstance(event.get("source"), dict) or "ts_ms" not in event["source"]:
         return None
-    operation = event.get(OP)
+    operation = event.get("op")
     if operation not in OPERATIONS:
         return None
     side = _SIDES[0] if operation == DELETE_OP else _SIDES[1]
@@ -195,7 +195,7 @@ class _Reader:
             return _Token(pattern=pattern, names=(f"{_TEXT}{name}",), is_value=True)
         if owners == ["source"] and name == "ts_ms":
             return _Token(pattern=TIME_FIELD.pattern, names=(TIME,), is_value=True)
-        if not owners and name == OP:
+        if not owners and name == "op":
             deletes = self.operation == DELETE_OP
             known = "|".join(each for each in OPERATIONS if (each == DELETE_OP) is deletes)
             return _Token(pattern=f'"({known})"', names=(OP,), is_value=True)

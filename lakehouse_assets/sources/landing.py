@@ -23,8 +23,9 @@ from lakehouse_assets.sources.debezium import LINE, RAW, REASON, parse
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
 from lakehouse_assets.sources.landing_columns import columns_told, fitted
 from lakehouse_assets.sources.landing_files import LandingFiles
+from lakehouse_assets.sources.typed_rows import LINE as ROW
 from lakehouse_assets.sources.typed_rows import REASON as REFUSED
-from lakehouse_assets.sources.typed_rows import check_columns, typed_batch
+from lakehouse_assets.sources.typed_rows import SOURCE_FILE, check_columns, typed_batch
 
 FILE_SUFFIX: Final = ".jsonl"
 SUFFIXES: Final = (FILE_SUFFIX, ".parquet")
@@ -97,7 +98,7 @@ class LandingSource:
 
     def _content(self, table: SourceTable, path: str) -> pl.DataFrame:
         content = self._files.content(table.name, path)
-        return _lines(content).alias(RAW).to_frame() if path.endswith(FILE_SUFFIX) else _parquet(content)
+        return _lines(content).alias(RAW).to_frame() if path.endswith(FILE_SUFFIX) else _parquet(table, content)
 
 
 def _lines(content: bytes) -> pl.Series:
@@ -114,18 +115,23 @@ def _lines(content: bytes) -> pl.Series:
     return pl.Series(texts, dtype=pl.String())
 
 
-def _parquet(content: bytes) -> pl.DataFrame:
-    """A file's rows, with ``op``; one that is no Parquet is a single refused row."""
+def _parquet(table: SourceTable, content: bytes) -> pl.DataFrame:
+    """A file's rows, with ``OP``; one that is no Parquet is a single refused row."""
     try:
         rows = pl.read_parquet(BytesIO(content), hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         return pl.DataFrame({RAW: [""], REASON: [f"the file is no Parquet: {reason}"]})
-    if OP not in rows.columns:
+    return _with_op(table, rows)
+
+
+def _with_op(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with ``OP`` from their column ``op``, unless the table has such a column: then, and without one, all are upserts."""
+    if "op" in table.columns or "op" not in rows.columns:
         return rows.with_columns(pl.lit("u").alias(OP))
-    given = rows.schema[OP]
-    text = pl.lit(str(given)) if given.is_nested() else pl.col(OP).cast(pl.String, strict=False)
-    return rows.with_columns(text.alias(OP))
+    given = rows.schema["op"]
+    text = pl.lit(str(given)) if given.is_nested() else pl.col("op").cast(pl.String, strict=False)
+    return rows.with_columns(text.alias(OP)).drop("op")
 
 
 def _with_added(table: SourceTable, rows: pl.DataFrame, later: Collection[str]) -> pl.DataFrame:
@@ -150,11 +156,13 @@ def _typed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _placed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
     """A file's lines or rows, numbered from 1. Raises SourceColumnsDiffer."""
+    file, number = "source_file", LINE
     if OP in rows.columns:
+        file, number = SOURCE_FILE, ROW
         rows = _typed(table, path, rows)
     return rows.select(
-        pl.lit(f"{table.name}/{path}").alias("source_file"),
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE),
+        pl.lit(f"{table.name}/{path}").alias(file),
+        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(number),
         pl.all(),
     )
 
@@ -171,7 +179,7 @@ def _batch(
 
 
 def _nothing(table: SourceTable) -> Frames:
-    empty = pl.DataFrame(schema={"source_file": pl.String(), LINE: pl.Int64(), OP: pl.String(), **table.columns})
+    empty = pl.DataFrame(schema={SOURCE_FILE: pl.String(), ROW: pl.Int64(), OP: pl.String(), **table.columns})
     batch = typed_batch(table, empty, position="")
     return batch.rows, batch.rejected
 

@@ -19,12 +19,12 @@ from lakehouse_assets.sources.change_source import (
 )
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
 
-SOURCE_FILE: Final = "source_file"
-LINE: Final = "line"
-REASON: Final = "_reason"
-TIME: Final = "_time"
+SOURCE_FILE: Final = "_change.file"
+LINE: Final = "_change.line"
+REASON: Final = "_change.reason"
+TIME: Final = "_change.time"
 """When a change was made, for tables that have no ``event_time`` of their own."""
-EVENT: Final = "_event"
+EVENT: Final = "_change.event"
 """The JSON event of a row that was refused already, where the columns do not hold the values that were given."""
 DAY_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
@@ -44,8 +44,8 @@ def typed_batch(
 ) -> SourceBatch:
     """Judge rows: those with a null where none may be, or a text that is no day, are refused.
 
-    ``rows``: ``op``, the table's columns, ``source_file`` and ``line`` (where the change stood, which no other change
-    shares), perhaps ``_time``, and perhaps ``_reason``: why a row was refused already, with its ``_event``.
+    ``rows``: ``OP``, the table's columns, ``SOURCE_FILE`` and ``LINE`` (where the change stood, which no other change
+    shares), perhaps ``TIME``, and perhaps ``REASON``: why a row was refused already, with its ``EVENT``.
     """
     known = pl.col(REASON) if REASON in rows.columns else pl.lit(None, pl.String)
     judged = rows.with_columns(pl.coalesce(known, *_reasons(table), pl.lit(None, pl.String)).alias(REASON))
@@ -62,8 +62,8 @@ def typed_batch(
             _event_time(table, rows),
         ),
         rejected=refused.select(
-            SOURCE_FILE,
-            pl.col(LINE).cast(pl.Int64),
+            pl.col(SOURCE_FILE).alias("source_file"),
+            pl.col(LINE).cast(pl.Int64).alias("line"),
             (pl.coalesce(EVENT, event) if EVENT in rows.columns else event).alias("raw"),
             pl.col(REASON).alias("reason"),
         ),
@@ -75,7 +75,7 @@ def typed_batch(
 def with_moved_keys(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Changes from the rows before and after them; one that changes the key is a delete and an insert.
 
-    Both frames have ``op`` and the same columns; an insert has its row, and a delete its last row, in both.
+    Both frames have ``OP`` and the same columns; an insert has its row, and a delete its last row, in both.
     """
     key_differs = reduce(or_, [before[name].ne_missing(after[name]) for name in key])
     moved = key_differs & (after[OP] == "u")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lakehouse_assets.ingest import BOOKKEEPING, Ingestion
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.sources.change_source import BOOKKEEPING
 
 _DIMENSION = (*BOOKKEEPING, "event_time")
 

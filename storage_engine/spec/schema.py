@@ -219,8 +219,7 @@ def check_schema(schema: TableSchema) -> None:
         if twice:
             raise InvalidSchema(f"{what} {twice[0]!r} is named twice")
     for name in names:
-        if name.startswith(KEY_PREFIX) or name in _RESERVED or not name:
-            raise InvalidSchema(f"column name {name!r} is reserved by the table format; rename the column")
+        _check_name(name)
     for what, group in (
         ("primary key", schema.primary_keys),
         ("partition key", schema.partition_keys),
@@ -232,6 +231,13 @@ def check_schema(schema: TableSchema) -> None:
         _check_key_type(schema.by_name[name])
     if schema.primary_keys and not schema.trimmed_primary_keys:
         raise InvalidSchema(f"the primary key {list(schema.primary_keys)} must hold more than the partition keys")
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(KEY_PREFIX) or name in _RESERVED or not name:
+        raise InvalidSchema(f"column name {name!r} is reserved by the table format; rename the column")
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        raise InvalidSchema(f"column name {name!r} stands for several columns in Polars; rename the column")
 
 
 def _check_key_type(column: DataField) -> None:

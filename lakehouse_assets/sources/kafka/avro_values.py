@@ -22,7 +22,6 @@ from lakehouse_assets.sources.change_source import DELETE_OP, OP, OPERATIONS, So
 from lakehouse_assets.sources.errors import SourceSchemaChanged
 from lakehouse_assets.sources.kafka.avro_schema import DAMAGED, Record, record, series
 from lakehouse_assets.sources.kafka.connection import SchemaRegistry
-from lakehouse_assets.sources.kafka.json_values import as_text
 from lakehouse_assets.sources.typed_rows import LINE, REASON, SOURCE_FILE, TIME, check_columns
 from storage_engine.spec.type_casts import is_lossless_cast
 
@@ -51,7 +50,6 @@ class AvroFormat:
             pl.concat_str(pl.lit(f"{table.name}/"), pl.col("partition")).alias(SOURCE_FILE),
             pl.col("offset").alias(LINE),
             pl.col("time_ms").clip(0).cast(pl.Datetime("ms")).alias(TIME),
-            as_text(messages["value"]).alias("_text"),
         )
         changes = pl.DataFrame(
             [

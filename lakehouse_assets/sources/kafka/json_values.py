@@ -10,12 +10,13 @@ A tombstone after a Debezium event only tells Kafka that it may forget the key, 
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import polars as pl
 
 from lakehouse_assets.sources.change_source import EVENT_TIME, REJECTED_SCHEMA, SourceTable
-from lakehouse_assets.sources.debezium import ANY_VALUE, ENVELOPE, FLAT_OBJECT, LINE, RAW, REASON, SCALAR, SPACE, parse
+from lakehouse_assets.sources.debezium import ENVELOPE, FLAT_OBJECT, LINE, RAW, REASON, SCALAR, SPACE, member, parse
 
 _KEYS: Final = ("source_file", LINE, RAW)
 
@@ -81,7 +82,7 @@ def _payload(column: str, grammar: str) -> pl.Expr:
 def _upsert(table: SourceTable) -> pl.Expr:
     time = pl.col("time_ms").cast(pl.String)
     if EVENT_TIME in table.columns:
-        time = pl.coalesce(_member(pl.col(RAW), EVENT_TIME), time)
+        time = pl.coalesce(pl.col(RAW).str.extract(member(EVENT_TIME)), time)
     return pl.concat_str(
         pl.lit('{"op":"u","before":null,"after":'), RAW, pl.lit(',"source":{"ts_ms":'), time, pl.lit("}}")
     )
@@ -96,16 +97,12 @@ def _delete(table: SourceTable) -> pl.Expr:
         value = pl.lit("null")
         if name in table.key:
             scalar = key if len(table.key) == 1 else pl.lit("null")
-            found = pl.coalesce(_member(key, name), pl.lit("null"))
+            found = pl.coalesce(key.str.extract(member(name)), pl.lit("null"))
             value = pl.when(key.str.starts_with("{")).then(found).otherwise(scalar)
         elif name == EVENT_TIME:
             value = time
-        members.append(pl.concat_str(pl.lit(f'"{name}":'), value))
+        members.append(pl.concat_str(pl.lit(f"{json.dumps(name, ensure_ascii=False)}:"), value))
     row = pl.concat_str(members, separator=",")
     return pl.concat_str(
         pl.lit('{"op":"d","before":{'), row, pl.lit('},"after":null,"source":{"ts_ms":'), time, pl.lit("}}")
     )
-
-
-def _member(text: pl.Expr, name: str) -> pl.Expr:
-    return text.str.extract(rf'"{name}"{SPACE}:{SPACE}{ANY_VALUE}')

@@ -19,6 +19,7 @@ import polars as pl
 import pymysql
 from pymysql.cursors import DictCursor, SSCursor
 
+from lakehouse_assets.sources.change_source import OP
 from lakehouse_assets.sources.errors import SourcePositionLost
 from lakehouse_assets.sources.mysql.binlog import BinlogPosition, BinlogReader
 from lakehouse_assets.sources.mysql.connection import MySqlConnection
@@ -26,7 +27,6 @@ from lakehouse_assets.sources.mysql.servers import begin_snapshot, log_base_name
 from lakehouse_assets.sources.mysql.tables import (
     COLUMNS_SQL,
     METADATA_SCHEMA,
-    OP,
     POSITION,
     RowImages,
     TableColumns,

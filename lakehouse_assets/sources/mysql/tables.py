@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from lakehouse_assets.sources.change_source import OP
 from lakehouse_assets.sources.errors import SourceSchemaChanged, SourceUnsupported
 from lakehouse_assets.sources.mysql.values import CONVERSIONS, ColumnFacts
 from lakehouse_assets.sources.typed_rows import with_moved_keys
 
-OP: Final = "op"
-POSITION: Final = "position"
+POSITION: Final = "_change.position"
 METADATA_SCHEMA: Final[dict[str, pl.DataType]] = {OP: pl.String(), POSITION: pl.Int64()}
 
 UNSIGNED_BIGINT: Final = pl.Decimal(20, 0)
@@ -135,7 +135,7 @@ def table_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> TableColumns
 
 def _dtype(table: str, row: Mapping[str, Any]) -> pl.DataType:
     name, data_type = row["column_name"], row["data_type"]
-    if data_type not in POLARS_TYPES or row["is_generated"] or name in METADATA_SCHEMA:
+    if data_type not in POLARS_TYPES or row["is_generated"]:
         raise SourceUnsupported(f"column {name} of table {table} ({row['column_type']}) cannot be read", table=table)
     if data_type == "decimal" and (row["numeric_precision"] or 0) > LONGEST_DECIMAL:
         raise SourceUnsupported(
@@ -216,7 +216,7 @@ def _images_frame(columns: TableColumns, images: RowImages, side: str) -> pl.Dat
 
 
 def with_metadata(frame: pl.DataFrame, *, ops: Sequence[str], positions: Sequence[int]) -> pl.DataFrame:
-    """The frame between its columns ``op`` and ``position``."""
+    """The frame between its columns ``OP`` and ``POSITION``."""
     return frame.select(
         pl.Series(OP, ops, dtype=METADATA_SCHEMA[OP]),
         pl.all(),

@@ -76,7 +76,28 @@ def test_databases_are_read_by_their_logs() -> None:
     assert (project.changes.port, project.changes.slot, project.ingestions[0].source_table) == ("5433", "s", "sales.t")
 
 
+@pytest.mark.parametrize(
+    ("columns", "option", "added"),
+    [
+        ("op STRING, deleted BOOLEAN", "", ("op", "deleted")),
+        ("op STRING, deleted BOOLEAN", "'lakehouse.added' = '',", ()),
+        ("op STRING, deleted BOOLEAN, at TIMESTAMP(3)", "'lakehouse.added' = 'op, at',", ("op", "at")),
+        ("op INT, deleted TINYINT", "", ()),
+    ],
+)
+def test_columns_that_the_source_does_not_have(columns: str, option: str, added: tuple[str, ...]) -> None:
+    """``op`` and ``deleted`` keep what is told of changes, unless they have other types, or the option says otherwise."""
+    text = table(f"{option} {KAFKA}", f"(id BIGINT, {columns}, PRIMARY KEY (id) NOT ENFORCED)")
+    project = read_project({"a.sql": text}, name="p")
+    assert project.ingestions[0].added == added
+    assert "lakehouse.added" not in project.tables["db.t"].options
+
+
 REFUSED = {
+    "an added column that is not there": (
+        f"{KAFKA}, 'lakehouse.added' = 'gone'",
+        "names gone, which db.t does not have",
+    ),
     "other connector": ("'connector' = 'jdbc'", "mirrors of kafka"),
     "a missing option": (KAFKA.replace("'topic' = 'shop.t',", ""), "needs the option 'topic'"),
     "a format": (KAFKA.replace("debezium-json", "canal-json"), "debezium-json"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.sources.change_source import SourceTable
+from lakehouse_assets.sources.change_source import DELETED, OP, SourceTable
 from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.errors import SourceUnsupported
 from lakehouse_demo.line_rules import MalformedLine, parse_line
@@ -82,15 +82,15 @@ def test_an_insert_has_every_value_in_its_type() -> None:
     assert only_row(json.dumps(event())) == {
         **ROW,
         "amount": Decimal("12.5000"),
-        "op": "c",
-        "deleted": False,
+        OP: "c",
+        DELETED: False,
         "event_time": datetime(2024, 1, 29, 3, 46, 40, 456000),
     }
 
 
 def test_a_delete_is_the_row_before_it_at_the_time_of_the_change() -> None:
     row = only_row(json.dumps(event("d", before=ROW, after=None)))
-    assert (row["op"], row["deleted"], row["id"]) == ("d", True, "O1")
+    assert (row[OP], row[DELETED], row["id"]) == ("d", True, "O1")
     assert row["event_time"] == datetime(2024, 1, 29, 3, 46, 40, 456000)
 
 
@@ -133,7 +133,7 @@ def test_blank_lines_are_no_events() -> None:
 
 def test_bad_lines_do_not_take_good_ones_with_them() -> None:
     rows, refused = parse(lines("{", json.dumps(event()), "[]", json.dumps(event("u"))), ORDERS)
-    assert rows["op"].to_list() == ["c", "u"]
+    assert rows[OP].to_list() == ["c", "u"]
     assert refused["line"].to_list() == [1, 3]
     assert refused["raw"].to_list() == ["{", "[]"]
 
@@ -224,7 +224,7 @@ def test_lines_are_judged_as_one_by_one(
         return
     assert refused.is_empty(), refused["reason"][0]
     found = rows.row(0, named=True)
-    assert found["op"] == expected.op
+    assert found[OP] == expected.op
     assert {key: found[key] for key in row if key != "event_time"} == {
         key: value for key, value in expected.row.items() if key != "event_time"
     }

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakehouse_assets.sources.change_source import OP
 from lakehouse_assets.sources.debezium import parse
 from lakehouse_assets.sources.debezium_columns import certain_rows
+from lakehouse_assets.sources.debezium_fields import AT
 from lakehouse_demo.line_rules import ChangeEvent, MalformedLine, parse_line
 from lakehouse_demo.source_tables import SOURCE_TABLES
 from tests.effort import examples
@@ -90,7 +92,7 @@ def hold_against_the_judge(texts: list[str]) -> None:
     assert refused["raw"].to_list() == [text for text, found in zip(texts, expected, strict=True) if found is None]
     assert refused["reason"].null_count() == 0
     good = [found for found in expected if found is not None]
-    assert rows["op"].to_list() == [found.op for found in good]
+    assert rows[OP].to_list() == [found.op for found in good]
     assert rows["event_time"].dt.epoch("ms").to_list() == [found.event_time for found in good]
     names = [name for name in ROW if name != "event_time"]
     assert rows.select(names).to_dicts() == [{name: found.row[name] for name in names} for found in good]
@@ -137,4 +139,4 @@ def test_few_lines_are_left_to_be_judged_one_by_one() -> None:
     certain, left = certain_rows(lines(*texts), "raw", ORDERS)
     assert certain.height + left.height == 4096
     assert left.height <= 64
-    assert pl.concat([certain["_at"], left["_at"]]).n_unique() == 4096
+    assert pl.concat([certain[AT], left[AT]]).n_unique() == 4096

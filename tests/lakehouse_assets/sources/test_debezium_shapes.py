@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse_assets.sources import debezium
+from lakehouse_assets.sources.change_source import DELETED, OP
 from lakehouse_assets.sources.debezium_fields import AT
 from lakehouse_assets.sources.debezium_shapes import rows_by_shape
 from tests.effort import examples
@@ -21,7 +22,7 @@ from tests.lakehouse_assets.sources.test_debezium import ORDERS, ROW, event, lin
 
 
 def by_shape(texts: list[str]) -> tuple[list[pl.DataFrame], pl.DataFrame]:
-    return rows_by_shape(lines(*texts).with_row_index("_at"), "raw", ORDERS)
+    return rows_by_shape(lines(*texts).with_row_index(AT), "raw", ORDERS)
 
 
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")])
@@ -33,9 +34,9 @@ def test_a_producer_of_three_operations_is_read_by_as_many_shapes(separators: tu
     ] * 20
     found, left = by_shape([json.dumps(each, separators=separators) for each in events])
     assert left.is_empty()
-    rows = pl.concat(found).sort("_at")
-    assert rows["op"].to_list() == ["c", "u", "d"] * 20
-    assert rows["deleted"].to_list() == [False, False, True] * 20
+    rows = pl.concat(found).sort(AT)
+    assert rows[OP].to_list() == ["c", "u", "d"] * 20
+    assert rows[DELETED].to_list() == [False, False, True] * 20
     assert rows["amount"].is_null().to_list() == [False, True, False] * 20
 
 

@@ -420,6 +420,28 @@ def test_a_registry_that_refuses_or_is_away(
         gc.collect()  # a connection left open would fail the test here
 
 
+@pytest.mark.parametrize("is_avro", [False, True], ids=["json", "avro"])
+def test_columns_may_have_the_names_of_what_is_told_of_changes(
+    catalog: Catalog, broker: KafkaBroker, topic: str, is_avro: bool
+) -> None:
+    names = ["op", "deleted", "line", "source_file", "time_ms", "offset", "partition", "key", "value"]
+    columns = {"id": "INT", **dict.fromkeys(names, "STRING")}
+    catalog.execute(QUARANTINE_DDL)
+    catalog.create_table("ods.task", columns, primary_key=["id"], options={"bucket": "1"})
+    fields = [{"name": "id", "type": "int"}, *({"name": name, "type": "string"} for name in names)]
+    schema = {"type": "record", "name": "Task", "fields": fields}
+    chosen = AvroFormat(schemas={topic: schema}) if is_avro else "json"
+    source = KafkaChanges(KafkaConnection(servers=broker.servers), format=chosen)
+    ingester = Ingester(catalog, source, [Ingestion(source_table=topic, target="ods.task", added=())])
+    tasks = [{"id": number, **dict.fromkeys(names, f"d{number}")} for number in (1, 2)]
+    broker.send(topic, [(str(row["id"]), avro(schema, row) if is_avro else json.dumps(row)) for row in tasks])
+    broker.send(topic, [("2", None)])
+    while ingester.run_batch():
+        pass
+    assert ingester.tables["ods.task"].scan().collect().rows() == [(1, *["d1"] * len(names))]
+    assert refused_lines(ingester.quarantine).is_empty()
+
+
 def test_debezium_envelopes_in_avro_of_a_given_schema(broker: KafkaBroker, topic: str, ingesting: Ingesting) -> None:
     row = {"id": 1, "name": "tea", "price": Decimal("1.50")}
     changes = [{"op": "c", "before": None, "after": row}, {"op": "c", "before": None, "after": {**row, "id": 2}}]

@@ -13,7 +13,7 @@ import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
-from lakehouse_assets.sources.change_source import SourceTable
+from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.errors import SourceAccessDenied, SourceColumnsDiffer, SourceUnavailable
 from lakehouse_assets.sources.landing import FILES_AT_ONCE, LandingSource
 from lakehouse_assets.sources.landing_files import LandingFiles
@@ -170,7 +170,7 @@ def test_parquet_files_stand_among_the_others(folder: Path) -> None:
     land(folder, "5.jsonl", "e")
     land_rows(folder, "6.parquet", id=["f"], op=["what"])
     batch = LandingSource(str(folder)).read([(TABLE, None)], max_rows=100)["city"]
-    assert batch.rows.select("id", "op").rows() == [("a", "c"), ("b", "c"), ("c", "d"), ("d", "u"), ("e", "c")]
+    assert batch.rows.select("id", OP).rows() == [("a", "c"), ("b", "c"), ("c", "d"), ("d", "u"), ("e", "c")]
     refused = batch.rejected.select("source_file", "line", "reason").rows()
     assert refused[0] == ("city/2.parquet", 2, "id is null")
     assert refused[1][:2] == ("city/4.parquet", 1)

@@ -17,6 +17,7 @@ import polars as pl
 import pymysql
 import pytest
 
+from lakehouse_assets.sources.change_source import OP
 from lakehouse_assets.sources.errors import (
     SourceError,
     SourcePositionLost,
@@ -27,6 +28,7 @@ from lakehouse_assets.sources.errors import (
 from lakehouse_assets.sources.mysql.binlog import BinlogPosition
 from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
+from lakehouse_assets.sources.mysql.tables import POSITION
 from lakehouse_demo.source_tables import SOURCE_TABLES
 from lakehouse_demo.sql_server import SqlServer
 from lakehouse_demo.sql_workload import WorkloadConfig, prepare, run
@@ -91,13 +93,13 @@ def insert_many(sql: Sql, numbers: range, text: str = "x") -> None:
 
 
 def ops(batch: ChangeBatch, table: str = "item") -> list[tuple[Any, ...]]:
-    return batch.frames[table].drop("position").rows()
+    return batch.frames[table].drop(POSITION).rows()
 
 
 def apply(state: Rows, frame: pl.DataFrame, *key: str) -> None:
-    for row in frame.drop("position").iter_rows(named=True):
+    for row in frame.drop(POSITION).iter_rows(named=True):
         place = tuple(row[column] for column in key)
-        if row.pop("op") == "d":
+        if row.pop(OP) == "d":
             state.pop(place)
         else:
             state[place] = row
@@ -195,10 +197,10 @@ def test_types_and_values_of_changes_are_exact(running: SqlServer, database: str
     start = source.position()
     insert_typed_rows(sql)
     frame = source.changes(start, max_rows=100).frames["typed"]
-    assert dict(frame.drop("op", "position").schema) == {"id": pl.Int32()} | {
+    assert dict(frame.drop(OP, POSITION).schema) == {"id": pl.Int32()} | {
         name: dtype for name, (_, dtype, _) in TYPES.items()
     }
-    assert frame.drop("op", "position").to_dicts() == typed_rows()
+    assert frame.drop(OP, POSITION).to_dicts() == typed_rows()
 
 
 def test_types_and_values_of_a_snapshot_are_exact(running: SqlServer, database: str, sql: Sql) -> None:
@@ -206,8 +208,8 @@ def test_types_and_values_of_a_snapshot_are_exact(running: SqlServer, database: 
     insert_typed_rows(sql)
     source = source_of(running, database, "typed")
     frame = source.snapshot().frames["typed"]
-    assert frame["op"].to_list() == ["r"] * 3
-    assert frame.drop("op", "position").sort("id").to_dicts() == typed_rows()
+    assert frame[OP].to_list() == ["r"] * 3
+    assert frame.drop(OP, POSITION).sort("id").to_dicts() == typed_rows()
     assert frame.schema == source.changes(source.position(), max_rows=1).frames["typed"].schema
 
 
@@ -217,7 +219,6 @@ def test_types_and_values_of_a_snapshot_are_exact(running: SqlServer, database: 
         ("id INT PRIMARY KEY, p POINT", "column p of table odd (point"),
         ("id INT PRIMARY KEY, d DECIMAL(50,4)", "50 digits"),
         ("id INT PRIMARY KEY, v VARCHAR(5), g INT AS (id + 1) VIRTUAL", "column g of table odd"),
-        ("id INT PRIMARY KEY, op INT", "column op of table odd"),
         ("id INT PRIMARY KEY, g INT AS (id + 1) STORED", "column g of table odd"),
         ("id INT", "no primary key"),
         ("id INT PRIMARY KEY) ENGINE=MyISAM COMMENT=('x'", "MyISAM"),
@@ -296,7 +297,7 @@ def test_a_batch_never_ends_within_a_transaction(source: MySqlSource, sql: Sql) 
     assert [batch.rows for batch in batches if batch.rows] == sizes
     for batch in batches:
         assert batch.frames["item"]["text"].n_unique() == min(batch.rows, 1)
-        assert batch.frames["item"]["position"].unique().to_list() in ([], [batch.position])
+        assert batch.frames["item"][POSITION].unique().to_list() in ([], [batch.position])
     assert [batch.rows for batch in all_batches(source, start, max_rows=4)][:2] == [4, 40]
 
 
@@ -378,7 +379,7 @@ def test_a_snapshot_and_the_changes_after_it_meet_without_gap_or_overlap(
     snapshot = source.snapshot()
     sql("COMMIT")
     assert ops(snapshot) == [("r", 1, "before")]
-    assert snapshot.frames["item"]["position"].to_list() == [snapshot.position]
+    assert snapshot.frames["item"][POSITION].to_list() == [snapshot.position]
     assert ops(source.changes(snapshot.position, max_rows=10)) == [("c", 2, "open while the snapshot is taken")]
 
 
@@ -413,7 +414,7 @@ def test_snapshot_and_changes_of_the_workload_equal_sql(running: SqlServer, max_
             cursor.execute(f"SELECT * FROM sales.{table.name}")
             expected = {tuple(row[column] for column in table.key): row for row in cursor.fetchall()}
             assert state == expected
-    changed = pl.concat([batch.frames["member_order"] for batch in batches])["op"].value_counts()
+    changed = pl.concat([batch.frames["member_order"] for batch in batches])[OP].value_counts()
     assert dict(changed.iter_rows()).keys() == {"r", "c", "u", "d"}
 
 
