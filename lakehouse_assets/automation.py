@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 import dagster as dg
 
-from lakehouse_assets.ingest import Ingestion, IngestMover
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.look_out import LOOK_OUT_S, POLL_S, look_out
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.sources.errors import SourceUnavailable

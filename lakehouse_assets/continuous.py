@@ -16,7 +16,8 @@ import dagster as dg
 
 from lakehouse_assets.automation import ACTIVE, STREAM_TAG, hindrance
 from lakehouse_assets.batch_reports import BatchReports
-from lakehouse_assets.ingest import Ingestion, IngestMover
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.back_pressure import Follower, held_back

@@ -27,13 +27,10 @@ from lakehouse_assets.sources.change_source import (
     ChangeSource,
     SourceBatch,
     SourceTable,
-    Watchable,
 )
 from lakehouse_assets.sources.errors import SourceColumnsDiffer, SourceError, SourceUnavailable
 from lakehouse_assets.stream.blame import blame
 from lakehouse_assets.stream.errors import StreamBusy
-from lakehouse_assets.stream.lanes import PartStopped
-from lakehouse_assets.stream.loop import poll_s
 from lakehouse_assets.stream.offsets import Consumed, properties
 from lakehouse_assets.stream.runner import BatchResult, kind_counts, touched_partitions
 from lakehouse_assets.stream.source import DELETE, INSERT, ROW_KIND, settle
@@ -47,7 +44,6 @@ T = TypeVar("T")
 ATTEMPTS: Final = 20
 QUARANTINE: Final = "ods.quarantine"
 POSITION: Final = "source"
-UNWATCHED_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,56 +338,6 @@ def for_target(ingestion: Ingestion, table: Table, rows: pl.DataFrame) -> pl.Dat
     if DELETED in noted.values():
         return rows.select(columns)
     return rows.select(pl.when(DELETED).then(pl.lit(DELETE)).otherwise(pl.lit(INSERT)).alias(ROW_KIND), *columns)
-
-
-class IngestMover:
-    """An ingestion as one of the movers of a loop."""
-
-    def __init__(self, ingester: Ingester) -> None:
-        self._ingester = ingester
-        self._seen: object = None
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._ingester.source.name
-
-    @property
-    def targets(self) -> frozenset[str]:
-        """The tables that mirror the source, and that of refused lines."""
-        return frozenset((*self._ingester.tables, self._ingester.quarantine.name))
-
-    @property
-    def poll_s(self) -> float:
-        """As the source and the tables allow."""
-        if not isinstance(self._ingester.source, Watchable):
-            return UNWATCHED_POLL_S
-        return max((poll_s(table) for table in self._ingester.tables.values()), default=UNWATCHED_POLL_S)
-
-    def stirred(self) -> bool:
-        """Whether the source looks different; one that cannot be watched always may."""
-        source = self._ingester.source
-        return not isinstance(source, Watchable) or source.look(self._names) != self._seen
-
-    def note_seen(self) -> None:
-        """Take what the source looks like at this moment as seen."""
-        source = self._ingester.source
-        if isinstance(source, Watchable):
-            self._seen = source.look(self._names)
-
-    def move(self) -> Iterator[BatchResult]:
-        """The next batch of every table. Raises PartStopped, and what ``Ingester.landed`` raises if it stops all tables."""
-        self.note_seen()
-        try:
-            yield from self._ingester.landed(patiently=True)
-        except SourceError as error:
-            if not self._ingester.groups.go_on_beside(error):
-                raise
-            raise PartStopped(error) from error
-
-    @property
-    def _names(self) -> list[str]:
-        return [each.source_table for each in self._ingester.ingestions]
 
 
 def _names(text: str, table: str) -> bool:

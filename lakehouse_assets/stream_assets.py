@@ -10,7 +10,8 @@ from typing import Any, Final
 import dagster as dg
 
 from lakehouse_assets.batch_reports import BatchReports
-from lakehouse_assets.ingest import Ingestion, IngestMover
+from lakehouse_assets.ingest import Ingestion
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.reporting import TableAsset
 from lakehouse_assets.resources import ChangesResource, LakehouseResource
 from lakehouse_assets.stream.declaration import Stream, of_one_target, sources_of

@@ -11,7 +11,8 @@ from threading import Thread
 import polars as pl
 import pytest
 
-from lakehouse_assets.ingest import QUARANTINE, Ingester, IngestMover
+from lakehouse_assets.ingest import QUARANTINE, Ingester
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.quarantine import counts
 from lakehouse_assets.sources.change_source import SourceBatch, SourceTable
 from lakehouse_assets.sources.errors import SourceSchemaChanged

@@ -16,7 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lakehouse_assets.ingest import Ingester, IngestMover
+from lakehouse_assets.ingest import Ingester
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.sprint.tables import STREAMS, create_tables

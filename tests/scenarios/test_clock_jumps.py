@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from lakehouse_assets.ingest import Ingester, IngestMover
+from lakehouse_assets.ingest import Ingester
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.sources.landing import LandingSource
 from lakehouse_assets.sprint.ods import INGESTIONS
 from lakehouse_assets.sprint.tables import STREAMS, create_tables

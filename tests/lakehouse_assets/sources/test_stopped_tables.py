@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lakehouse_assets.ingest import Ingester, Ingestion, IngestMover
+from lakehouse_assets.ingest import Ingester, Ingestion
+from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.sources.change_source import ChangeSource
 from lakehouse_assets.sources.errors import SourceError, SourceSchemaChanged, SourceUnsupported
 from lakehouse_assets.sources.mysql.source import MySqlSource
