@@ -398,3 +398,35 @@ def test_a_table_without_a_key_is_refused(catalog: Catalog, place: Place) -> Non
     catalog.execute("INSERT INTO app.item VALUES (1)")
     with pytest.raises(InvalidInput, match="no primary key"):
         Delivery(catalog, Sink(table="app.item", to=place.sink())).run()
+
+
+def test_columns_of_any_name(catalog: Catalog, place: Place) -> None:
+    catalog.create_database("db")
+    names = [
+        "a b",
+        "a.b",
+        "it's",
+        'q"uote',
+        "back`tick",
+        "%s",
+        "%(id)s",
+        "{0}",
+        "$1",
+        ":x",
+        "?",
+        "größe",
+        "order",
+        "@a",
+        "--",
+    ]
+    columns = {"id": "INT", **dict.fromkeys(names, "STRING")}
+    table = catalog.create_table(
+        "db.odd", columns, primary_key=["id"], options={"bucket": "1", "changelog-producer": "lookup"}
+    )
+    delivery = Delivery(catalog, Sink(table="db.odd", to=place.sink()))
+    write(table, *({"id": number, **dict.fromkeys(names, f"v{number}")} for number in (1, 2)))
+    catch_up(delivery)
+    write(table, {"id": 1, **dict.fromkeys(names, "new")})
+    write(table, {"id": 2, **dict.fromkeys(names, "v2")}, kind="-D")
+    catch_up(delivery)
+    assert [tuple(row) for row in place.run("SELECT * FROM odd")] == [(1, *["new"] * len(names))]
