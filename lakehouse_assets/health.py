@@ -13,8 +13,7 @@ from lakehouse_assets.quarantine import counts
 from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.errors import StreamError
 from lakehouse_assets.stream.offsets import Consumed
-from lakehouse_assets.stream.runner import UNBOUNDED
-from lakehouse_assets.stream.source import pending
+from lakehouse_assets.stream.source import UNBOUNDED, pending
 from storage_engine import Catalog, Snapshot, Table
 from storage_engine.errors import NotFound, told
 

@@ -20,13 +20,11 @@ from storage_engine.errors import (
 )
 from storage_engine.maintenance import analysis
 from storage_engine.read import by_keys
-from storage_engine.read.changes import ChangeReader
 from storage_engine.read.explain import ScanReport, explained_scan
-from storage_engine.read.fallback import ScanPart, with_fallback
+from storage_engine.read.fallback import with_fallback
 from storage_engine.read.merge_read import METADATA_TYPES
-from storage_engine.read.portions import Portion, dealt, state_units
 from storage_engine.read.source import lazy_scan
-from storage_engine.read.time_travel import Moment, snapshot_at
+from storage_engine.read.time_travel import Moment
 from storage_engine.rewrite import key_changes
 from storage_engine.rewrite.append_changes import AppendChanges
 from storage_engine.rewrite.rescale import rescale
@@ -39,11 +37,12 @@ from storage_engine.store.data_files import DataFiles
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.table_store import TableStore
-from storage_engine.table_writes import Frame, TableWrites, committer_of
+from storage_engine.table_portions import TablePortions
+from storage_engine.table_writes import Frame, committer_of
 from storage_engine.write.offsets import Offsets
 
 
-class Table(TableWrites):
+class Table(TablePortions):
     """One table, or one branch of it. Cheap to make; safe to share between threads for reading.
 
     Each call works on the newest schema and snapshot. It may be pickled, to be opened anew in another process; what is
@@ -303,33 +302,6 @@ class Table(TableWrites):
             mode = "diff"
         return self._change_reader().read(first, last, mode=mode, columns=columns).lazy()
 
-    def scan_portions(
-        self, snapshot: int, *, max_rows: int, max_bytes: int | None = None, columns: list[str] | None = None
-    ) -> list[Portion]:
-        """The rows at a snapshot in portions of about so many rows, and bytes of files: the same portions at any time.
-
-        Rows of one key are in one portion, whatever ``columns`` are wanted (None: all); a fallback branch is not asked. Raises
-        SnapshotNotFound and SnapshotExpired.
-        """
-        part = self._part(Moment(snapshot=snapshot))
-        files = DataFiles(self.store.io, part.schema, self.store.schemas)
-        names = part.schema.column_names if columns is None else columns
-        units = state_units(part.plan(None).splits, part.schema, files, names)
-        empty = pl.DataFrame(schema=part.schema.polars_schema).select(names)
-        return dealt(units, part.schema, empty, max_rows=max_rows, max_bytes=max_bytes)
-
-    def change_portions(
-        self, after: int, until: int, *, max_rows: int, max_bytes: int | None = None, columns: list[str] | None = None
-    ) -> list[Portion]:
-        """What ``changes(after, until, columns=columns)`` gives, in portions of about so many rows, and bytes of files.
-
-        Changes of one key are in one portion, in their order; the portions are the same at any time. Raises SnapshotExpired.
-        """
-        reader = self._change_reader()
-        names = reader.schema.column_names if columns is None else columns
-        units = reader.units(after, until, names)
-        return dealt(units, reader.schema, reader.empty(names), max_rows=max_rows, max_bytes=max_bytes)
-
     def to_arrow(self, **scan: Any) -> pa.Table:
         """All rows as a ``pyarrow.Table``; the arguments are those of ``scan``."""
         return self.scan(**scan).collect().to_arrow()
@@ -358,28 +330,6 @@ class Table(TableWrites):
         return sum(entry.file.file_size for entry in entries if buckets is None or entry.bucket in buckets)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
-
-    def _change_reader(self) -> ChangeReader:
-        schema = self.schema
-        return ChangeReader(
-            store=self.store,
-            schema=schema,
-            live=LiveFiles(self.store, schema),
-            files=DataFiles(self.store.io, schema, self.store.schemas),
-            state_at=lambda snapshot_id: self.scan(snapshot=snapshot_id, fallback=False),
-        )
-
-    def _part(
-        self, moment: Moment, *, buckets: Collection[int] | None = None, read_optimized: bool = False
-    ) -> ScanPart:
-        return ScanPart(
-            store=self.store,
-            schema=self.schema,
-            snapshot=snapshot_at(self.store, moment, table=self.name),
-            table=self.name,
-            buckets=buckets,
-            read_optimized=read_optimized,
-        )
 
     def _snapshot_id(self, snapshot_or_tag: int | str) -> int:
         return snapshot_or_tag if isinstance(snapshot_or_tag, int) else self.store.tags.get(snapshot_or_tag).id

@@ -113,17 +113,15 @@ class Delivery:
             yield last
 
     def _changes(self, found: Pending) -> Iterator[pl.DataFrame]:
-        """The changes as whole rows; a table with a key and without a changelog has them by comparing its states."""
-        if self.table.schema.primary_keys and not has_changelog(self.table):
-            yield self.table.changes(found.after, found.until, mode="diff").collect()
-        elif found.overwritten:
-            yield read_changes(self.table, found)
-        else:
-            for portion in self._portions(found):
-                yield read_changes(self.table, replace(found, portion=portion))
+        """The changes as whole rows."""
+        for portion in self._portions(found):
+            yield read_changes(self.table, replace(found, portion=portion))
 
     def _portions(self, found: Pending) -> list[Portion]:
-        bounds = self.sink.bounds
+        """Portions of the whole table or of its changes, which are told by comparing its states where nothing else tells them:
+        after an overwrite, and of a table with a key and without a changelog.
+        """
+        bounds, is_silent = self.sink.bounds, bool(self.table.schema.primary_keys) and not has_changelog(self.table)
         place = Place(
             source=self.table.name,
             after=found.after,
@@ -131,5 +129,7 @@ class Delivery:
             start=found.after == 0,
             max_rows=bounds.max_rows,
             max_bytes=bounds.max_bytes,
+            ranges=True,
+            compared=(self.table.name,) if found.after and (found.overwritten or is_silent) else (),
         )
         return portions_of(self.table, place)

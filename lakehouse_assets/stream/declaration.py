@@ -83,7 +83,7 @@ class Bounds:
     """How much one batch may read of the driving source: whole snapshots, as many as fit, or a portion of one that does not.
 
     ``max_bytes``: of the files that hold the changes. All changes of a key are in one portion. A join of two changelogs is read
-    in shares of its join keys. What follows an overwrite of the source is not read in portions.
+    in shares of its join keys.
     """
 
     max_snapshots: int = 200

@@ -17,7 +17,7 @@ from lakehouse_assets.stream.key_share import KeyShare
 from lakehouse_assets.stream.offsets import Consumed
 from lakehouse_assets.stream.place import Place
 from lakehouse_assets.stream.plan import Plan
-from lakehouse_assets.stream.source import DELETE, UPDATE_AFTER, Pending
+from lakehouse_assets.stream.source import DELETE, UNBOUNDED, UPDATE_AFTER, Pending
 from storage_engine import Table
 from storage_engine.read.portions import parts_within
 
@@ -27,11 +27,11 @@ _WALKS: Final = (DELETE, UPDATE_AFTER)
 def place_in(plan: Plan, stream: Stream, tables: Mapping[str, Table]) -> Place | None:
     """Where a join begins to read in shares what a plan would read at once; None if that is within the stream's bounds."""
     bounds, found = stream.bounds, {name: plan.pending[name] for name in stream.driving}
-    if any(each.overwritten for each in found.values()):  # compared with what was there
-        return None
     if plan.start:
         found = {name: _whole(tables[name], each) for name, each in found.items()}
-    elif not any(each.exceeds(bounds) for each in found.values()):
+    else:
+        found = {name: _compared(tables[name], each) if each.overwritten else each for name, each in found.items()}
+    if not plan.start and not any(each.exceeds(bounds) for each in found.values()):
         return None
     rows, size = (
         sum(values) for values in zip(*((each.rows, each.file_bytes) for each in found.values()), strict=True)
@@ -50,6 +50,7 @@ def place_in(plan: Plan, stream: Stream, tables: Mapping[str, Table]) -> Place |
         left=rows,
         shares=shares,
         beside={name: each.until for name, each in found.items()},
+        compared=tuple(name for name in stream.driving if not plan.start and plan.pending[name].overwritten),
     )
 
 
@@ -82,7 +83,20 @@ def _part(table: Table, place: Place, after: int, *, rows: int) -> Pending:
     until = place.until_in(table.name) or 0
     if place.start or until <= after:
         return Pending(after=0 if place.start else after, until=until)
-    return Pending(after=after, until=until, rows=rows, committed_ms=table.store.snapshots.get(until).time_millis)
+    return Pending(
+        after=after,
+        until=until,
+        rows=rows,
+        overwritten=table.name in place.compared,
+        committed_ms=table.store.snapshots.get(until).time_millis,
+    )
+
+
+def _compared(table: Table, found: Pending) -> Pending:
+    """What is read of both states of a table that was overwritten."""
+    portions = table.difference_portions(found.after, found.until, max_rows=UNBOUNDED.max_rows)
+    rows, file_bytes = sum(each.rows for each in portions), sum(each.file_bytes for each in portions)
+    return replace(found, rows=rows, file_bytes=file_bytes)
 
 
 def _whole(table: Table, found: Pending) -> Pending:

@@ -16,7 +16,7 @@ from lakehouse_assets.stream.declaration import Join, Stream
 from lakehouse_assets.stream.errors import InvalidStream
 from lakehouse_assets.stream.key_share import KeyShare
 from lakehouse_assets.stream.place import Place
-from lakehouse_assets.stream.source import Pending, has_changelog, read_changes, read_in_portions, read_state
+from lakehouse_assets.stream.source import ROW_KIND, Pending, has_changelog, read_changes, read_in_portions, read_state
 from lakehouse_assets.stream.states import difference, inserted, transformed_state
 from storage_engine import LookupTable, Table
 from storage_engine.lookup import LookupStats
@@ -68,10 +68,12 @@ class _Side:
     def changed(self, found: Pending, share: KeyShare | None) -> pl.DataFrame:
         """The changes, with the key and the join columns, or those of a share. Raises ChangesExpired."""
         columns = list(dict.fromkeys([*self.table.schema.primary_keys, *self.on]))
+        read = list(dict.fromkeys([*columns, *self.columns])) if found.overwritten else columns  # are compared
         if share is None or not found.until > found.after:
-            return read_changes(self.table, found, columns)
+            return read_changes(self.table, found, read).select(ROW_KIND, *columns)
         none = read_changes(self.table, Pending(after=found.until, until=found.until), columns)
-        return pl.concat([none, *self._of_share(found, share, columns, start=False)])
+        parts = self._of_share(found, share, read, start=False)
+        return pl.concat([none, *(rows.select(none.columns) for rows in parts)])
 
     def stats(self) -> LookupStats | None:
         """What its cache holds."""
@@ -85,6 +87,8 @@ class _Side:
             start=start,
             max_rows=share.max_rows,
             max_bytes=share.max_bytes,
+            ranges=True,
+            compared=(self.table.name,) if found.overwritten else (),
         )
         names = list(dict.fromkeys([*self.table.schema.primary_keys, *columns]))
         parts = read_in_portions(self.table, place, names)

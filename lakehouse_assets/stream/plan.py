@@ -16,7 +16,7 @@ class Plan:
     """The range of every source that a batch reads; ``start``: the driving source's rows are read, not its changes.
 
     ``within``: where the stream is inside the driving source's snapshot afterwards, None: it is done with it. ``share``: of the
-    keys of a join that is read in shares.
+    keys of a join that is read in shares. ``kinds``: the only row kinds that are written, None: all.
     """
 
     offsets: Consumed
@@ -24,6 +24,7 @@ class Plan:
     start: bool
     within: Place | None = None
     share: KeyShare | None = None
+    kinds: tuple[str, ...] | None = None
 
     @property
     def positions(self) -> dict[str, int | str]:

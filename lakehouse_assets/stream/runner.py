@@ -16,19 +16,20 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.stream.blame import Blaming, blamed
-from lakehouse_assets.stream.declaration import Bounds, Stream
+from lakehouse_assets.stream.declaration import Stream
 from lakehouse_assets.stream.errors import StreamBusy
 from lakehouse_assets.stream.join_shares import place_in, plan_of
 from lakehouse_assets.stream.joining import Joining
 from lakehouse_assets.stream.newest import newest_rows, only_tells_writes, sequence_of
 from lakehouse_assets.stream.offsets import Consumed, properties
-from lakehouse_assets.stream.place import Place
 from lakehouse_assets.stream.plan import Plan
+from lakehouse_assets.stream.portioning import Portioning
 from lakehouse_assets.stream.recounting import Recounting, recounts
 from lakehouse_assets.stream.source import (
     DELETE,
     INSERT,
     ROW_KIND,
+    UNBOUNDED,
     UPDATE_AFTER,
     UPDATE_BEFORE,
     Pending,
@@ -36,7 +37,6 @@ from lakehouse_assets.stream.source import (
     complete_snapshot,
     is_complete,
     pending,
-    portions_of,
     read_changes,
     read_start,
     read_state,
@@ -53,7 +53,6 @@ from storage_engine.lookup import LookupStats
 from storage_engine.spec.snapshot import CommitKind
 
 ATTEMPTS: Final = 20
-UNBOUNDED: Final = Bounds(max_snapshots=2**31, max_rows=2**62, max_bytes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +102,7 @@ class StreamRunner:
             self._joining = None if join is None else Joining.of(stream, join, self.target, self.tables)
             self._recounting = Recounting(stream, self.tables, self.widening) if recounts(stream) else None
             self._only_adds_up = bool(self.target.schema.primary_keys) and MergePlan.of(self.target.schema).only_adds_up
+            self._portioning = Portioning(stream, self.tables[stream.source], self.target, self._only_adds_up)
 
     @blamed
     def run_batch(self, *, upto: int | None = None) -> BatchResult | None:
@@ -183,7 +183,7 @@ class StreamRunner:
                 return None
             if self._joining is not None or place.shares:
                 return plan_of(place, self.stream, self.tables, offsets)
-            return self._portion(offsets, place, self._fixed(offsets))
+            return self._portioning.at(offsets, place, self._columns, self._fixed(offsets))
         if offsets.identifier is None:
             return self._in_bounds(self._first_plan(offsets))
         found = {
@@ -200,50 +200,20 @@ class StreamRunner:
     def _in_bounds(self, plan: Plan | None) -> Plan | None:
         """The plan, or the first portion of it if the driving source has more in one snapshot than a batch may read.
 
-        The changes of dimensions wait until the last portion. A join takes both sides, in shares of its own keys.
+        A join takes both sides, in shares of its own keys.
         """
-        source, bounds = self.stream.source, self.stream.bounds
         if plan is None:
             return None
         if self._joining is not None:
             shared = place_in(plan, self.stream, self.tables)
             return plan if shared is None else plan_of(shared, self.stream, self.tables, plan.offsets)
-        found = plan.pending[source]
-        if found.overwritten or not (plan.start or found.exceeds(bounds)):
-            return plan
-        place = Place(
-            source=source,
-            after=found.after,
-            until=found.until,
-            start=plan.start,
-            max_rows=bounds.max_rows,
-            max_bytes=bounds.max_bytes,
-        )
         dimensions = plan.pending if plan.start else self._fixed(plan.offsets)
-        return self._portion(plan.offsets, place, dimensions) or plan
+        return self._portioning.first(plan, self._columns, dimensions) or plan
 
     def _fixed(self, offsets: Consumed) -> dict[str, Pending]:
         """Every source as it was consumed, without what is new."""
         at = {name: offsets.snapshot(name) or 0 for name in self.tables}
         return {name: Pending(after=snapshot, until=snapshot) for name, snapshot in at.items()}
-
-    def _portion(self, offsets: Consumed, place: Place, dimensions: Mapping[str, Pending]) -> Plan | None:
-        """The portion that comes next; None if all is one portion."""
-        table = self.tables[place.source]
-        portions = portions_of(table, place, self._columns_read(table))
-        if len(portions) < 2:
-            return None
-        left, last = portions[place.done + 1 :], place.done + 1 == len(portions)
-        found = Pending(
-            after=place.after,
-            until=place.until,
-            rows=portions[place.done].rows,
-            committed_ms=None if place.start else table.store.snapshots.get(place.until).time_millis,
-            portion=portions[place.done],
-        )
-        after = replace(place, done=place.done + 1, left=sum(each.rows for each in left))
-        pending_now = {**dimensions, place.source: found}
-        return Plan(offsets=offsets, pending=pending_now, start=place.start, within=None if last else after)
 
     def _first_plan(self, offsets: Consumed) -> Plan | None:
         start = starting_snapshot(self.tables[self.stream.source])
@@ -258,7 +228,8 @@ class StreamRunner:
 
     def _run(self, plan: Plan) -> BatchResult | None:
         started = time.perf_counter()
-        written, read, reemitted = self._computed(plan)
+        computed, read, reemitted = self._computed(plan)
+        written = self._portioning.written(plan, computed)
         written = without_undone(written) if self._only_adds_up else written
         committing = time.perf_counter()
         snapshot = self.target.write(
@@ -315,7 +286,7 @@ class StreamRunner:
     def _rows(self, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""
         table, found = self.tables[self.stream.source], plan.pending[self.stream.source]
-        columns = self._columns_read(table)
+        columns = self._columns
         if plan.start:
             rows = read_start(table, found, columns)
             return rows, rows.clear()
@@ -323,8 +294,10 @@ class StreamRunner:
         predicate = concerned(self.stream, self.tables, plan.pending)
         return rows, rows.clear() if predicate is None else read_state(table, found.until, predicate, columns)
 
-    def _columns_read(self, source: Table) -> list[str] | None:
+    @property
+    def _columns(self) -> list[str] | None:
         """Columns that are read of the driving source; None: all."""
+        source = self.tables[self.stream.source]
         columns = self.stream.columns_read(source.schema.primary_keys)
         if columns is None or self.stream.reads == "changelog" or not only_tells_writes(source):
             return columns

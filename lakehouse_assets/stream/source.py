@@ -26,6 +26,7 @@ from storage_engine.spec.snapshot import CommitKind
 ROW_KIND = "_row_kind"
 INSERT, UPDATE_BEFORE, UPDATE_AFTER, DELETE = "+I", "-U", "+U", "-D"
 RETRACTIONS = (UPDATE_BEFORE, DELETE)
+UNBOUNDED = Bounds(max_snapshots=2**31, max_rows=2**62, max_bytes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +133,15 @@ def pending(table: Table, after: int, *, bounds: Bounds, upto: int | None = None
 def read_changes(table: Table, found: Pending, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The changes of ``(after, until]`` with ``_row_kind``, in commit order; of some columns, None: all.
 
+    After an overwrite, what leaves the key and these columns as they were is no change, and what goes away comes first.
     Raises ChangesExpired.
     """
     with _expiry_told(table, found.after):
-        if found.portion is not None or found.overwritten:
-            changes = _difference(table, found) if found.portion is None else found.portion.read()
+        if found.portion is not None:
+            changes = found.portion.read()
             return changes if columns is None else changes.select(ROW_KIND, *columns)
+        if found.overwritten:
+            return _difference(table, found, columns)
         return table.changes(found.after, found.until, columns=columns).collect()
 
 
@@ -158,8 +162,12 @@ def portions_of(table: Table, place: Place, columns: list[str] | None = None) ->
     rows, size = place.max_rows, place.max_bytes
     with _expiry_told(table, place.after):
         if place.start:
-            return table.scan_portions(place.until, max_rows=rows, max_bytes=size, columns=columns)
-        return table.change_portions(place.after, place.until, max_rows=rows, max_bytes=size, columns=columns)
+            return table.scan_portions(place.until, max_rows=rows, max_bytes=size, columns=columns, ranges=place.ranges)
+        if table.name in place.compared:
+            return table.difference_portions(place.after, place.until, max_rows=rows, max_bytes=size, columns=columns)
+        return table.change_portions(
+            place.after, place.until, max_rows=rows, max_bytes=size, columns=columns, ranges=place.ranges
+        )
 
 
 def read_in_portions(table: Table, place: Place, columns: list[str]) -> Iterator[pl.DataFrame]:
@@ -219,11 +227,14 @@ def _lowest_covered_level(table: Table) -> int:
     return (options.num_levels or options.compaction_trigger + 1) - 1
 
 
-def _difference(table: Table, found: Pending) -> pl.DataFrame:
-    """What differs between two states, as changes: exact after an overwrite too, but both states are read."""
-    if found.after:
-        return table.changes(found.after, found.until, mode="diff").collect()
-    return read_state(table, found.until)
+def _difference(table: Table, found: Pending, columns: Sequence[str] | None) -> pl.DataFrame:
+    """What differs between two states, as changes: exact after an overwrite too, but files that one state lacks are read."""
+    names = list(table.schema.column_names if columns is None else columns)
+    portions = table.difference_portions(found.after, found.until, max_rows=UNBOUNDED.max_rows, columns=names)
+    none = table.changes(found.until, found.until, columns=names).collect()
+    changes = pl.concat([none, *(portion.read() for portion in portions)])
+    goes = changes.get_column(ROW_KIND).is_in(RETRACTIONS)
+    return pl.concat([changes.filter(goes), changes.filter(~goes)])
 
 
 def _state(table: Table, snapshot: int) -> pl.LazyFrame:

@@ -12,12 +12,15 @@ import polars as pl
 
 from storage_engine.errors import FileMissing, InvalidInput, SnapshotExpired
 from storage_engine.kernel.difference import difference
+from storage_engine.kernel.key_cuts import SortedRun
 from storage_engine.options import ChangelogProducer
 from storage_engine.read.portions import Unit, read_with_key
+from storage_engine.read.unit_parts import UnitPart
 from storage_engine.spec.manifest import FileKind, ManifestEntry
 from storage_engine.spec.schema import VALUE_KIND, TableSchema
 from storage_engine.spec.snapshot import CommitKind, Snapshot
 from storage_engine.store.data_files import DataFiles
+from storage_engine.store.key_marks import sorted_runs
 from storage_engine.store.live_files import LiveFiles
 from storage_engine.store.memory_budget import MemoryBudget
 from storage_engine.store.table_store import TableStore
@@ -89,18 +92,29 @@ class ChangeReader:
             Unit(
                 rows=sum(entry.file.row_count for entry in group),
                 file_bytes=sum(entry.file.file_size for entry in group),
-                frames=lambda group=group: self._frames(group, read),  # type: ignore[misc]
+                frames=lambda part, group=group: self._frames(group, read, part),  # type: ignore[misc]
+                runs=lambda group=group: self._runs(group),  # type: ignore[misc]
             )
             for _, group in ordered
         ]
 
-    def _frames(self, entries: Sequence[ManifestEntry], names: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """The changes of some files, a part of a file at a time."""
+    def _frames(self, entries: Sequence[ManifestEntry], names: Sequence[str], part: UnitPart) -> Iterator[pl.DataFrame]:
+        """The changes of a part of some files, a part of a file at a time."""
         columns = [VALUE_KIND, *names]
         portion_bytes = MemoryBudget.of(self.schema).range_bytes
-        for entry in entries:
-            for frame in self.files.read_portions(entry.file, self._directory(entry), columns, portion_bytes):
+        predicate = part.predicate(self.schema)
+        for entry in (each for each in entries if part.may_hold(each.file, self.schema)):
+            directory, places = self._directory(entry), None
+            if part.of > 1 and not self.schema.primary_keys:
+                places = part.places(entry.file.row_count)
+            frames = self.files.read_portions(entry.file, directory, columns, portion_bytes, predicate, places=places)
+            found = frames if predicate is None else (frame.filter(predicate) for frame in frames)
+            for frame in found if places is not None else part.kept(found, self.schema):
                 yield frame.select(row_kind(), *names)
+
+    def _runs(self, entries: Sequence[ManifestEntry]) -> list[SortedRun]:
+        placed = [(entry.file, self._directory(entry)) for entry in entries]
+        return sorted_runs(self.store.io, self.files, self.schema, placed)
 
     def _changelog(self, snapshot: Snapshot) -> Iterator[ManifestEntry]:
         if snapshot.changelog_manifest_list is not None and snapshot.commit_kind is not CommitKind.OVERWRITE:

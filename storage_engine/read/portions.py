@@ -1,7 +1,9 @@
 """A snapshot, or what happened up to one, in portions that fit in memory: in the same portions whenever it is asked for.
 
 The files of a snapshot never change, so neither does how they are dealt out. Rows of one key are in one portion. What is too
-large and has a key is shared out by a hash of it, as Paimon hashes keys; a file without keys is cut by the places of its rows.
+large and has a key is cut into ranges of the first key column, of which no more than their own row groups are read, and a range
+that is too large still is shared out by a hash of the key, as Paimon hashes keys; a file without keys is cut by the places of
+its rows.
 """
 
 from __future__ import annotations
@@ -9,14 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
-from storage_engine.kernel.row_hash import row_hash, shares_of
-from storage_engine.read.merge_read import SplitReader
-from storage_engine.read.split_rules import Split
+from storage_engine.kernel.key_cuts import SortedRun, cut
+from storage_engine.read.unit_parts import WHOLE, UnitPart
 from storage_engine.spec.schema import TableSchema
-from storage_engine.store.data_files import DataFiles
 
 _LEAST_ROWS = 1024
 """Files have bytes beside those of their rows: no unit is shared out into less rows than these for its bytes alone."""
@@ -33,51 +32,46 @@ class Portion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What is dealt out: rows that no other unit has a key of. ``frames`` reads them in their order, a part at a time, with the
-    key's columns among others.
+    """What is dealt out: rows that no other unit has a key of. ``frames`` reads them, or a part of them, in their order, some at
+    a time, with the key's columns among others. ``runs``: where they stand in the order of keys, none: they are not in it.
     """
 
     rows: int
     file_bytes: int
-    frames: Callable[[], Iterator[pl.DataFrame]]
+    frames: Callable[[UnitPart], Iterator[pl.DataFrame]]
+    runs: Callable[[], list[SortedRun]] = list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One of ``of`` shares of a unit, counted from 0: by the hash of ``keys``, or by the place of a row if there are none."""
+class Limits:
+    """How large a portion may be, as far as a single row allows it. ``ranges``: large units are cut into ranges of keys before
+    they are shared out by a hash, as versions without ranges do at once.
+    """
 
-    number: int
-    of: int
-    rows: int
-    schema: TableSchema
+    max_rows: int
+    max_bytes: int | None
+    ranges: bool = True
 
-    def kept(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The rows of this share."""
-        place, keys = 0, list(self.schema.primary_keys)
-        for frame in frames:
-            if keys:
-                own = shares_of(row_hash(frame.select(keys), self.schema.types_of(keys)), self.of) == self.number
-            else:
-                own = np.arange(place, place + frame.height) * self.of // self.rows == self.number
-                place += frame.height
-            yield frame.filter(pl.Series(own))
+    def exceeded(self, rows: int, file_bytes: int) -> bool:
+        """Whether it is more than a portion takes, if it can be parted."""
+        return rows > self.max_rows or (self.max_bytes is not None and file_bytes > self.max_bytes)
+
+    def parts(self, rows: int, file_bytes: int) -> int:
+        """How many parts some rows are shared out into."""
+        return parts_within(rows, file_bytes, max_rows=self.max_rows, max_bytes=self.max_bytes)
 
 
-def dealt(
-    units: Iterable[Unit], schema: TableSchema, empty: pl.DataFrame, *, max_rows: int, max_bytes: int | None
-) -> list[Portion]:
-    """Portions within bounds, as far as a single row allows it, of the columns that ``empty`` has."""
+def dealt(units: Iterable[Unit], empty: pl.DataFrame, limits: Limits) -> list[Portion]:
+    """Portions within limits, of the columns that ``empty`` has."""
     portions: list[Portion] = []
     group: list[Unit] = []
     rows = file_bytes = 0
     for unit in units:
-        parts = parts_within(unit.rows, unit.file_bytes, max_rows=max_rows, max_bytes=max_bytes)
-        full = rows + unit.rows > max_rows or (max_bytes is not None and file_bytes + unit.file_bytes > max_bytes)
-        if group and full:
+        if group and limits.exceeded(rows + unit.rows, file_bytes + unit.file_bytes):
             portions.append(_together(group, empty))
             group, rows, file_bytes = [], 0, 0
-        if parts > 1:
-            portions += _shares(unit, parts, schema, empty)
+        if limits.parts(unit.rows, unit.file_bytes) > 1:
+            portions += _cut(unit, empty, limits)
             continue
         group.append(unit)
         rows, file_bytes = rows + unit.rows, file_bytes + unit.file_bytes
@@ -95,45 +89,31 @@ def read_with_key(schema: TableSchema, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*schema.primary_keys, *names)))
 
 
-def state_units(splits: Sequence[Split], schema: TableSchema, files: DataFiles, names: Sequence[str]) -> list[Unit]:
-    """A unit for each file that is read as it is, and for each section of files that are merged; of some columns."""
-    alone = [each for split in splits for each in _files_alone(split)]
-    if schema.primary_keys:
-        ordered = sorted(alone, key=lambda split: (*split.bucket.key, min(file.file_name for file in split.files)))
-    else:
-        ordered = sorted(alone, key=lambda split: split.bucket.key)
-    reader = SplitReader(schema, files, columns=read_with_key(schema, names))
-    return [
-        Unit(
-            rows=sum(file.row_count for file in split.files),
-            file_bytes=sum(file.file_size for file in split.files),
-            frames=lambda split=split: reader.read(split),  # type: ignore[misc]
-        )
-        for split in ordered
-    ]
-
-
-def _files_alone(split: Split) -> list[Split]:
-    return [Split(bucket=split.bucket, files=(file,), raw=True) for file in split.files] if split.raw else [split]
-
-
 def _together(units: Sequence[Unit], empty: pl.DataFrame) -> Portion:
     group = tuple(units)
     return Portion(
         rows=sum(unit.rows for unit in group),
         file_bytes=sum(unit.file_bytes for unit in group),
-        read=lambda: pl.concat([empty, *(frame.select(empty.columns) for unit in group for frame in unit.frames())]),
+        read=lambda: pl.concat(
+            [empty, *(frame.select(empty.columns) for unit in group for frame in unit.frames(WHOLE))]
+        ),
     )
 
 
-def _shares(unit: Unit, parts: int, schema: TableSchema, empty: pl.DataFrame) -> list[Portion]:
-    return [
-        Portion(
-            rows=unit.rows // parts,
-            file_bytes=unit.file_bytes // parts,
-            read=lambda share=Share(number=number, of=parts, rows=unit.rows, schema=schema): pl.concat(  # type: ignore[misc]
-                [empty, *(frame.select(empty.columns) for frame in share.kept(unit.frames()))]
-            ),
-        )
-        for number in range(parts)
-    ]
+def _cut(unit: Unit, empty: pl.DataFrame, limits: Limits) -> Iterator[Portion]:
+    most = -(-unit.rows // limits.parts(unit.rows, unit.file_bytes))
+    runs = unit.runs() if limits.ranges else []
+    ranges = cut(runs, most) if runs else [(None, unit.rows)]
+    ends = [*(low for low, _ in ranges[1:]), None]
+    for (low, rows), high in zip(ranges, ends, strict=True):
+        file_bytes = unit.file_bytes * rows // unit.rows
+        shares = limits.parts(rows, file_bytes)
+        for number in range(shares):
+            part = UnitPart(low=low, high=high, number=number, of=shares)
+            yield Portion(
+                rows=rows // shares,
+                file_bytes=file_bytes // shares,
+                read=lambda part=part: pl.concat(
+                    [empty, *(frame.select(empty.columns) for frame in unit.frames(part))]
+                ),  # type: ignore[misc]
+            )

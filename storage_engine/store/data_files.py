@@ -21,29 +21,17 @@ from storage_engine.kernel.evolution import read_as
 from storage_engine.spec.file_index_options import FileIndexOptions
 from storage_engine.spec.file_options import FileOptions, StatsMode
 from storage_engine.spec.manifest import DataFileMeta, FileSource
-from storage_engine.spec.schema import (
-    KEY_FIELD_ID_START,
-    KEY_PREFIX,
-    SEQUENCE_NUMBER,
-    SEQUENCE_NUMBER_FIELD_ID,
-    VALUE_KIND,
-    VALUE_KIND_FIELD_ID,
-    TableSchema,
-)
-from storage_engine.spec.types import DataField, DataType, TypeRoot
+from storage_engine.spec.schema import KEY_PREFIX, SEQUENCE_NUMBER, VALUE_KIND, TableSchema
 from storage_engine.store.file_contents import FileContents
 from storage_engine.store.file_io import FileIO
 from storage_engine.store.formats import FORMATS, FileFormat, FrameFile, format_of
 from storage_engine.store.formats.portions import count_rows, read_matching, read_portions
 from storage_engine.store.formats.sinks import FrameSink, open_sink
 from storage_engine.store.held_rows import HeldRows
+from storage_engine.store.physical_columns import physical_dtypes, physical_fields
 from storage_engine.store.schemas import SchemaStore
 from storage_engine.store.stored_indexes import INDEX_SUFFIX
 
-_SEQUENCE_FIELD = DataField(
-    id=SEQUENCE_NUMBER_FIELD_ID, name=SEQUENCE_NUMBER, type=DataType(root=TypeRoot.BIGINT, nullable=False)
-)
-_KIND_FIELD = DataField(id=VALUE_KIND_FIELD_ID, name=VALUE_KIND, type=DataType(root=TypeRoot.TINYINT, nullable=False))
 _SAMPLE_ROWS = 10_000
 _ENCODED_SHARE = 0.4  # what Parquet with zstd typically keeps of the bytes in memory
 _LAST_KIND = 3
@@ -88,7 +76,7 @@ class DataFiles:
         self._file_options = FileOptions.of(schema.table_options)
         self._index_options = FileIndexOptions.of(schema.table_options)
         self._physical = physical_fields(schema)
-        self._dtypes = _dtypes(schema)
+        self._dtypes = physical_dtypes(schema)
         self._held = HeldRows()
         self._arrow_schema = pa.schema([field.to_arrow() for field in self._physical])
 
@@ -136,15 +124,18 @@ class DataFiles:
         columns: Sequence[str],
         portion_bytes: int,
         predicate: pl.Expr | None = None,
+        *,
+        places: range | None = None,
     ) -> Iterator[pl.DataFrame]:
         """What ``read`` gives, in portions of about so many bytes in memory; for files that are too large to be held.
 
-        ``predicate`` leaves out whole row groups, and no single rows. Raises CorruptFile.
+        ``predicate`` leaves out whole row groups, and no single rows; ``places``: of those rows of the file alone, instead of a
+        predicate. Raises CorruptFile.
         """
         path = self.path_of(file, directory)
         if not self._schema.primary_keys and _system_columns(columns):
             wanted = [name for name in columns if name not in _SYSTEM_COLUMNS]
-            for frame in self.read_portions(file, directory, wanted, portion_bytes, predicate):
+            for frame in self.read_portions(file, directory, wanted, portion_bytes, predicate, places=places):
                 yield _as_inserts(frame, columns)
             return
         stored = self._stored_columns(file, columns)
@@ -152,12 +143,17 @@ class DataFiles:
         self._check_size(file, path)
         found = 0
         dtypes = self._dtypes_of(stored.written_by)
-        for frame in read_portions(self._io, path, stored.names, portion_bytes, dtypes=dtypes, predicate=pushed):
+        pushed = pushed if places is None else None
+        opened = read_portions(
+            self._io, path, stored.names, portion_bytes, dtypes=dtypes, predicate=pushed, places=places
+        )
+        for frame in opened:
             self._check_columns(frame, path, stored.names, stored.written_by)
             found += frame.height
             yield self._seen(frame, path, stored, columns)
-        if pushed is None and found != file.row_count:
-            raise CorruptFile(f"{path}: holds {found} rows where its manifest says {file.row_count}")
+        expected = file.row_count if places is None else len(places)
+        if pushed is None and found != expected:
+            raise CorruptFile(f"{path}: holds {found} rows where its manifest says {expected}")
 
     def held(self, file: DataFileMeta) -> pl.DataFrame | None:
         """All rows of a file in memory, with the system columns, if this object has written it and it is small."""
@@ -226,7 +222,7 @@ class DataFiles:
         return frame
 
     def _dtypes_of(self, schema: TableSchema) -> Mapping[str, pl.DataType]:
-        return self._dtypes if schema is self._schema else _dtypes(schema)
+        return self._dtypes if schema is self._schema else physical_dtypes(schema)
 
     def _check_size(self, file: DataFileMeta, path: str) -> None:
         if self._io.local_path(path) is not None and (size := self._io.size(path)) != file.file_size:
@@ -312,7 +308,7 @@ class DataFiles:
             arrow_schema=self._arrow_schema,
             ends_are_known=bool(self._schema.primary_keys)
             and self._file_options.ends_are_known(self._schema.column_names, role.level),
-            is_searched=not role.changelog,
+            searched=self._schema.trimmed_primary_keys[:1] if role.changelog else None,
         )
 
     def contents(self, frame: pl.DataFrame, role: FileRole) -> FileContents:
@@ -374,24 +370,6 @@ def _as_inserts(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Rows of an append table, whose files have no system columns."""
     inserted = [pl.lit(0, pl.Int64).alias(SEQUENCE_NUMBER), pl.lit(0, pl.Int8).alias(VALUE_KIND)]
     return frame.with_columns(inserted).select(columns)
-
-
-def physical_fields(schema: TableSchema) -> tuple[DataField, ...]:
-    """The columns of a file: keys (unless thin), sequence number, kind, all table columns; those alone in append tables."""
-    keys = () if schema.table_options.thin_mode else schema.trimmed_primary_keys
-    key_fields = tuple(
-        DataField(id=KEY_FIELD_ID_START + column.id, name=KEY_PREFIX + column.name, type=column.type)
-        for column in (schema.by_name[name] for name in keys)
-    )
-    if not schema.primary_keys:
-        return schema.fields
-    return (*key_fields, _SEQUENCE_FIELD, _KIND_FIELD, *schema.fields)
-
-
-def _dtypes(schema: TableSchema) -> Mapping[str, pl.DataType]:
-    """What the columns of a file with this schema, thin or not, are in Polars."""
-    keys = {KEY_PREFIX + name: schema.polars_schema[name] for name in schema.trimmed_primary_keys}
-    return {SEQUENCE_NUMBER: pl.Int64(), VALUE_KIND: pl.Int8(), **keys, **schema.polars_schema}
 
 
 def local_wall_clock_millis() -> int:

@@ -22,8 +22,8 @@ NO_DTYPES: Mapping[str, pl.DataType] = MappingProxyType({})
 class FrameFile:
     """One file to write: where, how it is compressed, and its physical schema.
 
-    ``ends_are_known``: the manifest tells the columns' smallest and largest values. ``is_searched``: somebody may look for
-    some of its rows.
+    ``ends_are_known``: the manifest tells the columns' smallest and largest values. ``searched``: columns by which some of its
+    rows may be looked for, None: any.
     """
 
     path: str
@@ -31,7 +31,7 @@ class FrameFile:
     zstd_level: int
     arrow_schema: pa.Schema
     ends_are_known: bool = False
-    is_searched: bool = True
+    searched: tuple[str, ...] | None = None
 
 
 # What the libraries say of damaged bytes, beside an OSError: names that are no text, types that do not fit, and so on.

@@ -117,7 +117,7 @@ def writer_options(target: FrameFile, frame: pl.DataFrame) -> dict[str, Any]:
         "store_schema": False,
         "store_decimal_as_integer": True,
         "write_page_checksum": True,
-        "write_statistics": target.is_searched,
+        "write_statistics": True if target.searched is None else list(target.searched),
         "use_dictionary": repetitive_columns(frame),
         "use_deprecated_int96_timestamps": _has_nanos(target.arrow_schema),
     }

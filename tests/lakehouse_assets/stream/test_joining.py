@@ -211,6 +211,26 @@ def test_rows_change_places_between_shares() -> None:
     }
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_an_overwritten_side_is_read_in_shares(side: str) -> None:
+    catalog, stream = warehouse(("lookup", "input")), streams("full", 12)[0]
+    rows = {number: (f"{number % 17}", number) for number in range(30)}
+    for table in SIDES:
+        write(catalog, table, "+I", rows)
+    runner = StreamRunner(catalog, stream)
+    while runner.run_batch() is not None:
+        pass
+    write(catalog, side, "overwrite", {number: (f"{number % 13}", number) for number in range(10, 40)})
+    read = []
+    while (batch := runner.run_batch()) is not None:
+        read.append(batch.rows_read)
+        place = runner.consumed().within
+        assert place is None or place.compared == (side,)
+    assert len(read) > 4
+    assert max(read) < 30
+    assert sorted(catalog.table("db.pairs").scan().collect().rows(), key=str) == expected(catalog, "full")
+
+
 def test_a_share_that_another_declaration_has_begun_is_not_gone_on_with() -> None:
     catalog = warehouse(("lookup", "lookup"))
     stream = streams("left", 10)[0]
