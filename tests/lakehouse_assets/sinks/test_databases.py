@@ -358,11 +358,18 @@ def test_what_is_larger_than_the_bounds_is_read_in_portions_and_comes_at_once(
     assert dies_at is None or place.few() == before
     catch_up(delivery)
     assert place.run("SELECT count(*), min(id), sum(tiny) FROM item")[0] == (800, 200, 500)
+    table.overwrite(frame.head(500).with_columns(tiny=pl.lit(2, pl.Int8)))
+    before = place.few()
+    delivered()
+    assert dies_at is None or place.few() == before
+    catch_up(delivery)
+    assert place.run("SELECT count(*), min(id), sum(tiny) FROM item")[0] == (500, 0, 1_000)
     if dies_at is None:
-        assert [sum(each) for each in heights] == [1_000, 1_200]  # 200 deletes, 500 updates of two rows
+        # 200 deletes, 500 updates of two rows; 500 deletes, 200 inserts, 300 updates
+        assert [sum(each) for each in heights] == [1_000, 1_200, 1_300]
         assert max(height for each in heights for height in each) < 200
     else:
-        assert [len(each) for each in heights] == [2, 2]
+        assert [len(each) for each in heights] == [2, 2, 2]
 
 
 def test_what_a_database_cannot_hold_is_told_and_nothing_written(
