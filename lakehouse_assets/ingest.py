@@ -25,6 +25,7 @@ from lakehouse_assets.sources.change_source import (
     OP,
     Apart,
     ChangeSource,
+    Keeping,
     SourceBatch,
     SourceTable,
 )
@@ -119,6 +120,8 @@ class Ingester:
         self.quarantine = catalog.table(quarantine)
         self._max_rows = max_rows
         self.groups = TableGroups(self.ingestions, apart=isinstance(source, Apart))
+        if isinstance(source, Keeping):
+            source.keep(lambda: [(each.source_table, _position(self._offsets(each))) for each in self.ingestions])
 
     def run_batch(self) -> list[BatchResult]:
         """What ``landed`` gives. Raises like it."""
@@ -127,9 +130,8 @@ class Ingester:
     def landed(self, *, patiently: bool = False) -> Iterator[BatchResult]:
         """Land the next changes of each table, one commit a table; tables without news are left out.
 
-        One that cannot be read stops no other: its error comes after the others' results. ``patiently``: one that could not be
-        read a moment ago is tried again later; its error comes all the same. Raises SourceError, StreamBusy, and what the
-        engine raises.
+        One that cannot be read stops no other: its error comes after the others' results. ``patiently``: one that was stopped
+        a moment ago is not tried again yet. Raises SourceError, StreamBusy, and what the engine raises.
         """
         for table in (*self.tables.values(), self.quarantine):
             settle(table)
@@ -139,8 +141,7 @@ class Ingester:
         """Targets for which the source has something new, be it columns only. Raises SourceError, if there are none."""
         news: list[str] = []
         try:
-            for target in self._of_each(self._news):
-                news.append(target)  # noqa: PERF402 - what was there before a trouble stays
+            news.extend(self._of_each(self._news))  # what was there before a trouble stays
         except SourceError as error:
             if not news or isinstance(error, SourceUnavailable):
                 raise

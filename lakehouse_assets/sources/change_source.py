@@ -7,7 +7,7 @@ snapshot, together with the rows, and gives it back to go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
@@ -94,6 +94,14 @@ class Apart(Protocol):
     @property
     def tables_are_apart(self) -> Literal[True]:
         """That it is so."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A source that keeps what the slowest of its tables has not read, so it must know of those that are not asked for."""
+
+    def keep(self, positions: Callable[[], Sequence[tuple[str, str | None]]]) -> None:
+        """Have the names and positions of all tables told, as they are whenever it calls."""
 
 
 @runtime_checkable

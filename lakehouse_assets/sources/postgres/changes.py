@@ -6,18 +6,19 @@ seen already: so the changes join it without a gap and without anything twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, SNAPSHOT_OP, SourceBatch, SourceTable
-from lakehouse_assets.sources.errors import SourceError, SourcePositionLost, SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.errors import SourceError, SourceSchemaChanged, SourceUnsupported
 from lakehouse_assets.sources.known_troubles import KnownTroubles
 from lakehouse_assets.sources.postgres.connection import PostgresConnection
 from lakehouse_assets.sources.postgres.pgoutput import Images, Transaction, rows_of, transactions
 from lakehouse_assets.sources.postgres.slot import Slot, lsn_number, lsn_text
+from lakehouse_assets.sources.postgres.slots import Slots
 from lakehouse_assets.sources.postgres.tables import PgTable, full_name, tables_of, texts_of_rows
 from lakehouse_assets.sources.postgres.values import typed
 from lakehouse_assets.sources.typed_rows import (
@@ -83,7 +84,8 @@ def _is_seen(number: int, snapshot: str) -> bool:
 class PostgresChanges:
     """The tables of one database as a ``ChangeSource``, read through one slot and one publication.
 
-    The publication names exactly the tables that are read. The slot is moved on when all of them are asked for.
+    The publication names exactly the tables that are read. The slot is moved on when all of them have been asked for; one that
+    cannot be read is passed by, and kept by a slot of its own (``Slots``).
     """
 
     def __init__(
@@ -93,6 +95,8 @@ class PostgresChanges:
         self._slot = slot
         self._publication = publication
         self._troubles = KnownTroubles()
+        self._positions_of_all: Callable[[], Sequence[tuple[str, str | None]]] = list
+        self._stopped: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -101,23 +105,49 @@ class PostgresChanges:
 
     def read(self, tables: Sequence[tuple[SourceTable, str | None]], *, max_rows: int) -> Mapping[str, SourceBatch]:
         """The snapshot of tables without a position, else the next changes. Raises SourceError."""
-        with self._connection.open() as connection:
-            slot, found, published = self._opened(connection, [table for table, _ in tables])
-            new = [table for table, position in tables if position is None]
-            if new:
-                start = slot.ensure()
-                return _snapshots(connection, new, found, start)
-            positions = {table.name: Position.of(position or "") for table, position in tables}
-            _check_positions(slot, positions)
-            if {full_name(name) for name in positions} >= published:
-                slot.advance(min(position.lsn for position in positions.values()))
-            return self._changes(slot, [table for table, _ in tables], positions, found, max_rows)
+        try:
+            with self._connection.open() as connection:
+                batches = self._next(connection, tables, max_rows)
+        except SourceError as error:
+            if error.table is not None:
+                self._stopped.add(error.table)
+            raise
+        self._stopped.difference_update(table.name for table, _ in tables)
+        return batches
 
     def everything(self, table: SourceTable) -> SourceBatch:
         """All rows of a table that the database has now. Makes a new slot if the old one is lost."""
         with self._connection.open() as connection:
             slot, found, _ = self._opened(connection, [table])
-            return _snapshots(connection, [table], found, slot.ensure())[table.name]
+            start = slot.ensure()
+            if (position := _lsns(self._positions_of_all()).get(table.name)) is not None:
+                Slots.of(slot).reserve(position)
+            return _snapshots(connection, [table], found, start)[table.name]
+
+    def keep(self, positions: Callable[[], Sequence[tuple[str, str | None]]]) -> None:
+        """Let the server keep what one of some tables has not read, be it asked for or not."""
+        self._positions_of_all = positions
+
+    def _next(
+        self, connection: Any, tables: Sequence[tuple[SourceTable, str | None]], max_rows: int
+    ) -> dict[str, SourceBatch]:
+        slot, found, published = self._opened(connection, [table for table, _ in tables])
+        new = [table for table, position in tables if position is None]
+        if new:
+            return _snapshots(connection, new, found, slot.ensure())
+        slots, asked = Slots.of(slot), _lsns((table.name, position) for table, position in tables)
+        held = slots.holding(asked)
+        known = asked if _are_all(asked, published) else _lsns(self._positions_of_all())
+        if _are_all(known, published):
+            slots.move_on(known, self._stopped)
+            held = slots.holding(asked)
+        batches: dict[str, SourceBatch] = {}
+        for holding, names in held:
+            positions = {table.name: Position.of(text or "") for table, text in tables if table.name in names}
+            own = [table for table, _ in tables if table.name in names]
+            idle_bytes = IDLE_BYTES if holding is slots.main else 0
+            batches |= self._changes(holding, own, positions, found, max_rows=max_rows, idle_bytes=idle_bytes)
+        return batches
 
     def _changes(
         self,
@@ -125,13 +155,13 @@ class PostgresChanges:
         tables: Sequence[SourceTable],
         positions: Mapping[str, Position],
         found: Mapping[str, PgTable],
-        max_rows: int,
+        **bounds: int,
     ) -> dict[str, SourceBatch]:
         causes = {table.name: (table, positions[table.name], found[full_name(table.name)]) for table in tables}
         for name, cause in causes.items():
             self._troubles.check(name, cause)
         try:
-            return _changes(slot, tables, positions, found, max_rows)
+            return _changes(slot, tables, positions, found, **bounds)
         except SourceError as error:
             if error.table is not None:
                 self._troubles.note(error.table, causes[error.table], error)
@@ -153,16 +183,17 @@ class PostgresChanges:
         return slot, found, published
 
 
-def _check_positions(slot: Slot, positions: Mapping[str, Position]) -> None:
-    confirmed = slot.confirmed()
-    for table, position in positions.items():
-        if position.lsn < confirmed:
-            raise SourcePositionLost(
-                f"table {table} was read up to {lsn_text(position.lsn)}, but replication slot {slot.name} has forgotten all"
-                f" before {lsn_text(confirmed)} (it was made again, or moved by somebody else): take a new snapshot of the"
-                " table (materialize it with whole: true)",
-                table=table,
-            )
+def _lsns(positions: Iterable[tuple[str, str | None]]) -> dict[str, int]:
+    """How far each table was read; 0 for one that was not."""
+    found: dict[str, int] = {}
+    for table, text in positions:
+        lsn = Position.of(text).lsn if text else 0
+        found[table] = min(lsn, found.get(table, lsn))
+    return found
+
+
+def _are_all(tables: Iterable[str], published: Collection[str]) -> bool:
+    return {full_name(table) for table in tables} >= set(published)
 
 
 def _snapshots(
@@ -191,7 +222,9 @@ def _changes(
     tables: Sequence[SourceTable],
     positions: Mapping[str, Position],
     found: Mapping[str, PgTable],
+    *,
     max_rows: int,
+    idle_bytes: int,
 ) -> dict[str, SourceBatch]:
     """The next changes of each table. Where they are far ahead of others, twice as much is looked at each time."""
     messages = max(max_rows, FIRST_MESSAGES)
@@ -208,7 +241,8 @@ def _changes(
             if (batch := _batch(table, news, positions[table.name], found, at_end=at_end)) is not None
         }
         if batches or at_end:
-            idle = _idle(tables, positions, batches, found, quiet_end if at_end else None)
+            quiet = [table for table in tables if table.name not in batches]
+            idle = _idle(quiet, positions, found, quiet_end if at_end else None, idle_bytes)
             return {**idle, **batches}
         messages *= 2
 
@@ -293,17 +327,17 @@ def _texts(table: SourceTable, pg_table: PgTable, images: Images, rows: Sequence
 def _idle(
     tables: Sequence[SourceTable],
     positions: Mapping[str, Position],
-    batches: Mapping[str, SourceBatch],
     found: Mapping[str, PgTable],
     end: int | None,
+    idle_bytes: int,
 ) -> dict[str, SourceBatch]:
-    """New positions without rows for tables that have had none while the log has grown."""
+    """New positions without rows for tables that have had none while the log has grown by more than some bytes."""
     if end is None:
         return {}
     return {
         table.name: typed_batch(table, _no_rows(found[full_name(table.name)]), position=str(Position(end)))
         for table in tables
-        if table.name not in batches and end - positions[table.name].lsn > IDLE_BYTES
+        if end - positions[table.name].lsn > idle_bytes
     }
 
 

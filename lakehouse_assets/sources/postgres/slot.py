@@ -22,6 +22,7 @@ SELECT plugin, database, (confirmed_flush_lsn - '0/0')::bigint AS confirmed,
        COALESCE(to_jsonb(s) ->> 'wal_status', '') = 'lost' OR (to_jsonb(s) ->> 'conflicting')::bool IS TRUE AS is_lost
 FROM pg_replication_slots s WHERE slot_name = %s
 """
+_ROOM: Final = "SELECT count(*) < current_setting('max_replication_slots')::int FROM pg_replication_slots"
 _PUBLICATION: Final = """
 SELECT pubinsert AND pubupdate AND pubdelete AND COALESCE((to_jsonb(p) ->> 'pubtruncate')::bool, true)
 FROM pg_publication p WHERE pubname = %s
@@ -83,12 +84,31 @@ class Slot:
         """Make the slot if it is not there, or lost; the position that it begins at. Then old transactions have ended."""
         found = self._execute(_STATE, self.name)
         if found and found[0][3]:
-            self._execute("SELECT pg_drop_replication_slot(%s)", self.name)
+            self.drop()
         if not found or found[0][3]:
             self._execute("SELECT lsn FROM pg_create_logical_replication_slot(%s, %s)", self.name, PLUGIN)
         confirmed = self.confirmed()
         self._outlive_old_transactions()
         return confirmed
+
+    def kept(self) -> int | None:
+        """The position that the server may forget up to; None if there is no such slot, or it is lost."""
+        found = self._execute(_STATE, self.name)
+        return int(found[0][2]) if found and not found[0][3] else None
+
+    def copy(self, other: Slot) -> bool:
+        """Make the slot where another one stands, instead of one that is lost; whether the server has room for it."""
+        self.drop()
+        if not self._execute(_ROOM)[0][0]:
+            return False
+        self._execute("SELECT pg_copy_logical_replication_slot(%s, %s)", other.name, self.name)
+        return True
+
+    def drop(self) -> None:
+        """See that there is no such slot."""
+        self._execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", self.name
+        )
 
     def advance(self, position: int) -> None:
         """Let the server forget what is before a position."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +15,16 @@ import pytest
 
 from lakehouse_assets.ingest import Ingester, Ingestion
 from lakehouse_assets.ingest_mover import IngestMover
-from lakehouse_assets.sources.change_source import ChangeSource
-from lakehouse_assets.sources.errors import SourceError, SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.change_source import ChangeSource, SourceBatch, SourceTable
+from lakehouse_assets.sources.errors import SourceError, SourcePositionLost, SourceSchemaChanged, SourceUnsupported
 from lakehouse_assets.sources.mysql.source import MySqlSource
+from lakehouse_assets.sources.postgres import slots
 from lakehouse_assets.sources.postgres.changes import PostgresChanges
 from lakehouse_assets.sources.postgres.connection import PostgresConnection
-from lakehouse_assets.sources.postgres.slot import Slot
+from lakehouse_assets.sources.postgres.slot import Slot, lsn_number
 from lakehouse_assets.stream.loop import Limits, Loop
 from storage_engine import Catalog
+from tests.effort import examples
 from tests.lakehouse_assets.quarantine_table import QUARANTINE_DDL
 from tests.servers.postgres import PASSWORD, USER, PostgresServer
 from tests.servers.sql import POSTGRES, SERVERS, obtained, serving
@@ -361,3 +364,201 @@ def test_a_continuous_run_tells_once_of_a_stopped_table_and_moves_the_others(dat
     assert set(seen[:5]) == {"ods.item"}
     assert len(told) == 1
     assert database.rows("city") == [(1, "a"), (2, "b")]
+
+
+@dataclass
+class Wild:
+    """Random writes, renamed columns and decisions, while two processes and new ones land what they can."""
+
+    database: Database
+    choose: random.Random
+    readers: list[Ingester]
+    at_source: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TABLES, "name"))
+    here: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TABLES, "name"))
+    ids: Iterator[int] = field(default_factory=lambda: count(100))
+
+    def write(self, table: str) -> None:
+        column = self.at_source[table]
+        first = next(self.ids)
+        values = ", ".join(f"({next(self.ids)}, 'v{first}')" for _ in range(self.choose.choice((1, 3, 60))))
+        self.database.sql(f"INSERT INTO {table} VALUES {values}")
+        self.database.sql(f"UPDATE {table} SET {column} = 'u{first}' WHERE id % 7 = {self.choose.randrange(7)}")
+        self.database.sql(f"DELETE FROM {table} WHERE id % 11 = {self.choose.randrange(11)}")
+
+    def rename(self, table: str) -> None:
+        old, new = self.at_source[table], f"name_{next(self.ids)}"
+        self.database.sql(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+        self.at_source[table] = new
+
+    def decide(self, table: str) -> None:
+        old, new = self.here[table], self.at_source[table]
+        if old != new:
+            self.database.catalog.execute(f"ALTER TABLE ods.{table} RENAME {old} TO {new}")
+        self.here[table] = new
+
+    def land(self, table: str) -> None:
+        error = landed(self.choose.choice([*self.readers, self.database.ingester(max_rows=50)]))[1]
+        assert error is None or error.table in TABLES
+        if error is not None and "new snapshot" in str(error) and self.choose.random() < 0.5:
+            self.read_anew(str(error.table))
+
+    def read_anew(self, table: str) -> None:
+        self.decide(table)
+        ingestion = next(each for each in self.database.ingestions if each.source_table == table)
+        self.choose.choice(self.readers).resnapshot(ingestion)
+
+    def end(self) -> None:
+        for table in TABLES:
+            self.decide(table)
+        reader = self.database.ingester()
+        while (error := all_landed(reader)) is not None:
+            assert "new snapshot" in str(error)
+            self.read_anew(str(error.table))
+
+
+@pytest.mark.parametrize("seed", range(examples(2)))
+def test_whatever_is_decided_and_when_each_mirror_equals_its_table_in_the_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(slots, "ASIDE_BYTES", 3_000)
+    begin(database)
+    wild = Wild(database, random.Random(seed), [database.ingester(max_rows=50) for _ in range(2)])
+    for _ in range(50):
+        act = wild.choose.choices((wild.write, wild.land, wild.rename, wild.decide), weights=(5, 6, 1, 1))[0]
+        act(wild.choose.choice(TABLES))
+    wild.end()
+    assert database.is_mirrored(*TABLES)
+    if database.kind == "postgres":
+        assert list(standing(database)) == ["lakehouse"]
+
+
+# -- PostgreSQL's slots ------------------------------------------------------------------------------------------------
+
+of_postgres = pytest.mark.parametrize("server", [POSTGRES], indirect=True)
+
+
+@pytest.fixture
+def small_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped table is soon kept by a slot of its own."""
+    monkeypatch.setattr(slots, "ASIDE_BYTES", 20_000)
+
+
+def standing(database: Database) -> dict[str, int]:
+    """How far the server may forget its log, by slot."""
+    return dict(
+        database.sql("SELECT slot_name, (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots ORDER BY 1")
+    )
+
+
+def position_of(database: Database, table: str) -> int:
+    """How far a table was read, as its mirror tells."""
+    told = str(database.catalog.table(f"ods.{table}").committed_properties(f"stream-ods.{table}"))
+    return lsn_number(told.split('"source": "')[1].split('"', maxsplit=1)[0].split(" ", maxsplit=1)[0])
+
+
+def go_on(database: Database, ingester: Ingester, *, rounds: int) -> None:
+    """Others have many changes while ``city`` is stopped."""
+    first = database.sql("SELECT max(id) + 1 FROM item")[0][0]
+    for number in range(first, first + rounds):
+        database.sql(f"INSERT INTO shop SELECT {number} * 100 + n, 'y' FROM generate_series(1, 90) n")
+        database.sql(f"INSERT INTO item VALUES ({number}, 'x')")
+        targets, error = landed(ingester)
+        assert targets == ["ods.item", "ods.shop"]
+        assert error is not None
+        assert error.table == "city"
+
+
+@of_postgres
+def test_the_log_is_kept_for_a_table_that_is_stopped_near_the_others(database: Database) -> None:
+    ingester = begin(database)
+    rename(database)
+    go_on(database, ingester, rounds=8)
+    assert list(standing(database)) == ["lakehouse"]
+    assert standing(database)["lakehouse"] <= position_of(database, "city") < position_of(database, "item")
+
+
+@of_postgres
+@pytest.mark.usefixtures("small_distance")
+@pytest.mark.parametrize("new_process", [False, True])
+def test_a_table_that_is_stopped_far_behind_has_a_slot_until_it_has_caught_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, new_process: bool
+) -> None:
+    ingester = begin(database)
+    rename(database)
+    go_on(database, ingester, rounds=8)
+    assert list(standing(database)) == ["lakehouse", "lakehouse_aside"]
+    assert standing(database)["lakehouse_aside"] <= position_of(database, "city") < standing(database)["lakehouse"]
+    peeked: list[int] = []
+    peek = Slot.peek
+
+    def counted(slot: Slot, messages: int) -> list[bytes]:
+        found = peek(slot, messages)
+        peeked.append(len(found))
+        return found
+
+    monkeypatch.setattr(Slot, "peek", counted)
+    database.sql("UPDATE city SET title = 'B' WHERE id = 2")
+    go_on(database, ingester, rounds=8)
+    assert max(peeked) < 8 * 90
+    ingester = database.ingester() if new_process else ingester
+    database.catalog.execute("ALTER TABLE ods.city RENAME name TO title")
+    assert all_landed(ingester) is None
+    assert list(standing(database)) == ["lakehouse"]
+    assert database.rows("city") == [(1, "a"), (2, "B")]
+    for number in range(3, 6):
+        database.sql(f"INSERT INTO city VALUES ({number}, 'c')")
+        database.sql(f"INSERT INTO item VALUES ({number} + 1000, 'c')")
+        assert all_landed(ingester) is None
+    assert database.is_mirrored(*TABLES)
+
+
+@of_postgres
+@pytest.mark.usefixtures("small_distance")
+def test_where_the_server_has_no_room_for_a_slot_the_one_stays(database: Database) -> None:
+    ingester = begin(database)
+    rename(database)
+    (room,) = database.sql("SELECT current_setting('max_replication_slots')::int")[0]
+    for number in range(1, room):
+        database.sql(f"SELECT pg_create_physical_replication_slot('taken_{number}')")
+    try:
+        go_on(database, ingester, rounds=8)
+        assert standing(database)["lakehouse"] <= position_of(database, "city")
+    finally:
+        database.sql(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical'"
+        )
+    database.catalog.execute("ALTER TABLE ods.city RENAME name TO title")
+    assert all_landed(ingester) is None
+    assert database.is_mirrored(*TABLES)
+
+
+@of_postgres
+@pytest.mark.usefixtures("small_distance")
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_new_snapshot_goes_on_while_the_others_do(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, lost: bool
+) -> None:
+    """They move the slot on between the snapshot's beginning and its commit."""
+    ingester = begin(database)
+    lose_changes(database)
+    go_on(database, ingester, rounds=8)
+    if lost:
+        database.sql("SELECT pg_drop_replication_slot('lakehouse_aside')")
+        go_on(database, ingester, rounds=2)
+        assert list(standing(database)) == ["lakehouse"]
+        assert isinstance(landed(ingester)[1], SourcePositionLost)
+    everything = PostgresChanges.everything
+
+    def slowly(source: PostgresChanges, table: SourceTable) -> SourceBatch:
+        batch = everything(source, table)
+        database.sql("INSERT INTO city VALUES (9, 'later')")
+        go_on(database, ingester, rounds=3)
+        return batch
+
+    alone = Ingester(database.catalog, database.new_source(), database.ingestions[1:2])
+    monkeypatch.setattr(PostgresChanges, "everything", slowly)
+    alone.resnapshot(database.ingestions[1])
+    monkeypatch.undo()
+    assert all_landed(database.ingester()) is None
+    assert list(standing(database)) == ["lakehouse"]
+    assert database.is_mirrored(*TABLES)
