@@ -237,7 +237,7 @@ def _files(options: _Options) -> Connected:
     folder, _, table = path.rpartition("/")
     if not folder or not table:
         raise InvalidOption(f"option 'path' is {path!r}: the folder of a table's files within a landing folder")
-    options.one_of("format", {"debezium-json": "", "parquet": ""})
+    options.one_of("format", dict.fromkeys(("debezium-json", "json", "csv", "parquet"), ""))
     options.without_effect("source.monitor-interval")
     return Connected(
         changes=LandingResource(folder=folder.removeprefix("file://")),

@@ -3,7 +3,10 @@
 | file | what is in it |
 |---|---|
 | ``*.jsonl`` | Debezium's events, one a line |
-| ``*.parquet`` | rows of the table (``landing_columns``), perhaps with ``op`` (``c``, ``u``, ``d``); all are upserts without |
+| ``*.json``, ``*.ndjson`` | rows of the table, a flat JSON object a line; all are upserts |
+| ``*.parquet``, ``*.csv`` | rows of the table (``landing_columns``), upserts unless a column ``op`` (``c``, ``u``, ``d``) tells |
+
+All but Parquet may be packed (``landing_formats``).
 
 Files appear as a whole (renamed into place) under paths that grow; the position is the path of the last file that was read. A
 file that appears later under a smaller path is not seen: whoever lands files must let paths grow.
@@ -12,26 +15,29 @@ file that appears later under a smaller path is not seen: whoever lands files mu
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO
 from itertools import groupby
 from typing import Any, Final, Literal
 
 import polars as pl
 
 from lakehouse_assets.sources.change_source import OP, OPERATIONS, REJECTED_SCHEMA, SourceBatch, SourceTable
-from lakehouse_assets.sources.debezium import LINE, RAW, REASON, parse
+from lakehouse_assets.sources.debezium import RAW, REASON, parse
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
+from lakehouse_assets.sources.json_rows import IS_ROW, upsert
 from lakehouse_assets.sources.landing_columns import columns_told, fitted
 from lakehouse_assets.sources.landing_files import LandingFiles
+from lakehouse_assets.sources.landing_formats import JSON_ROWS, SUFFIXES, frames_of, unpacked_name
 from lakehouse_assets.sources.typed_rows import LINE as ROW
 from lakehouse_assets.sources.typed_rows import REASON as REFUSED
 from lakehouse_assets.sources.typed_rows import SOURCE_FILE, check_columns, typed_batch
 
-FILE_SUFFIX: Final = ".jsonl"
-SUFFIXES: Final = (FILE_SUFFIX, ".parquet")
 FILES_AT_ONCE: Final = 1000
 """Files of a batch at most: a page of an S3 listing."""
 
+NO_ROW: Final = "no flat JSON object in UTF-8; files of Debezium's events are named .jsonl"
+
+Placed = tuple[str, pl.DataFrame]
+"""A file, and some of what is in it."""
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 """Good rows and refused ones."""
 
@@ -66,63 +72,53 @@ class LandingSource:
         A column that later files of rows have, and an earlier one does not, was added in between: it is null there.
         """
         paths = self._files.following(table.name, after=None, suffixes=SUFFIXES, most=None)
-        files: list[tuple[str, pl.DataFrame]] = []
+        placed: list[Placed] = []
         later: set[str] = set()
         for path in reversed(paths):
-            rows = self._content(table, path)
-            if OP in rows.columns:
-                known = set(rows.columns)
-                rows = _with_added(table, rows, later)
-                later |= known
-            files.append((path, _placed(table, path, rows)))
-        return _batch(table, files[::-1], position=paths[-1] if paths else "", at_end=True)
+            frames = self._frames(table, path)
+            placed += reversed([(path, _placed(table, path, _with_added(table, frame, later))) for frame in frames])
+            later |= {name for frame in frames if ROW in frame.columns for name in frame.columns}
+        return _batch(table, placed[::-1], position=paths[-1] if paths else "", at_end=True)
 
     def _next(self, table: SourceTable, after: str | None, *, max_rows: int) -> SourceBatch | None:
         paths = self._files.following(table.name, after=after, suffixes=SUFFIXES, most=FILES_AT_ONCE)
-        files: list[tuple[str, pl.DataFrame]] = []
-        rows, at_end = 0, len(paths) < FILES_AT_ONCE
+        placed: list[Placed] = []
+        position, rows, at_end = after, 0, len(paths) < FILES_AT_ONCE
         for path in paths:
-            if rows >= max_rows and files:
+            if rows >= max_rows:
                 at_end = False
                 break
             try:
-                frame = _placed(table, path, self._content(table, path))
+                found = [(path, _placed(table, path, frame)) for frame in self._frames(table, path)]
             except SourceColumnsDiffer:
-                if not files:
+                if position == after:
                     raise
                 at_end = False
                 break
-            files.append((path, frame))
-            rows += frame.height
-        return _batch(table, files, position=files[-1][0], at_end=at_end) if files else None
+            position = path
+            placed += found
+            rows += sum(frame.height for _, frame in found)
+        return (
+            None if position is None or position == after else _batch(table, placed, position=position, at_end=at_end)
+        )
 
-    def _content(self, table: SourceTable, path: str) -> pl.DataFrame:
-        content = self._files.content(table.name, path)
-        return _lines(content).alias(RAW).to_frame() if path.endswith(FILE_SUFFIX) else _parquet(table, content)
-
-
-def _lines(content: bytes) -> pl.Series:
-    """The texts between line feeds; bytes that are no UTF-8 become escapes that no JSON has.
-
-    Polars does it fast, but takes carriage returns away, and refuses what is no UTF-8.
-    """
-    if content and b"\r" not in content:
-        try:
-            return pl.scan_lines(BytesIO(content)).collect().to_series()
-        except pl.exceptions.ComputeError:
-            pass
-    texts = content.decode("utf-8", errors="backslashreplace").removesuffix("\n").split("\n")
-    return pl.Series(texts, dtype=pl.String())
+    def _frames(self, table: SourceTable, path: str) -> list[pl.DataFrame]:
+        """A file's lines that are events or refused, or its rows."""
+        frames = frames_of(path, self._files.content(table.name, path))
+        if unpacked_name(path).endswith(JSON_ROWS):
+            return [part for frame in frames for part in _as_events(table, frame)]
+        return [_with_op(table, frame) if ROW in frame.columns else frame for frame in frames]
 
 
-def _parquet(table: SourceTable, content: bytes) -> pl.DataFrame:
-    """A file's rows, with ``OP``; one that is no Parquet is a single refused row."""
-    try:
-        rows = pl.read_parquet(BytesIO(content), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        return pl.DataFrame({RAW: [""], REASON: [f"the file is no Parquet: {reason}"]})
-    return _with_op(table, rows)
+def _as_events(table: SourceTable, lines: pl.DataFrame) -> list[pl.DataFrame]:
+    """Lines that are rows of JSON as events, and those that are none; blank ones are nothing."""
+    if REASON in lines.columns:
+        return [lines]
+    told = lines.filter(pl.col(RAW).str.contains(r"\S"))
+    is_row = pl.col(RAW).str.contains(IS_ROW)
+    strange = told.filter(~is_row).with_columns(pl.lit(NO_ROW).alias(REASON))
+    events = told.filter(is_row).with_columns(upsert(table, pl.col(RAW), pl.lit(0)).alias(RAW))
+    return [events, strange] if len(strange) else [events]
 
 
 def _with_op(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
@@ -136,7 +132,7 @@ def _with_op(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _with_added(table: SourceTable, rows: pl.DataFrame, later: Collection[str]) -> pl.DataFrame:
     """Rows with the columns that the table got from later files; those that have others are left to be told."""
-    if not table.columns.keys() >= set(rows.columns) - {OP}:
+    if ROW not in rows.columns or not table.columns.keys() >= set(rows.columns) - {OP, ROW}:
         return rows
     added = [name for name in table.columns if name not in rows.columns and name in later]
     return rows.with_columns(pl.lit(None, table.columns[name]).alias(name) for name in added)
@@ -144,8 +140,9 @@ def _with_added(table: SourceTable, rows: pl.DataFrame, later: Collection[str]) 
 
 def _typed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
     """A file's rows in the table's types; some are refused. Raises SourceColumnsDiffer."""
-    check_columns(table, columns_told(table, rows.schema), file=f"{table.name}/{path}")
-    found = fitted(table, rows)
+    given = rows.drop(ROW)
+    check_columns(table, columns_told(table, given.schema), file=f"{table.name}/{path}")
+    found = fitted(table, given).insert_column(0, rows.get_column(ROW))
     wrong = ~pl.col(OP).is_in(OPERATIONS).fill_null(value=False)
     if not found.select(wrong.any()).item():
         return found
@@ -155,21 +152,13 @@ def _typed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _placed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """A file's lines or rows, numbered from 1. Raises SourceColumnsDiffer."""
-    file, number = "source_file", LINE
-    if OP in rows.columns:
-        file, number = SOURCE_FILE, ROW
-        rows = _typed(table, path, rows)
-    return rows.select(
-        pl.lit(f"{table.name}/{path}").alias(file),
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(number),
-        pl.all(),
-    )
+    """A file's lines or rows, and where they stood. Raises SourceColumnsDiffer."""
+    is_typed = ROW in rows.columns
+    place = pl.lit(f"{table.name}/{path}").alias(SOURCE_FILE if is_typed else "source_file")
+    return (_typed(table, path, rows) if is_typed else rows).select(place, pl.all())
 
 
-def _batch(
-    table: SourceTable, files: Sequence[tuple[str, pl.DataFrame]], *, position: str, at_end: bool
-) -> SourceBatch:
+def _batch(table: SourceTable, files: Sequence[Placed], *, position: str, at_end: bool) -> SourceBatch:
     """Files as one batch; those of one kind that follow each other are judged together."""
     found = [_nothing(table)]
     for columns, group in groupby(files, key=lambda file: tuple(file[1].columns)):

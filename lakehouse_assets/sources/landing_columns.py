@@ -25,6 +25,7 @@ from lakehouse_assets.schema_following import engine_type
 from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.debezium import SHOWN_CHARACTERS
 from lakehouse_assets.sources.debezium_fields import day, field_of
+from lakehouse_assets.sources.landing_formats import decoded
 from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_text, json_value
 from storage_engine.errors import InvalidSchema
 from storage_engine.kernel.convert import convert
@@ -176,18 +177,7 @@ def _plainly(value: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:
 
 
 def _text_in(value: pl.Expr, _: pl.DataType, __: pl.DataType) -> pl.Expr:
-    return value.map_batches(_decoded, return_dtype=pl.String())
-
-
-def _decoded(content: pl.Series) -> pl.Series:
-    """Bytes as text; Polars decodes a column or nothing of it, so those that are no UTF-8 are found by halving."""
-    try:
-        return content.cast(pl.String)
-    except pl.exceptions.ComputeError:
-        middle = len(content) // 2
-        if middle == 0:
-            return pl.Series(content.name, [None], dtype=pl.String())
-        return pl.concat([_decoded(content[:middle]), _decoded(content[middle:])])
+    return value.map_batches(decoded, return_dtype=pl.String())
 
 
 def _to_day(value: pl.Expr, _: pl.DataType, __: pl.DataType) -> pl.Expr:

@@ -17,6 +17,7 @@ import polars as pl
 
 from lakehouse_assets.sources.change_source import EVENT_TIME, REJECTED_SCHEMA, SourceTable
 from lakehouse_assets.sources.debezium import ENVELOPE, FLAT_OBJECT, LINE, RAW, REASON, SCALAR, SPACE, member, parse
+from lakehouse_assets.sources.json_rows import upsert
 
 _KEYS: Final = ("source_file", LINE, RAW)
 
@@ -38,7 +39,7 @@ def plain_rows(messages: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame
     good, refused = parse(
         pl.concat(
             [
-                rows.filter(flat).select("source_file", LINE, _upsert(table).alias(RAW)),
+                rows.filter(flat).select("source_file", LINE, upsert(table, pl.col(RAW), pl.col("time_ms")).alias(RAW)),
                 tombstones.filter(keyed).select("source_file", LINE, _delete(table).alias(RAW)),
             ]
         ),
@@ -77,15 +78,6 @@ def _payload(column: str, grammar: str) -> pl.Expr:
     payload = text.str.extract(rf'"payload"{SPACE}:{SPACE}({grammar}){SPACE}\}}{SPACE}$')
     wrapped = text.str.contains(rf'^\{{{SPACE}"schema"{SPACE}:')
     return pl.when(wrapped).then(pl.coalesce(payload, text)).otherwise(text)
-
-
-def _upsert(table: SourceTable) -> pl.Expr:
-    time = pl.col("time_ms").cast(pl.String)
-    if EVENT_TIME in table.columns:
-        time = pl.coalesce(pl.col(RAW).str.extract(member(EVENT_TIME)), time)
-    return pl.concat_str(
-        pl.lit('{"op":"u","before":null,"after":'), RAW, pl.lit(',"source":{"ts_ms":'), time, pl.lit("}}")
-    )
 
 
 def _delete(table: SourceTable) -> pl.Expr:

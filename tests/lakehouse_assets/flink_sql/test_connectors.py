@@ -67,6 +67,14 @@ def test_avro_needs_its_registry_and_upserts_are_plain_rows() -> None:
     assert changes.format == "json"
 
 
+@pytest.mark.parametrize("chosen", ["debezium-json", "json", "csv", "parquet"])
+def test_files_are_read_by_their_names(chosen: str) -> None:
+    options = f"'connector' = 'filesystem', 'path' = 'file:///data/landing/t', 'format' = '{chosen}'"
+    project = read_project({"a.sql": table(options)}, name="p")
+    assert isinstance(project.changes, LandingResource)
+    assert (project.changes.folder, project.ingestions[0].source_table) == ("/data/landing", "t")
+
+
 def test_databases_are_read_by_their_logs() -> None:
     changes = read_project({"a.sql": table(MYSQL)}, name="p").changes
     assert isinstance(changes, MySqlResource)
