@@ -15,7 +15,7 @@ from lakehouse_assets.sources.errors import SourceError, SourcePositionLost
 from lakehouse_assets.sources.known_troubles import KnownTroubles
 from lakehouse_assets.sources.mysql.connection import MySqlConnection
 from lakehouse_assets.sources.mysql.source import ChangeBatch, MySqlSource
-from lakehouse_assets.sources.mysql.tables import POSITION
+from lakehouse_assets.sources.mysql.tables import POSITION, TableColumns
 from lakehouse_assets.sources.typed_rows import LINE, SOURCE_FILE, check_columns, typed_batch
 
 NOTED_ROWS: Final = 2000
@@ -65,8 +65,7 @@ class MySqlChanges:
         source = self._source(tables)
         columns = source.columns()
         for table in tables:  # before all their rows are read
-            found = columns[table.name]
-            check_columns(table, found.schema, filled=bool(found.filled - table.columns.keys()))
+            _check(table, columns[table.name])
         snapshot = source.snapshot()
         return {table.name: _source_batch(table, snapshot, after=None, at_end=at_end) for table in tables}
 
@@ -79,11 +78,14 @@ class MySqlChanges:
     def _changes(self, tables: Sequence[tuple[SourceTable, int]], max_rows: int) -> dict[str, SourceBatch]:
         source = self._source([table for table, _ in tables])
         start = min((self._known_until(table.name, after) for table, after in tables), default=0)
+        known, asked = {table.name: after for table, after in tables}, {table.name: table for table, _ in tables}
         found: dict[str, SourceBatch] = {}
         at_end = not tables
         while not found and not at_end:
             try:
-                changes = source.changes(start, max_rows=max_rows, known={table.name: after for table, after in tables})
+                changes = source.changes(
+                    start, max_rows=max_rows, known=known, check=lambda columns: _check(asked[columns.name], columns)
+                )
             except SourcePositionLost as lost:
                 first, _ = min(tables, key=lambda each: self._known_until(each[0].name, each[1]))
                 lost.table = lost.table or first.name
@@ -108,6 +110,10 @@ class MySqlChanges:
 
     def _source(self, tables: Sequence[SourceTable]) -> MySqlSource:
         return MySqlSource(self._connection, [table.name for table in tables])
+
+
+def _check(table: SourceTable, found: TableColumns) -> None:
+    check_columns(table, found.schema, filled=bool(found.filled - table.columns.keys()))
 
 
 def _source_batch(table: SourceTable, changes: ChangeBatch, *, after: int | None, at_end: bool) -> SourceBatch:

@@ -11,7 +11,7 @@ The server needs ``log_bin``, ``binlog_format=ROW``, ``binlog_row_image=FULL`` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -100,9 +100,17 @@ class MySqlSource:
             frames = {name: _table_rows(connection, table, position) for name, table in columns.items()}
         return ChangeBatch(position=position, frames=frames, at_end=True, filled=_filled(columns))
 
-    def changes(self, after: int, *, max_rows: int, known: Mapping[str, int] | None = None) -> ChangeBatch:
+    def changes(
+        self,
+        after: int,
+        *,
+        max_rows: int,
+        known: Mapping[str, int] | None = None,
+        check: Callable[[TableColumns], None] = lambda _: None,
+    ) -> ChangeBatch:
         """The changes after a position: whole transactions, until they have ``max_rows`` rows or the log
-        ends. ``known``: by table, up to where it was read before; its changes until there are left out.
+        ends. ``known``: by table, up to where it was read before; its changes until there are left out. ``check``: raises if
+        a table is not to be read; called at its first change, so that the rest of the log is not read in vain.
 
         ``position`` of the batch is where to go on; it moves even when no row of the tables changed. Raises
         SourcePositionLost if the log was removed, SourceSchemaChanged if a table is not what it was at the
@@ -123,6 +131,8 @@ class MySqlSource:
             start = transaction.end
             rows += transaction.rows
             for table, changed in transaction.images.items():
+                if not images[table].ops:
+                    check(columns[table])
                 images[table].extend(changed)
             if rows >= max_rows:
                 return _batch(columns, images, start, at_end=False)

@@ -17,6 +17,7 @@ from lakehouse_assets.ingest import Ingester, Ingestion
 from lakehouse_assets.ingest_mover import IngestMover
 from lakehouse_assets.sources.change_source import ChangeSource, SourceBatch, SourceTable
 from lakehouse_assets.sources.errors import SourceError, SourcePositionLost, SourceSchemaChanged, SourceUnsupported
+from lakehouse_assets.sources.mysql.binlog import BinlogPosition, BinlogReader, Transaction
 from lakehouse_assets.sources.mysql.source import MySqlSource
 from lakehouse_assets.sources.postgres import slots
 from lakehouse_assets.sources.postgres.changes import PostgresChanges
@@ -340,6 +341,33 @@ def test_the_log_is_not_read_again_for_a_table_that_stays_stopped(
         reads.clear()
         assert landed(ingester)[1] is not None
         assert len(reads) == 1
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+def test_a_new_process_reads_the_log_up_to_the_place_that_stops_a_table(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not what the others have read behind it."""
+    ingester = begin(database)
+    rename(database)
+    for number in range(2, 40):
+        database.sql(f"INSERT INTO item VALUES ({number}, 'x')")
+    database.sql("INSERT INTO shop VALUES (2, 'y')")
+    assert landed(ingester)[0] == ["ods.item", "ods.shop"]
+    database.sql("INSERT INTO item VALUES (99, 'x')")
+    read: list[Transaction] = []
+    transactions = BinlogReader.transactions
+
+    def counted(reader: BinlogReader, after: BinlogPosition) -> Iterator[Transaction]:
+        for transaction in transactions(reader, after):
+            read.append(transaction)
+            yield transaction
+
+    monkeypatch.setattr(BinlogReader, "transactions", counted)
+    again = database.ingester()
+    assert landed(again)[0] == ["ods.item"]
+    assert landed(again)[0] == []
+    assert len(read) < 15
 
 
 def test_a_continuous_run_tells_once_of_a_stopped_table_and_moves_the_others(database: Database) -> None:
