@@ -78,6 +78,7 @@ class Ingestion:
             required=frozenset({*schema.primary_keys, EVENT_TIME}),
             key=tuple(schema.primary_keys),
             days=frozenset(self.days),
+            follows=self.follows_schema,
         )
 
 

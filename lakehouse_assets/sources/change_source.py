@@ -36,7 +36,8 @@ class SourceTable:
     """A table of a source, as its target wants it.
 
     ``columns``: name → dtype of the row images. ``required``: columns that are never null. ``key``:
-    the primary key. ``days``: String columns that must hold a day of the calendar, ``yyyy-mm-dd``.
+    the primary key. ``days``: String columns that must hold a day of the calendar, ``yyyy-mm-dd``. ``follows``: types of the
+    target are widened to those of the source.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SourceTable:
     required: frozenset[str]
     key: tuple[str, ...] = ()
     days: frozenset[str] = frozenset()
+    follows: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

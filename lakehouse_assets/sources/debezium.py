@@ -9,10 +9,14 @@ grammar, and texts are checked before they are cast: each line is judged by itse
 | column | JSON value |
 |---|---|
 | String | string |
-| Int32, Int64 | integer |
+| Int8, Int16, Int32, Int64 | integer |
+| Float32, Float64 | number; the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` |
 | Decimal(p, s) | string of at most p - s and s digits, such as ``"12.5000"`` |
 | Date | string ``yyyy-mm-dd`` |
-| Datetime(ms) | integer of epoch milliseconds, UTC |
+| Datetime(ms) | integer of epoch milliseconds, UTC, from 1970 on; string such as ``"1969-01-05T10:00:00.123"`` |
+| Datetime(us), Datetime(ns) | string ``"2024-01-05T10:00:00.123456"``; of a moment (time zone UTC) ``"…Z"`` |
+| Time | string ``"10:00:00.123"`` |
+| Binary | string of base64 |
 | Boolean | true, false |
 """
 
@@ -36,7 +40,19 @@ from lakehouse_assets.sources.change_source import (
     SourceTable,
 )
 from lakehouse_assets.sources.debezium_columns import certain_rows
-from lakehouse_assets.sources.debezium_fields import AT, TIME_MS_MAX
+from lakehouse_assets.sources.debezium_fields import (
+    AT,
+    BASE64,
+    CLOCK_PATTERN,
+    FRACTION_DIGITS,
+    NUMBER,
+    SPECIAL_NUMBERS,
+    TIME_MS_MAX,
+    clock,
+    finite,
+    moment,
+    moment_pattern,
+)
 from lakehouse_assets.sources.errors import SourceUnsupported
 
 LINE, RAW, REASON = "line", "raw", "reason"
@@ -49,8 +65,7 @@ _CODE_UNIT = (
     rf"|[dD][89abAB][0-9a-fA-F]{{2}}{_LOW_SURROGATE})"
 )
 _STRING = rf'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_CODE_UNIT}))*"'
-_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-SCALAR: Final = rf"(?:{_STRING}|{_NUMBER}|true|false|null)"
+SCALAR: Final = rf"(?:{_STRING}|{NUMBER}|true|false|null)"
 
 
 def _object(value: str) -> str:
@@ -106,27 +121,64 @@ def _decimal(dtype: pl.Decimal) -> _ValueRule:
     )
 
 
+def _whole(name: str, bits: int, dtype: pl.DataType) -> _ValueRule:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return _ValueRule(name=name, pattern=_INTEGER, read=lambda text: _between(text, low, high).cast(dtype))
+
+
+def _float(name: str, dtype: pl.DataType) -> _ValueRule:
+    def read(text: pl.Expr) -> pl.Expr:
+        special = _unquoted(text).replace_strict(SPECIAL_NUMBERS, default=None, return_dtype=dtype)
+        return pl.when(text.str.starts_with('"')).then(special).otherwise(finite(text.cast(dtype, strict=False)))
+
+    return _ValueRule(name=name, pattern=rf'^(?:{NUMBER}|"(?:{"|".join(SPECIAL_NUMBERS)})")$', read=read)
+
+
+def _time(dtype: pl.Datetime) -> _ValueRule:
+    name = "TIMESTAMP" if dtype.time_zone is None else "TIMESTAMP_LTZ"
+    return _ValueRule(
+        name=f"{name}({FRACTION_DIGITS[dtype.time_unit]})",
+        pattern=f'^"{moment_pattern(dtype)}"$',
+        read=lambda text: moment(_unquoted(text), dtype),
+    )
+
+
+def _milliseconds() -> _ValueRule:
+    by_text = _time(_MILLISECONDS)
+
+    def read(text: pl.Expr) -> pl.Expr:
+        return pl.when(text.str.starts_with('"')).then(by_text.read(text)).otherwise(_EPOCH_MS.read(text))
+
+    return _ValueRule(name=_EPOCH_MS.name, pattern=f"{by_text.pattern}|{_EPOCH_MS.pattern}", read=read)
+
+
 _DAY: Final = r'^"[0-9]{4}-[0-9]{2}-[0-9]{2}"$'
 _INTEGER: Final = r"^-?(?:0|[1-9][0-9]{0,18})$"
+_MILLISECONDS: Final = pl.Datetime("ms")
+_EPOCH_MS: Final = _ValueRule(
+    name="TIMESTAMP(3)",
+    pattern=_INTEGER,
+    read=lambda text: _between(text, 0, TIME_MS_MAX).cast(_MILLISECONDS),
+)
 _RULES: Final[Mapping[pl.DataType, _ValueRule]] = {
     pl.String(): _ValueRule(name="STRING", pattern=r'^"', read=_unquoted),
     pl.Boolean(): _ValueRule(name="BOOLEAN", pattern=r"^(?:true|false)$", read=lambda text: text == "true"),
-    pl.Int32(): _ValueRule(
-        name="INT",
-        pattern=_INTEGER,
-        read=lambda text: _between(text, -(2**31), 2**31 - 1).cast(pl.Int32),
-    ),
+    pl.Int8(): _whole("TINYINT", 8, pl.Int8()),
+    pl.Int16(): _whole("SMALLINT", 16, pl.Int16()),
+    pl.Int32(): _whole("INT", 32, pl.Int32()),
     pl.Int64(): _ValueRule(name="BIGINT", pattern=_INTEGER, read=lambda text: text.cast(pl.Int64, strict=False)),
     pl.Date(): _ValueRule(
         name="DATE",
         pattern=_DAY,
         read=lambda text: _unquoted(text).str.to_date("%Y-%m-%d", strict=False),
     ),
-    pl.Datetime("ms"): _ValueRule(
-        name="TIMESTAMP(3)",
-        pattern=_INTEGER,
-        read=lambda text: _between(text, 0, TIME_MS_MAX).cast(pl.Datetime("ms")),
+    pl.Float32(): _float("FLOAT", pl.Float32()),
+    pl.Float64(): _float("DOUBLE", pl.Float64()),
+    pl.Time(): _ValueRule(name="TIME", pattern=f'^"{CLOCK_PATTERN}"$', read=lambda text: clock(_unquoted(text))),
+    pl.Binary(): _ValueRule(
+        name="BYTES", pattern=f'^"{BASE64}"$', read=lambda text: _unquoted(text).str.decode("base64", strict=False)
     ),
+    _MILLISECONDS: _milliseconds(),
 }
 
 
@@ -134,6 +186,8 @@ def _rule_of(table: SourceTable, column: str) -> _ValueRule:
     dtype = table.columns[column]
     if isinstance(dtype, pl.Decimal):
         return _decimal(dtype)
+    if isinstance(dtype, pl.Datetime) and dtype != _MILLISECONDS:
+        return _time(dtype)
     if dtype not in _RULES:
         raise SourceUnsupported(f"column {column} of {table.target} is {dtype}, which has no JSON form here")
     return _RULES[dtype]
@@ -200,7 +254,7 @@ def _envelopes(events: pl.DataFrame) -> pl.DataFrame:
     before = with_op.filter(deleted).select(
         "source_file", LINE, raw.str.extract(rf'"before"{SPACE}:{SPACE}({_ANY_ROW})').alias("_before")
     )
-    time = _RULES[pl.Datetime("ms")]
+    time = _EPOCH_MS
     if before.is_empty():
         sides = with_op.with_columns(pl.lit(None, pl.String).alias("_before"))
     else:

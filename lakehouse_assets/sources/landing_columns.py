@@ -13,7 +13,6 @@ A value is cast only if nothing of it is lost. A float is the number that its sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
@@ -26,7 +25,7 @@ from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.debezium import SHOWN_CHARACTERS
 from lakehouse_assets.sources.debezium_fields import day, field_of
 from lakehouse_assets.sources.landing_formats import decoded
-from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_text, json_value
+from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_member, json_text
 from storage_engine.errors import InvalidSchema
 from storage_engine.kernel.convert import convert
 from storage_engine.spec.type_casts import is_lossless_cast
@@ -51,7 +50,8 @@ def columns_told(table: SourceTable, found: Mapping[str, pl.DataType]) -> dict[s
 
     What is wider than the table's is told, so that the table may be widened; but not of keys, which cannot be, nor what tells
     of the writer alone: units of time, and floats for integers (pandas has such where values are missing). A column that
-    the table does not have and that holds nothing but nulls has no type, and is left out.
+    the table does not have and that holds nothing but nulls has no type, and is left out. A table whose types do not follow
+    is never widened.
     """
     told: dict[str, pl.DataType] = {}
     for name, dtype in found.items():
@@ -61,7 +61,8 @@ def columns_told(table: SourceTable, found: Mapping[str, pl.DataType]) -> dict[s
         if known is None:
             told[name] = _SIGNED.get(dtype, dtype)
         else:
-            told[name] = dtype if name not in table.key and _is_wider(name, dtype, known) else known
+            is_told = table.follows and name not in table.key and _is_wider(name, dtype, known)
+            told[name] = dtype if is_told else known
     return told
 
 
@@ -106,17 +107,17 @@ def fitted(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _notes(table: SourceTable, refused: pl.DataFrame, fits: Mapping[str, _Fit]) -> pl.DataFrame:
     """Why rows are refused, and their events with the values that were given."""
-    reasons, members = [], []
+    reasons: list[pl.Expr] = []
+    members: dict[str, pl.Expr] = {}
     for name, dtype in table.columns.items():
-        member = json_text(json_value(name, dtype))
+        member = json_member(name, dtype)
         if f"{_BAD}{name}" in refused.columns:
             marked, given = pl.col(f"{_BAD}{name}"), pl.col(f"{_GIVEN}{name}")
             member = pl.when(marked).then(given).otherwise(member)
             shown = given.str.slice(0, SHOWN_CHARACTERS).str.replace_all(r"[[:cntrl:]]", "?")
             reasons.append(pl.when(marked).then(pl.concat_str(pl.lit(fits[name].refusal), shown)))
-        members.append(pl.concat_str(pl.lit(f"{json.dumps(name, ensure_ascii=False)}:"), member))
-    row = pl.concat_str(pl.lit("{"), pl.concat_str(members, separator=","), pl.lit("}"))
-    return refused.select(pl.coalesce(reasons).alias(REASON), as_event(table, refused, row).alias(EVENT))
+        members[name] = member
+    return refused.select(pl.coalesce(reasons).alias(REASON), as_event(table, refused, members).alias(EVENT))
 
 
 def _given(values: pl.Series) -> pl.Series:
@@ -124,12 +125,10 @@ def _given(values: pl.Series) -> pl.Series:
     value, dtype = pl.col(values.name), values.dtype
     if isinstance(dtype, pl.Datetime):
         text = json_text(value.dt.to_string("iso:strict"))
-    elif dtype.is_float():
-        text = pl.when(value.is_finite()).then(json_text(value)).otherwise(json_text(value.cast(pl.String)))
     elif "Binary" in str(dtype) and dtype.is_nested():  # which Polars does not write as JSON
         text = json_text(pl.lit(str(dtype)))
     else:
-        text = json_text(json_value(values.name, dtype))
+        text = json_member(values.name, dtype)
     return values.to_frame().select(text.alias(f"{_GIVEN}{values.name}")).to_series()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -17,6 +18,7 @@ from lakehouse_assets.sources.change_source import (
     SourceBatch,
     SourceTable,
 )
+from lakehouse_assets.sources.debezium_fields import FRACTION_DIGITS
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
 
 SOURCE_FILE: Final = "_change.file"
@@ -50,9 +52,7 @@ def typed_batch(
     known = pl.col(REASON) if REASON in rows.columns else pl.lit(None, pl.String)
     judged = rows.with_columns(pl.coalesce(known, *_reasons(table), pl.lit(None, pl.String)).alias(REASON))
     refused = judged.filter(pl.col(REASON).is_not_null())
-    event = as_event(
-        table, refused, pl.struct(json_value(*column) for column in table.columns.items()).struct.json_encode()
-    )
+    event = as_event(table, refused, {name: json_member(name, dtype) for name, dtype in table.columns.items()})
     return SourceBatch(
         position=position,
         rows=judged.filter(pl.col(REASON).is_null()).select(
@@ -95,8 +95,12 @@ def _event_time(table: SourceTable, rows: pl.DataFrame) -> pl.Expr:
     return known.cast(pl.Datetime("ms")).alias(EVENT_TIME)
 
 
-def as_event(table: SourceTable, rows: pl.DataFrame, row: pl.Expr) -> pl.Expr:
-    """Refused rows as JSON events that ``debezium`` reads, so that they may be corrected and replayed. ``row``: JSON objects."""
+def as_event(table: SourceTable, rows: pl.DataFrame, members: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Refused rows as JSON events that ``debezium`` reads, so that they may be corrected and replayed. ``members``: the JSON text
+    of each column's values.
+    """
+    texts = [pl.concat_str(pl.lit(f"{json.dumps(name, ensure_ascii=False)}:"), text) for name, text in members.items()]
+    row = pl.concat_str(pl.lit("{"), pl.concat_str(texts, separator=","), pl.lit("}"))
     deleted = pl.col(OP) == DELETE_OP
     time = pl.coalesce(_event_time(table, rows), pl.lit(0).cast(pl.Datetime("ms"))).dt.epoch("ms")
     return pl.concat_str(
@@ -115,16 +119,31 @@ def json_text(value: pl.Expr) -> pl.Expr:
     return pl.struct(value.alias("v")).struct.json_encode().str.slice(len('{"v":')).str.strip_suffix("}")
 
 
-def json_value(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column as what its type is in JSON."""
+def json_member(name: str, dtype: pl.DataType) -> pl.Expr:
+    """The JSON text of a column's values, from which ``debezium`` reads the same values again."""
     value = pl.col(name)
     if isinstance(dtype, pl.Datetime):
-        return value.dt.epoch("ms").alias(name)
+        return _json_time(value, dtype)
+    if dtype.is_float():
+        special = pl.when(value.is_nan()).then(pl.lit("NaN")).when(value > 0).then(pl.lit("Infinity"))
+        other = json_text(special.otherwise(pl.lit("-Infinity")))
+        return pl.when(value.is_null() | value.is_finite()).then(json_text(value)).otherwise(other)
+    if isinstance(dtype, pl.Time):
+        return json_text(value.dt.to_string("%H:%M:%S%.f"))
     if isinstance(dtype, pl.Binary):
-        return value.bin.encode("base64")
-    if isinstance(dtype, pl.Decimal | pl.Date):
-        return value.cast(pl.String)
-    return value
+        return json_text(value.bin.encode("base64"))
+    return json_text(value.cast(pl.String) if isinstance(dtype, pl.Decimal | pl.Date) else value)
+
+
+def _json_time(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+    zone = "" if dtype.time_zone is None else "Z"
+    text = json_text(
+        value.dt.replace_time_zone(None).dt.to_string(f"%Y-%m-%dT%H:%M:%S%.{FRACTION_DIGITS[dtype.time_unit]}f{zone}")
+    )
+    if dtype != pl.Datetime("ms"):
+        return text
+    milliseconds = value.dt.epoch("ms")
+    return pl.when(milliseconds < 0).then(text).otherwise(json_text(milliseconds))
 
 
 def _reasons(table: SourceTable) -> list[pl.Expr]:

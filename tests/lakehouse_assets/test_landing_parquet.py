@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,57 @@ def test_refused_rows_wait_in_quarantine_and_come_back_corrected(mirror: Callabl
         {"id": 4, "size": 9, "amount": Decimal("4.13"), "at": AT, "name": "d"},
     ]
     assert refused_lines(ingester.quarantine).is_empty()
+
+
+def test_refused_rows_of_any_column_type_are_replayed(mirror: Callable[..., Ingester], land: Land) -> None:
+    ingester = mirror("ratio DOUBLE, at TIMESTAMP(6), seen TIMESTAMP_LTZ(3), picture BYTES, size INT")
+    at = datetime(1969, 7, 20, 20, 17, 40, 123_456)
+    land(
+        "1.parquet",
+        id=pa.array([1, 2, 3], pa.int32()),
+        ratio=[0.1, float("nan"), float("-inf")],
+        at=[at, None, at],
+        seen=pa.array([AT, AT, None], pa.timestamp("ms", "UTC")),
+        picture=[b"\x00\xff", None, b""],
+        size=["many"] * 3,
+    )
+    assert moved(ingester) == []
+    waiting = refused_lines(ingester.quarantine)
+    assert replay(ingester.catalog, ITEMS)["reason"].to_list() == ['size is no INT: "many"'] * 3
+    corrected = waiting.with_columns(pl.col("raw").str.replace('"many"', "7")).select(CORRECTION_SCHEMA.names())
+    assert replay(ingester.catalog, ITEMS, corrections=corrected)["reason"].to_list() == [None] * 3
+    expected = [
+        {"id": 1, "ratio": 0.1, "at": at, "picture": b"\x00\xff", "size": 7},
+        {"id": 2, "ratio": float("nan"), "at": None, "picture": None, "size": 7},
+        {"id": 3, "ratio": float("-inf"), "at": at, "picture": b"", "size": 7},
+    ]
+    found = moved(ingester)
+    seen = [row.pop("seen") for row in found]
+    assert repr(found) == repr(expected)
+    assert seen == [AT.replace(tzinfo=UTC), AT.replace(tzinfo=UTC), None]
+
+
+def test_types_that_are_not_followed_are_cast(mirror: Callable[..., Ingester], land: Land, tmp_path: Path) -> None:
+    """A value that does not fit is refused in words that a line of JSON is refused in."""
+    fixed = Ingestion(source_table="item", target="ods.item", added=(), follows_schema=False)
+    ingester = mirror("size INT, part DECIMAL(6, 2)", fixed)
+    land(
+        "1.parquet",
+        id=[1, 2, 3],
+        size=pa.array([7, 2**31, None], pa.int64()),
+        part=pa.array([Decimal("1.5"), Decimal("2.5"), Decimal("99999.5")], pa.decimal128(12, 2)),
+    )
+    event = {"op": "u", "after": {"id": 4, "size": 2**31, "part": "1.00"}, "source": {"ts_ms": 0}}
+    (tmp_path / "item" / "2.jsonl").write_text(json.dumps(event))
+    (tmp_path / "item" / "3.csv").write_text("id,size,part\n5,2147483648,1\n")
+    assert moved(ingester) == [{"id": 1, "size": 7, "part": Decimal("1.50")}]
+    assert (types(ingester)["size"], types(ingester)["part"]) == ("INT", "DECIMAL(6, 2)")
+    assert refused_lines(ingester.quarantine).select("source_file", "line", "reason").rows() == [
+        ("item/1.parquet", 2, "size is no INT: 2147483648"),
+        ("item/1.parquet", 3, 'part is no DECIMAL(6, 2): "99999.50"'),
+        ("item/2.jsonl", 1, "size is no INT: 2147483648"),
+        ("item/3.csv", 2, 'size is no INT: "2147483648"'),
+    ]
 
 
 def test_a_column_of_a_hopeless_type_refuses_its_file_and_the_table_goes_on(
