@@ -389,3 +389,5 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "deletion-vector.index-file.target-size": ("deletion_vector_file_size", _positive_size),
     "scan.fallback-branch": ("scan_fallback_branch", lambda text: text.strip() or None),
 }
+OPTION_KEYS = frozenset(_KEYS)
+"""The keys whose values are read here."""

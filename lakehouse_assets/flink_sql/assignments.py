@@ -31,6 +31,9 @@ def target_columns(insert: DeclaredInsert, target: TableSchema, given: int) -> t
         raise insert.place.error(
             f"table {insert.target} has no column {unknown[0]}; there are {', '.join(target.column_names)}"
         )
+    doubled = [name for name in insert.columns if insert.columns.count(name) > 1 or name in insert.partition]
+    if doubled:
+        raise insert.place.error(f"column {doubled[0]} is filled twice: name it once")
     names = insert.columns or tuple(name for name in target.column_names if name not in insert.partition)
     if len(names) != given:
         raise insert.place.error(
@@ -57,8 +60,10 @@ def constants(insert: DeclaredInsert, target: TableSchema) -> dict[str, Value]:
 
 
 def _fits(source: pl.DataType, target: pl.DataType) -> bool:
-    if source in (target, pl.Null) or (source.is_numeric() and target.is_numeric()):
+    if source in (target, pl.Null):
         return True
+    if source.is_numeric() and target.is_numeric():
+        return source.is_integer() or not target.is_integer()
     if isinstance(source, pl.Datetime) and isinstance(target, pl.Datetime):
         return True
     if source == pl.Date and isinstance(target, pl.Datetime):

@@ -8,7 +8,8 @@ from typing import Final
 import polars as pl
 from sqlglot import exp
 
-from lakehouse_assets.flink_sql.casts import cast, timestamp_of, type_of
+from lakehouse_assets.flink_sql.casts import cast, fitted, timestamp_of, type_of
+from lakehouse_assets.flink_sql.decimals import edge
 from lakehouse_assets.flink_sql.functions import (
     AGGREGATES,
     FUNCTIONS,
@@ -56,10 +57,20 @@ def _cast(at: Compiler, node: exp.Cast) -> Value:
     target = type_of(node.to, at.frame.place)
     strict = not isinstance(node, exp.TryCast)
     if isinstance(node.this, exp.Literal) and node.this.is_string and isinstance(target, pl.Datetime):
-        return at.of(timestamp_of(pl.lit(node.this.this), target, strict=True))
+        return _constant(
+            at.of(fitted(timestamp_of(pl.lit(node.this.this), target, strict=strict), node.to)), strict=strict
+        )
     found = at.value(node.this)
-    made = at.of(cast(found.expr, found.dtype, target, strict=strict), found)
+    made = at.of(fitted(cast(found.expr, found.dtype, target, strict=strict), node.to), found)
+    _constant(made, strict=strict)
     return Value(expr=made.expr, dtype=target, reads=made.reads, steady=made.steady)
+
+
+def _constant(value: Value, *, strict: bool) -> Value:
+    """A cast of a constant that cannot be made is told at once. Raises PolarsError."""
+    if strict and value.steady and not value.reads:
+        pl.select(value.expr)
+    return value
 
 
 def _joined_texts(at: Compiler, node: exp.DPipe) -> Value:
@@ -91,6 +102,8 @@ def _substring(at: Compiler, node: exp.Substring) -> Value:
 def _position(at: Compiler, node: exp.StrPosition) -> Value:
     text, part = at.value(node.this), at.value(node.args["substr"])
     before = text.expr.str.split(literal_text(part)).list.first().str.len_chars()
+    if not literal_text(part):
+        return at.of(pl.when(text.expr.is_not_null()).then(1).cast(pl.Int32), text, part)
     found = pl.when(text.expr.str.contains(part.expr, literal=True)).then(before + 1).otherwise(0).cast(pl.Int32)
     return at.of(pl.when(text.expr.is_not_null()).then(found), text, part)
 
@@ -104,6 +117,8 @@ def _edge(at: Compiler, node: exp.Floor | exp.Ceil) -> Value:
         return at.of(floored(found.expr, str(unit)), found)
     if found.dtype.is_integer():
         return found
+    if isinstance(found.dtype, pl.Decimal):
+        return at.of(edge(found, up=isinstance(node, exp.Ceil)), found)
     return at.of(found.expr.floor() if isinstance(node, exp.Floor) else found.expr.ceil(), found)
 
 

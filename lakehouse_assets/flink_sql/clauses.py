@@ -86,7 +86,8 @@ _REASONS: Final[Mapping[str, str]] = {
     " view (CREATE VIEW v (x) AS …)",
     "pivots": "PIVOT and UNPIVOT: write CASE WHEN …, or a branch of UNION ALL for each column",
     "method": "NATURAL and ASOF JOIN: write JOIN … ON with the columns that are equal",
-    "catalog": "a name of too many parts: a table is database.table, a column table.column or table.row.field",
+    "catalog": "a name of too many parts: a table is database.table, without a catalog, a column table.column"
+    " or table.row.field",
     **dict.fromkeys(("rollup", "cube", "grouping_sets"), KEY_SETS),
     "when": MOMENT,
     "changes": MOMENT,

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
 
 from sqlglot import exp
 
 from storage_engine.errors import SqlError, Unsupported
+
+_LISTED: Final = 20
+_MUCH_ALIKE: Final = 0.8
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is none: the names that are much like it, else those that there are."""
+    names = list(known)
+    if close := get_close_matches(name, names, 3, _MUCH_ALIKE):
+        return f"did you mean {' or '.join(close)}?"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"there are {', '.join(names[:_LISTED]) or 'none'}{more}"
 
 
 class NotIncremental(SqlError, Unsupported):

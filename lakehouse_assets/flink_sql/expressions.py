@@ -77,12 +77,13 @@ def _column(at: Compiler, node: exp.Column) -> Value:
     name = node.this.name
     if name.upper() in NOW_CALLS and not node.table and not node.this.args.get("quoted"):
         return present(name)
-    found = at.names.find(node.table, name)
+    is_known = not node.table or at.names.holds(node.table, node.db)
+    found = at.names.find(node.table, name) if is_known else []
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
         raise at.frame.place.error(f"column {name} is ambiguous: write table.{name}", node)
-    is_row = bool(node.table) and node.table not in at.names.by_table and (not node.db or node.db in at.names.by_table)
+    is_row = not is_known and (not node.db or node.db in at.names.by_table)
     rows = at.names.find(node.db, node.table) if is_row else []
     if len(rows) == 1:
         return at.of(rows[0].expr.struct.field(name), rows[0])
@@ -102,9 +103,10 @@ def _literal(at: Compiler, node: exp.Literal) -> Value:
     if "e" in text.lower():
         return at.literal(float(text), pl.Float64())
     digits = text.partition(".")[2]
-    if max(len(digits), len(text.replace(".", "").lstrip("0"))) > MAX_DIGITS:
+    precision = max(len(digits), len(text.replace(".", "").lstrip("0")), 1)
+    if precision > MAX_DIGITS:
         raise CannotCompute(f"a DECIMAL has {MAX_DIGITS} digits at most")
-    return at.literal(Decimal(text), pl.Decimal(MAX_DIGITS, len(digits)))
+    return at.literal(Decimal(text), pl.Decimal(precision, len(digits)))
 
 
 def _constant(value: object, dtype: pl.DataType) -> Computed:

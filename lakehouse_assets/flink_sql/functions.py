@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from lakehouse_assets.flink_sql.casts import cast, timestamp_of
+from lakehouse_assets.flink_sql.decimals import quotient, rounded
 from lakehouse_assets.flink_sql.values import Value
 
 AGGREGATES: Final = frozenset(
@@ -90,9 +91,11 @@ def shifted(time: pl.Expr, unit: str, count: pl.Expr) -> pl.Expr:
 
 
 def floored(time: pl.Expr, unit: str) -> pl.Expr:
-    """The beginning of the unit that a time lies in. Raises CannotCompute."""
+    """The beginning of the unit that a time lies in; weeks begin on Sunday. Raises CannotCompute."""
     if unit.upper() not in _UNITS:
         raise CannotCompute(f"FLOOR(… TO …) knows {', '.join(_UNITS)}, not {unit}")
+    if unit.upper() == "WEEK":
+        return time.dt.offset_by("1d").dt.truncate("1w").dt.offset_by("-1d")
     return time.dt.truncate(_UNITS[unit.upper()])
 
 
@@ -111,15 +114,13 @@ def literal_number(value: Value) -> int:
 
 
 def divided(left: Value, right: Value) -> pl.Expr:
-    """``/``: whole numbers give whole ones, cut towards zero; decimals keep six more digits. By zero gives null."""
+    """``/``: whole numbers give whole ones, cut towards zero. By zero gives null."""
     if left.dtype.is_integer() and right.dtype.is_integer():
         return _whole_quotient(left.expr, right.expr)
-    divisor = pl.when(right.expr != 0).then(right.expr)
     if left.dtype.is_float() or right.dtype.is_float():
+        divisor = pl.when(right.expr != 0).then(right.expr)
         return left.expr.cast(pl.Float64) / divisor.cast(pl.Float64)
-    scale = min(max(6, _scale(left) + 6, _scale(right) + 6), 18)
-    wide = pl.Decimal(38, scale)
-    return left.expr.cast(wide) / divisor.cast(wide)
+    return quotient(left, right)
 
 
 def remainder(left: Value, right: Value) -> pl.Expr:
@@ -133,10 +134,6 @@ def _whole_quotient(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     quotient = left // right
     inexact = (quotient * right != left) & ((left < 0) != (right < 0))
     return quotient + inexact.cast(pl.Int8)
-
-
-def _scale(value: Value) -> int:
-    return value.dtype.scale if isinstance(value.dtype, pl.Decimal) else 0
 
 
 def _text(value: Value) -> pl.Expr:
@@ -192,9 +189,9 @@ def _from_unixtime(seconds: Value, pattern: Value | None = None) -> pl.Expr:
 
 def _rounded(number: Value, digits: Value | None = None) -> pl.Expr:
     places = 0 if digits is None else literal_number(digits)
-    if number.dtype.is_integer() and places >= 0:
-        return number.expr
-    return number.expr.round(places, mode="half_away_from_zero")
+    if places < 0 and number.dtype.is_float():
+        raise CannotCompute("digits before the point are rounded of whole numbers and decimals alone")
+    return rounded(number, places)
 
 
 def _nullif(left: Value, right: Value) -> pl.Expr:
@@ -213,11 +210,21 @@ def _regexp_extract(text: Value, pattern: Value, group: Value | None = None) -> 
 
 
 def _split_index(text: Value, separator: Value, index: Value) -> pl.Expr:
-    return text.expr.str.split(literal_text(separator)).list.get(index.expr, null_on_oob=True)
+    pieces = text.expr.str.split(literal_text(separator))
+    return pieces.list.get(pl.when(index.expr >= 0).then(index.expr), null_on_oob=True)
 
 
 def _json_value(text: Value, path: Value) -> pl.Expr:
-    return text.expr.str.json_path_match(literal_text(path))
+    """A scalar at a path; of objects and lists, null."""
+    given = literal_text(path).strip()
+    known = given.removeprefix("lax ").lstrip()
+    if not known.startswith("$"):
+        raise CannotCompute(f"the path {given!r}: expected 'lax $.field'")
+    found = text.expr.str.json_path_match(known)
+    inner = [text.expr.str.json_path_match(known + each).is_not_null() for each in (".*", "[*]")]
+    return pl.when(~(found.str.contains(r"^[{\[]") & pl.any_horizontal(*inner)) & ~found.is_in(["{}", "[]"])).then(
+        found
+    )
 
 
 def _on_text(change: Callable[[pl.Expr], pl.Expr]) -> Function:
@@ -248,8 +255,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "CONCAT_WS": Function(compute=_concat_ws, least=2, most=99),
     "SUBSTR": Function(compute=substring, least=2, most=3),
     "SUBSTRING": Function(compute=substring, least=2, most=3),
-    "LEFT": Function(compute=lambda text, size: text.expr.str.head(size.expr), least=2, most=2),
-    "RIGHT": Function(compute=lambda text, size: text.expr.str.tail(size.expr), least=2, most=2),
+    "LEFT": Function(compute=lambda text, size: text.expr.str.head(size.expr.clip(0)), least=2, most=2),
+    "RIGHT": Function(compute=lambda text, size: text.expr.str.tail(size.expr.clip(0)), least=2, most=2),
     "LPAD": Function(compute=lambda *a: _padded(*a, left=True), least=3, most=3),
     "RPAD": Function(compute=lambda *a: _padded(*a, left=False), least=3, most=3),
     "REPLACE": Function(

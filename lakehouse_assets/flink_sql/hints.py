@@ -9,13 +9,22 @@ from typing import Final, TypeAlias, cast, get_args
 
 from sqlglot import exp
 
-from lakehouse_assets.flink_sql.errors import Place
-from lakehouse_assets.flink_sql.script import DeclaredQuery
+from lakehouse_assets.flink_sql.errors import Place, known_names
+from lakehouse_assets.flink_sql.script import DeclaredHint, DeclaredQuery
 from storage_engine.lookup import Strategy
 
-_CALL: Final = re.compile(r"(\w+)\s*\(([^)]*)\)")
-_PAIR: Final = re.compile(r"'([^']*)'\s*=\s*'([^']*)'")
+_STRING: Final = r"'(?:[^']|'')*'"
+_CALL: Final = re.compile(rf"\s*(\w+)\s*(?:\(((?:[^()']|{_STRING})*)\))?\s*,?")
+_PAIR: Final = re.compile(r"\s*'([^']*)'\s*=\s*'([^']*)'\s*(?:,|$)")
+_NO_EFFECT: Final = ("BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP", "MULTI_JOIN", "STATE_TTL")
+"""Hints on how Flink joins and how long it keeps its state, which is kept here as long as the rows are."""
+_LOOKUP_OPTIONS: Final = (
+    "table", "retry-predicate", "strategy", "workers", "async", "output-mode", "capacity", "timeout", "retry-strategy",
+    "fixed-delay", "max-attempts", "shuffle",
+)  # fmt: skip
+"""What may stand in LOOKUP; all but the first four say how Flink waits, and have no effect."""
 RETRY: Final = "retry-predicate"
+LOOKUP_MISS: Final = "lookup_miss"
 STRATEGY: Final = "strategy"
 WORKERS: Final = "workers"
 _OTHER_ROWS: Final = (
@@ -48,12 +57,39 @@ def lookup_hints(tree: exp.Expr, query: DeclaredQuery) -> Hints:
     selects = list(tree.find_all(exp.Select, bfs=False)) if query.hints else []
     for hint in query.hints:
         select = selects[hint.select]
-        calls = [(name.upper(), dict(_PAIR.findall(inner))) for name, inner in _CALL.findall(hint.text)]
-        place = query.place.of(select)
+        calls = _calls(hint)
         for options in (each for name, each in calls if name == "OPTIONS"):
-            _check_options(options, place)
-        read = (_hint(options, place) for name, options in calls if name == "LOOKUP")
+            _check_options(options, hint.place)
+        read = (_hint(options, hint.place) for name, options in calls if name == "LOOKUP")
         found[id(select)] = (*found.get(id(select), ()), *read)
+    return found
+
+
+def _calls(hint: DeclaredHint) -> list[tuple[str, dict[str, str]]]:
+    """The hints within ``/*+ … */`` that take options. Raises SqlError for others than those that are known."""
+    found, at = [], 0
+    while at < len(hint.text):
+        call = _CALL.match(hint.text, at)
+        if call is None or call.end() == at:
+            raise hint.place.error(f"hint {hint.text[at:]} cannot be read: expected NAME('key'='value', …)")
+        name, at = call.group(1).upper(), call.end()
+        if name in ("LOOKUP", "OPTIONS"):
+            found.append((name, _pairs(name, call.group(2) or "", hint.place)))
+        elif name not in _NO_EFFECT:
+            known = ", ".join(("LOOKUP", "OPTIONS", *_NO_EFFECT))
+            raise hint.place.error(f"hint {name} is not known here; known: {known}")
+    return found
+
+
+def _pairs(name: str, text: str, place: Place) -> dict[str, str]:
+    found, at, text = dict[str, str](), 0, text.strip()
+    while at < len(text):
+        pair = _PAIR.match(text, at)
+        if pair is None:
+            raise place.error(
+                f"hint {name}({text}): expected 'key'='value' with commas between, and so not {text[at:]}"
+            )
+        found[pair.group(1)], at = pair.group(2), pair.end()
     return found
 
 
@@ -70,6 +106,11 @@ def _check_options(options: Mapping[str, str], place: Place) -> None:
 def _hint(options: Mapping[str, str], place: Place) -> LookupHint:
     if "table" not in options:
         raise place.error("hint LOOKUP: it names no dimension, 'table'='…'")
+    for key in options:
+        if key not in _LOOKUP_OPTIONS:
+            raise place.error(f"hint LOOKUP has no option {key!r}; {known_names(key, _LOOKUP_OPTIONS)}")
+    if options.get(RETRY, LOOKUP_MISS) != LOOKUP_MISS:
+        raise place.error(f"hint LOOKUP: {RETRY!r} is {options[RETRY]!r}; known: {LOOKUP_MISS!r}")
     strategy = options.get(STRATEGY, "auto")
     if strategy not in get_args(Strategy):
         raise place.error(f"hint LOOKUP: strategy {strategy!r} is none of {', '.join(get_args(Strategy))}")

@@ -74,7 +74,8 @@ class RegularJoin:
 
     def _names(self, offered: Mapping[str, Mapping[str, Value]]) -> Names:
         """What both sides offer, in the query's order."""
-        return Names({each.alias: offered[each.alias] for each in (self.first, self.second)})
+        databases = {**self.first.names.databases, **self.second.names.databases}
+        return Names({each.alias: offered[each.alias] for each in (self.first, self.second)}, databases)
 
     def _check(self, left: Side, right: Side, *, is_full: bool) -> None:
         for side in (left, right):

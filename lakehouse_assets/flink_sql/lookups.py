@@ -85,17 +85,22 @@ class LookupJoin:
         right_on, left_on, rest = self._keys()
         lookup, schema = self._lookup(right_on, left_on, hint)
         columns = self._columns(lookup)
-        names = Names({**self.names.by_table, self.alias: columns})
+        databases = {**self.names.databases, **self._database()}
+        names = Names({**self.names.by_table, self.alias: columns}, databases)
         at = Expressions(frame=Frame(schema=schema, place=self.place), names=names)
         matched = at.of(pl.col(str(lookup.found)).fill_null(value=False), _column(str(lookup.found), pl.Boolean()))
         for condition in rest:
             held = at.condition(condition)
             matched = at.of(matched.expr & held.expr.fill_null(value=False), matched, held)
         if rest:
-            names = Names({**self.names.by_table, self.alias: _where(columns, matched)})
+            names = Names({**self.names.by_table, self.alias: _where(columns, matched)}, databases)
         relation = self.relation if is_left else self.relation.filtered(matched, self.place, self.join)
         lookups = (*self.relation.lookups, lookup)
         return replace(relation, schema=schema, lookups=lookups), names
+
+    def _database(self) -> dict[str, str]:
+        """The dimension's database, if it goes by its own name."""
+        return {} if self.join.this.alias else {self.alias: self.table.partition(".")[0]}
 
     def _is_left(self) -> bool:
         side, kind = (self.join.side or "").upper(), (self.join.kind or "INNER").upper()

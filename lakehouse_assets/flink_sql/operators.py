@@ -9,6 +9,7 @@ import polars as pl
 from sqlglot import exp
 
 from lakehouse_assets.flink_sql.casts import cast
+from lakehouse_assets.flink_sql.decimals import product, total
 from lakehouse_assets.flink_sql.functions import (
     divided,
     literal_text,
@@ -24,9 +25,16 @@ def _arithmetic(combine: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Computed:
             return moved(at, node)
         left, right = at.value(node.left), at.value(node.right)
         _require_numbers(at, node, left, right)
-        if any(isinstance(side.dtype, pl.Decimal) for side in (left, right)) and isinstance(node, exp.Mul):
-            return at.of(_product(left, right), left, right)
-        return at.of(combine(left.expr, right.expr), left, right)
+        floats, decimals = (any(test(side.dtype) for side in (left, right)) for test in (_is_float, _is_decimal))
+        if decimals and not floats:
+            exact = (
+                product(left, right)
+                if isinstance(node, exp.Mul)
+                else total(left, right, combine(left.expr, right.expr))
+            )
+            return at.of(exact, left, right)
+        pair = [side.expr.cast(pl.Float64) if decimals else side.expr for side in (left, right)]
+        return at.of(combine(*pair), left, right)
 
     return compute
 
@@ -37,13 +45,12 @@ def _require_numbers(at: Compiler, node: exp.Expr, *values: Value) -> None:
         raise at.frame.place.error(f"{node.sql()}: {wrong[0].dtype} is no number; CAST it", node)
 
 
-def _product(left: Value, right: Value) -> pl.Expr:
-    """Of decimals: the scales add up, so that no digit is lost."""
-    if left.dtype.is_float() or right.dtype.is_float():
-        return left.expr.cast(pl.Float64) * right.expr.cast(pl.Float64)
-    scales = [value.dtype.scale if isinstance(value.dtype, pl.Decimal) else 0 for value in (left, right)]
-    wide = pl.Decimal(38, min(sum(scales), 18))
-    return left.expr.cast(wide) * right.expr.cast(wide)
+def _is_float(dtype: pl.DataType) -> bool:
+    return dtype.is_float()
+
+
+def _is_decimal(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Decimal)
 
 
 def moved(at: Compiler, node: exp.Binary) -> Value:

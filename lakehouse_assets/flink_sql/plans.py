@@ -14,10 +14,11 @@ from sqlglot import exp
 from lakehouse_assets.flink_sql.aggregates import contribution, has_aggregate, is_aggregate
 from lakehouse_assets.flink_sql.assignments import assigned, constants, target_columns
 from lakehouse_assets.flink_sql.clauses import KEY_SETS
-from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.errors import Place, known_names
 from lakehouse_assets.flink_sql.lookups import Relation
 from lakehouse_assets.flink_sql.relation import Relations, Selected, is_row_number, items
-from lakehouse_assets.flink_sql.script import NULL_ENFORCER, DeclaredInsert
+from lakehouse_assets.flink_sql.script import DeclaredInsert
+from lakehouse_assets.flink_sql.settings import NULL_ENFORCER
 from lakehouse_assets.flink_sql.transforms import Query
 from lakehouse_assets.flink_sql.values import Value
 from storage_engine.options import MergeEngine
@@ -84,9 +85,7 @@ def plans_of(insert: DeclaredInsert, relations: Relations) -> list[Plan]:
     and line.
     """
     if insert.target not in relations.tables:
-        raise insert.place.error(
-            f"there is no table {insert.target}; there are {', '.join(relations.tables) or 'none'}"
-        )
+        raise insert.place.error(f"there is no table {insert.target}; {known_names(insert.target, relations.tables)}")
     found = relations.selected(insert.query)
     return [_plan(replace(insert, place=each.branch or insert.place), each, relations) for each in found]
 

@@ -127,6 +127,7 @@ def read_project(texts: Mapping[str, str], *, name: str, database: str = "defaul
         _check_target(plan.insert, stream, mirrors)
     for selected in (each for query in script.queries for each in relations.selected(query)):
         projected(selected)
+    relations.check_all()
     ordered = tuple(_in_order(streams))
     tables, added = _with_producers(script.tables, ordered)
     batches = tuple(batch_of(insert, relations) for insert in script.inserts if insert not in moving)

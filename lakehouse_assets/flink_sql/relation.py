@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from lakehouse_assets.flink_sql.clauses import MOMENT
 from lakehouse_assets.flink_sql.dialect import parsed_query
-from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.errors import Place, known_names
 from lakehouse_assets.flink_sql.expressions import Expressions
 from lakehouse_assets.flink_sql.hints import Hints, check_hints, hint_of, lookup_hints
 from lakehouse_assets.flink_sql.joins import RegularJoin, Side
@@ -49,6 +49,13 @@ class Relations:
 
     script: Script
     tables: Mapping[str, DeclaredTable]
+
+    def check_all(self) -> None:
+        """Read every table's computed columns and every view, whether something uses them or not. Raises like ``selected``."""
+        for name, table in self.tables.items():
+            self.table(name, table)
+        for name in self.script.views:
+            self.view(name)
 
     def selected(self, query: DeclaredQuery, depth: int = 0) -> list[Selected]:
         """The outermost SELECT of a query over what its FROM gives; one for each branch of UNION ALL in either.
@@ -108,36 +115,43 @@ class Relations:
             )
         name = _table_name(item, query.database)
         alias = item.alias or item.name
+        databases = {} if item.alias else {alias: name.partition(".")[0]}
         if name in self.script.views:
-            view = self.script.views[name]
-            relations = _relations(self.selected(view, depth + 1))
-            if view.columns:
-                if len(view.columns) != (given := len(relations[0].columns)):
-                    raise view.place.error(f"view {name} names {len(view.columns)} columns, its query gives {given}")
-                named = [dict(zip(view.columns, each.columns.values(), strict=True)) for each in relations]
-                relations = [replace(each, columns=columns) for each, columns in zip(relations, named, strict=True)]
-            return [(relation, Names({alias: relation.columns})) for relation in relations]
-        relation = self._table(name, self._declared(name, place, item))
-        return [(relation, Names({alias: relation.columns}))]
+            relations = self.view(name, depth + 1)
+        else:
+            relations = [self.table(name, self._declared(name, place, item))]
+        return [(relation, Names({alias: relation.columns}, databases)) for relation in relations]
+
+    def view(self, name: str, depth: int = 0) -> list[Relation]:
+        """What a view gives, one for each branch of UNION ALL. Raises SqlError and NotIncremental."""
+        view = self.script.views[name]
+        relations = _relations(self.selected(view, depth))
+        if not view.columns:
+            return relations
+        if len(view.columns) != (given := len(relations[0].columns)):
+            raise view.place.error(f"view {name} names {len(view.columns)} columns, its query gives {given}")
+        named = [dict(zip(view.columns, each.columns.values(), strict=True)) for each in relations]
+        return [replace(each, columns=columns) for each, columns in zip(relations, named, strict=True)]
 
     def _declared(self, name: str, place: Place, node: exp.Expr) -> DeclaredTable:
         if name not in self.tables:
-            raise place.error(f"there is no table or view {name}; there are {', '.join(self.tables) or 'none'}", node)
+            known = (*self.tables, *self.script.views)
+            raise place.error(f"there is no table or view {name}; {known_names(name, known)}", node)
         return self.tables[name]
 
-    def _table(self, name: str, table: DeclaredTable) -> Relation:
+    def table(self, name: str, table: DeclaredTable) -> Relation:
+        """A table with the columns that its CREATE TABLE computes. Raises SqlError for one that cannot be."""
         schema = {**table.schema.polars_schema, NOW: NOW_TYPE}
         columns = {
             column: Value(expr=pl.col(column), dtype=dtype, reads=frozenset((column,)))
             for column, dtype in table.schema.polars_schema.items()
         }
         for column, text in table.computed.items():
-            tree = parsed_query(f"SELECT {text}", table.place)
-            if len(tree.expressions) != 1 or any(value for key, value in tree.args.items() if key != "expressions"):
-                raise table.place.error(f"column {column} AS {text}: expected an expression")
-            names = Names({name: columns})
-            frame = Frame(schema=schema, place=table.place)
-            columns[column] = Expressions(frame=frame, names=names).value(tree.expressions[0])
+            if column in columns:
+                raise table.place.error(f"column {column} is named twice")
+            columns[column] = _computed(Frame(schema=schema, place=table.place), Names({name: columns}), column, text)
+        if table.watermark is not None:
+            _check_watermark(Frame(schema=schema, place=table.place), Names({name: columns}), *table.watermark)
         return Relation(source=name, schema=schema, columns=columns)
 
     def _joined(
@@ -164,6 +178,26 @@ class Relations:
             place=place,
         )
         return lookup.run(hint_of(hints.get(id(join.parent), ()), alias, name))
+
+
+def _computed(frame: Frame, names: Names, column: str, text: str) -> Value:
+    """The value of ``column AS text``."""
+    tree = parsed_query(f"SELECT {text}", frame.place)
+    if len(tree.expressions) != 1 or any(value for key, value in tree.args.items() if key != "expressions"):
+        raise frame.place.error(f"column {column} AS {text}: expected an expression")
+    return Expressions(frame=frame, names=names).value(tree.expressions[0])
+
+
+def _check_watermark(frame: Frame, names: Names, column: str, text: str) -> None:
+    """A watermark has no effect; what it names must be there, and be times."""
+    found = names.find("", column)
+    if not found:
+        raise frame.place.error(
+            f"WATERMARK FOR {column}: there is no such column; {known_names(column, (name for name, _ in names.all()))}"
+        )
+    for what, value in ((column, found[0]), (text, _computed(frame, names, column, text))):
+        if not isinstance(value.dtype, pl.Datetime):
+            raise frame.place.error(f"WATERMARK FOR {column} AS {text}: {what} is {value.dtype}, and no TIMESTAMP")
 
 
 _OWN_TABLE: Final = "give what it puts together a table of its own ('changelog-producer' = 'lookup'), and join that one"

@@ -9,16 +9,25 @@ from typing import Final
 
 from lakehouse_assets.flink_sql.connectors import Connected, connected
 from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.settings import NULL_ENFORCER, RUNTIME_MODE, read_setting
+from lakehouse_assets.flink_sql.spelling import check_spelling
 from storage_engine.errors import InvalidInput, SqlError, Unsupported
 from storage_engine.kernel.table_definition import check_table_definition, normalized_options
 from storage_engine.spec.schema import TableSchema, create_schema
 from storage_engine.sql.lexer import Source, Token, TokenKind, split_tokens
 from storage_engine.sql.parser import parse_statement
-from storage_engine.sql.statements import CreateDatabase, CreateTable, CreateView, Insert, Literal, Query, UseDatabase
+from storage_engine.sql.statements import (
+    CreateDatabase,
+    CreateTable,
+    CreateTableAs,
+    CreateTableLike,
+    CreateView,
+    Insert,
+    Literal,
+    Query,
+    UseDatabase,
+)
 
-RUNTIME_MODE: Final = "execution.runtime-mode"
-NULL_ENFORCER: Final = "table.exec.sink.not-null-enforcer"
-_SETTING: Final = re.compile(r"(SET|RESET)(?:\s+'([^']*)'(?:\s*=\s*'([^']*)')?)?\s*$", re.IGNORECASE)
 _STATEMENT_SET: Final = re.compile(
     r"\s*(EXECUTE\s+STATEMENT\s+SET\s+BEGIN|BEGIN\s+STATEMENT\s+SET|BEGIN|END)\b", re.IGNORECASE
 )
@@ -32,6 +41,13 @@ _WITHOUT_EFFECT: Final = (
     "SHOW",
     "DESCRIBE",
 )
+_RUN_ONCE: Final = (
+    "is run once, and a project says what is there: tables, views and INSERTs. Run it by `lakehouse sql`, or in Flink"
+)
+_UNDECLARED: Final[Mapping[type, str]] = {
+    CreateTableLike: "CREATE TABLE … LIKE: write its columns, key and options; a project's files say what a table is",
+    CreateTableAs: "CREATE TABLE … AS SELECT: write CREATE TABLE with its columns and key, and INSERT INTO … SELECT",
+}
 _DDL: Final = (CreateTable, CreateView, Insert, CreateDatabase, UseDatabase, Query)
 
 
@@ -39,21 +55,31 @@ _DDL: Final = (CreateTable, CreateView, Insert, CreateDatabase, UseDatabase, Que
 class DeclaredTable:
     """A table: its definition, and columns that queries compute (``proc_time AS PROCTIME()``) by name.
 
-    ``connected``: the source that it mirrors.
+    ``connected``: the source that it mirrors; ``watermark``: the column and the expression of its WATERMARK.
     """
 
     schema: TableSchema
     place: Place
     computed: Mapping[str, str] = field(default_factory=dict)
     connected: Connected | None = None
+    watermark: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What stands in CREATE TABLE and is no part of the table: see ``DeclaredTable``."""
+
+    computed: Mapping[str, str] = field(default_factory=dict)
+    watermark: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredHint:
-    """What stands in ``/*+ … */`` behind a query's ``select``-th SELECT, from left to right, the first is 0."""
+    """What stands in ``/*+ … */`` behind a query's ``select``-th SELECT, from left to right, the first is 0; and where."""
 
     text: str
     select: int
+    place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,50 +138,35 @@ class Script:
         place = Place(file=file, line=line, column=column)
         words = " ".join(token.value.upper() for token in tokens[:2])
         if any(words == known or words.startswith(f"{known} ") for known in _WITHOUT_EFFECT):
-            self._setting(text, place)
+            if tokens[0].is_word("SET", "RESET"):
+                read_setting(text, self._settings, place)
             return
-        computed: dict[str, str] = {}
+        extras = Extras()
         if words in ("CREATE TABLE", "CREATE TEMPORARY"):
-            text, computed = _without_computed(source, tokens)
-        hints = _hints(tokens)
+            text, extras = _without_computed(source, tokens, place)
+        hints = _hints(file, source, tokens)
         padded = "\n" * (line - 1) + " " * (column - 1) + _blanked(text, tokens[0].start, tokens)
         try:
             statement = parse_statement(padded)
             if isinstance(statement, _DDL):
-                _ADD[type(statement)](self, statement, place, hints, computed)
+                _ADD[type(statement)](self, statement, place, hints, extras)
                 return
         except (InvalidInput, Unsupported) as cause:
             message = str(cause) if str(cause).startswith("line ") else f"line {line}, column {column}: {cause}"
             raise SqlError(message if message.startswith(file) else f"{file}, {message}") from cause
-        raise place.error(f"{words} is nothing that a project declares: tables, views and inserts are")
-
-    def _setting(self, text: str, place: Place) -> None:
-        """SET and RESET: of the settings, those that are known here count for what follows in the file."""
-        found = _SETTING.match(text)
-        if found is None:
-            return
-        word, key, value = found.groups()
-        if value is not None:
-            self._settings[key] = value.strip().lower()
-        elif word.upper() == "RESET" and key is None:
-            self._settings.clear()
-        elif word.upper() == "RESET":
-            self._settings.pop(key, None)
-        if self._settings.get(NULL_ENFORCER, "error") not in ("error", "drop"):
-            raise place.error(f"{NULL_ENFORCER!r} is {value!r}: 'ERROR' or 'DROP'")
+        raise place.error(_UNDECLARED.get(type(statement)) or f"{tokens[0].value.upper()} {_RUN_ONCE}")
 
     def full_name(self, name: str) -> str:
         """A name with its database."""
         return name if "." in name else f"{self.database}.{name}"
 
-    def add_table(
-        self, statement: CreateTable, place: Place, _hints: tuple[DeclaredHint, ...], computed: Mapping[str, str]
-    ) -> None:
+    def add_table(self, statement: CreateTable, place: Place, _hints: tuple[DeclaredHint, ...], extras: Extras) -> None:
         """CREATE TABLE."""
         name = self.full_name(statement.name)
         if name in self.tables:
             raise SqlError(f"table {name} is declared twice, first in {self.tables[name].place}")
         source = connected(statement.options)
+        check_spelling(statement.options if source is None else source.options)
         schema = create_schema(
             statement.columns,
             primary_keys=statement.primary_keys,
@@ -167,20 +178,18 @@ class Script:
         check_table_definition(schema)
         if source is not None:
             source.ingestion(name, schema, str(place))
-        self.tables[name] = DeclaredTable(schema=schema, place=place, computed=computed, connected=source)
+        self.tables[name] = DeclaredTable(
+            schema=schema, place=place, computed=extras.computed, connected=source, watermark=extras.watermark
+        )
 
-    def add_view(
-        self, statement: CreateView, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]
-    ) -> None:
+    def add_view(self, statement: CreateView, place: Place, hints: tuple[DeclaredHint, ...], _: Extras) -> None:
         """CREATE [TEMPORARY] VIEW."""
         name = self.full_name(statement.name)
         if name in self.views or name in self.tables:
             raise SqlError(f"a table or view {name} is declared already")
         self.views[name] = self._query(statement.query, place, hints, statement.columns)
 
-    def add_insert(
-        self, statement: Insert, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]
-    ) -> None:
+    def add_insert(self, statement: Insert, place: Place, hints: tuple[DeclaredHint, ...], _: Extras) -> None:
         """INSERT INTO or OVERWRITE."""
         self.inserts.append(
             DeclaredInsert(
@@ -195,7 +204,7 @@ class Script:
             )
         )
 
-    def add_query(self, statement: Query, place: Place, hints: tuple[DeclaredHint, ...], _: Mapping[str, str]) -> None:
+    def add_query(self, statement: Query, place: Place, hints: tuple[DeclaredHint, ...], _: Extras) -> None:
         """A SELECT by itself: it is checked, and moves nothing."""
         self.queries.append(self._query(statement, place, hints, ()))
 
@@ -235,13 +244,24 @@ def _without_statement_set(tokens: Sequence[Token]) -> Sequence[Token]:
     return tokens
 
 
-def _hints(tokens: Sequence[Token]) -> tuple[DeclaredHint, ...]:
-    """The hints of a statement's query; those before it are none of them."""
+def _hints(file: str, source: Source, tokens: Sequence[Token]) -> tuple[DeclaredHint, ...]:
+    """The hints of a statement's query; before it stand options of the table that is filled, which have no effect.
+
+    Raises SqlError for another one there.
+    """
     found, select = [], -1
     for token in tokens:
         select += token.is_word("SELECT")
-        if token.kind is TokenKind.HINT and select >= 0:
-            found.append(DeclaredHint(text=token.value, select=select))
+        if token.kind is not TokenKind.HINT:
+            continue
+        line, column = source.position(token.start)
+        place = Place(file=file, line=line, column=column)
+        if select >= 0:
+            found.append(DeclaredHint(text=token.value, select=select, place=place))
+        elif not re.match(r"OPTIONS\s*\(", token.value, re.IGNORECASE):
+            raise place.error(
+                f"hint {token.value}: before SELECT stands OPTIONS(…) alone; others stand right behind SELECT"
+            )
     return tuple(found)
 
 
@@ -255,21 +275,40 @@ def _blanked(text: str, start: int, tokens: Sequence[Token]) -> str:
     return "".join(letters)
 
 
-def _without_computed(source: Source, tokens: Sequence[Token]) -> tuple[str, dict[str, str]]:
-    """CREATE TABLE without computed columns and watermarks (blanks in their place), and the computed columns."""
+def _without_computed(source: Source, tokens: Sequence[Token], place: Place) -> tuple[str, Extras]:
+    """CREATE TABLE without computed columns and watermarks (blanks in their place), and these.
+
+    Raises SqlError for a second one of a name.
+    """
     text, start = list(source.text[tokens[0].start : tokens[-1].end]), tokens[0].start
     computed: dict[str, str] = {}
+    watermark: tuple[str, str] | None = None
     for element in _elements(tokens):
         is_watermark = element[0].is_word("WATERMARK") and len(element) > 1 and element[1].is_word("FOR")
         is_computed = len(element) > 2 and element[1].is_word("AS")
         if is_computed:
-            last = next((at for at, token in enumerate(element) if token.is_word("COMMENT")), len(element))
-            end = [token for token in element[:last] if not token.is_symbol(",")][-1].end
-            computed[element[0].value] = source.text[element[2].start : end]
+            if element[0].value in computed:
+                raise place.error(f"column {element[0].value} is named twice")
+            computed[element[0].value] = _behind_as(source, element, 1)
+        if is_watermark:
+            at = next((at for at, token in enumerate(element) if token.is_word("AS")), None)
+            if at is None or watermark is not None:
+                raise place.error("expected one WATERMARK FOR column AS expression")
+            watermark = source.text[element[2].start : element[at - 1].end].strip("`"), _behind_as(source, element, at)
         if is_computed or is_watermark:
             for at in range(element[0].start - start, element[-1].end - start):
                 text[at] = "\n" if text[at] == "\n" else " "
-    return _without_last_comma("".join(text)) if computed or " " in text else "".join(text), computed
+    plain = "".join(text)
+    return _without_last_comma(plain) if computed or watermark else plain, Extras(
+        computed=computed, watermark=watermark
+    )
+
+
+def _behind_as(source: Source, element: Sequence[Token], at: int) -> str:
+    """The expression behind AS, without comment and comma."""
+    last = next((place for place, token in enumerate(element) if token.is_word("COMMENT")), len(element))
+    inner = [token for token in element[at + 1 : last] if not (token.is_symbol(",") and token is element[-1])]
+    return source.text[inner[0].start : inner[-1].end] if inner else ""
 
 
 def _elements(tokens: Sequence[Token]) -> list[list[Token]]:

@@ -55,9 +55,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The columns that a query's FROM offers: by qualifier, in order."""
+    """The columns that a query's FROM offers: by qualifier, in order. ``databases``: of qualifiers that are tables' own names."""
 
     by_table: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    databases: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, table: str, database: str) -> bool:
+        """Whether there is such a qualifier (with its database, if that is given)."""
+        return table in self.by_table and (not database or self.databases.get(table) == database)
 
     def find(self, table: str, column: str) -> list[Value]:
         """Every column of that name (of one table, if it is given)."""

@@ -61,6 +61,8 @@ _LEXEME = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_GLUED = re.compile(r"\w+")
+_PREFIXED = re.compile(r"(?:[nN]|[uU]&|_\w+)'")
 _UNFINISHED = {
     "'": "a string is not closed: add a single quote",
     "`": "a quoted identifier is not closed: add a backtick",
@@ -107,8 +109,13 @@ def tokenize(source: Source) -> tuple[Token, ...]:
     text, tokens, offset = source.text, [], 0
     while offset < len(text):
         match = _LEXEME.match(text, offset)
-        if match is None or match.lastgroup is None:
+        if match is None or match.lastgroup is None or _PREFIXED.match(text, offset):
             raise _lexical_error(source, offset)
+        if match.lastgroup == "number" and (rest := _GLUED.match(text, match.end())):
+            raise source.error(
+                offset,
+                f"{match.group() + rest.group()!r} is no number: write its digits alone, and a blank behind them",
+            )
         if match.lastgroup != "blank":
             tokens.append(Token(_KINDS[match.lastgroup], _value(match.lastgroup, match.group()), offset, match.end()))
         offset = match.end()
@@ -124,6 +131,8 @@ def _value(group: str, lexeme: str) -> str:
 
 
 def _lexical_error(source: Source, offset: int) -> SqlError:
+    if prefixed := _PREFIXED.match(source.text, offset):
+        return source.error(offset, f"{prefixed.group()}…' is not known here: write a plain string in single quotes")
     for beginning, message in _UNFINISHED.items():
         if source.text.startswith(beginning, offset):
             return source.error(offset, message)
