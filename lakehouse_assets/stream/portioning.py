@@ -5,7 +5,8 @@ target. Dimensions stay as they are until the last portion.
 
 What differs after an overwrite tells of rows that went away and of rows that came, and the transformation may have given both to
 one key of the target. So its portions are walked twice, first for what goes away, then for what comes, as a batch of all of them
-would have it; once is enough where the target adds up.
+would have it; once is enough where the target adds up. So are portions of changes, where the states of keys are read and the
+key of the target does not have that of the source.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Portioning:
         portions = self._portions(place, columns)
         if len(portions) < 2:
             return None
-        walks = _WALKS if place.compared and not self.only_adds_up else (None,)
+        walks = _WALKS if self._walks_twice(place) else (None,)
         walk, number = divmod(place.done, len(portions))
         done, still = place.done + 1, len(walks) - 1 - walk
         left = sum(each.rows for each in portions[number + 1 :]) + still * sum(each.rows for each in portions)
@@ -105,6 +106,18 @@ class Portioning:
         ):
             return chosen
         return chosen.join(rows.filter(~is_chosen), on=key, how="anti")
+
+    def _walks_twice(self, place: Place) -> bool:
+        """Whether a key of the target may go from one portion to another. What versions without ranges began is walked once."""
+        if place.start or self.only_adds_up:
+            return False
+        return bool(place.compared) or (place.ranges and self.stream.reads == "latest" and not self._keeps_keys())
+
+    def _keeps_keys(self) -> bool:
+        """Whether the target's key has that of the source, as the declaration tells."""
+        columns = self.source.schema.column_names
+        origins = {self.stream.origins(name, columns) for name in self.target.schema.primary_keys}
+        return all(((self.source.name, name),) in origins for name in self.source.schema.primary_keys)
 
     def _portions(self, place: Place, columns: list[str] | None) -> list[Portion]:
         asked = (replace(place, done=0, left=0), columns, self.source.schema.id)

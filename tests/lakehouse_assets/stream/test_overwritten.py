@@ -67,9 +67,8 @@ def warehouse(source: str) -> Catalog:
         "db.orders", columns, primary_key=["day", "id"], partitioned_by=["day"], options=SOURCES[source]
     )
     columns.pop("note")
-    catalog.create_table("db.copy", columns, primary_key=["day", "id"], options={"bucket": "1"})
-    for name in ("db.newest", "db.told"):
-        catalog.create_table(name, columns, primary_key=["id"], options={"bucket": "1"})
+    for name, key in {"db.copy": ["day", "id"], "db.told": ["day", "id"], "db.newest": ["id"]}.items():
+        catalog.create_table(name, columns, primary_key=key, options={"bucket": "1"})
     sums = {"day": "STRING", "orders": "BIGINT", "amount": "BIGINT"}
     adding = {"bucket": "1", "merge-engine": "aggregation", "fields.default-aggregate-function": "sum"}
     catalog.create_table("db.sums", sums, primary_key=["day"], options=adding)
@@ -240,3 +239,15 @@ def test_a_place_that_a_version_without_ranges_has_written_is_gone_on_from(at_st
     assert 60 - len(held) <= sum(read) <= 2 * (60 - len(held))
     orders = source.scan().select("day", "id", "amount").collect().sort("id")
     assert target.scan().collect().sort("id").equals(orders)
+
+
+def test_rows_change_places_between_portions_of_a_commit() -> None:
+    """A key of the target goes from one key of the source to another, in a commit that is larger than a batch."""
+    catalog = warehouse("lookup")
+    put(catalog, "write", {number: (number % 2, 1) for number in range(60)})
+    finish(catalog, NEWEST)
+    put(catalog, "write", {number: ((number + 1) % 2, 2) for number in range(60)})
+    read = finish(catalog, NEWEST)
+    assert max(read) <= 3 * BOUNDS.max_rows
+    orders = catalog.table("db.orders").scan().select("day", "id", "amount").collect().sort("id")
+    assert catalog.table("db.newest").scan().collect().sort("id").equals(orders)
