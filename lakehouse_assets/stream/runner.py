@@ -35,6 +35,7 @@ from lakehouse_assets.stream.source import (
     Pending,
     compaction_brings_changelog,
     complete_snapshot,
+    gone_first,
     is_complete,
     pending,
     read_changes,
@@ -281,7 +282,10 @@ class StreamRunner:
             return written, self._recounting.rows_read, self._recounting.rows_reemitted
         read, reemitted = self._rows(plan)
         merged = self._merged(plan, read, reemitted)
-        return self.transformed(merged, plan.snapshots), read.height, reemitted.height
+        written = self.transformed(merged, plan.snapshots)
+        if self.stream.reads == "latest":  # of a key of the target, one row of the source may go and another one come
+            written = gone_first(written)
+        return written, read.height, reemitted.height
 
     def _rows(self, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The driving source's rows, and those that a changed dimension concerns."""

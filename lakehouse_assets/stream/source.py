@@ -145,6 +145,14 @@ def read_changes(table: Table, found: Pending, columns: Sequence[str] | None = N
         return table.changes(found.after, found.until, columns=columns).collect()
 
 
+def gone_first(changes: pl.DataFrame) -> pl.DataFrame:
+    """Changes with those first that take something away, if they tell their kind."""
+    if ROW_KIND not in changes.columns:
+        return changes
+    goes = changes.get_column(ROW_KIND).is_in(RETRACTIONS)
+    return pl.concat([changes.filter(goes), changes.filter(~goes)]) if goes.any() else changes
+
+
 def read_start(table: Table, found: Pending, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The rows that a new reader begins with, or a portion of them, as inserts. Raises ChangesExpired."""
     if found.portion is None:
@@ -232,9 +240,7 @@ def _difference(table: Table, found: Pending, columns: Sequence[str] | None) -> 
     names = list(table.schema.column_names if columns is None else columns)
     portions = table.difference_portions(found.after, found.until, max_rows=UNBOUNDED.max_rows, columns=names)
     none = table.changes(found.until, found.until, columns=names).collect()
-    changes = pl.concat([none, *(portion.read() for portion in portions)])
-    goes = changes.get_column(ROW_KIND).is_in(RETRACTIONS)
-    return pl.concat([changes.filter(goes), changes.filter(~goes)])
+    return gone_first(pl.concat([none, *(portion.read() for portion in portions)]))
 
 
 def _state(table: Table, snapshot: int) -> pl.LazyFrame:

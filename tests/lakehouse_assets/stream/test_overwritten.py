@@ -251,3 +251,15 @@ def test_rows_change_places_between_portions_of_a_commit() -> None:
     assert max(read) <= 3 * BOUNDS.max_rows
     orders = catalog.table("db.orders").scan().select("day", "id", "amount").collect().sort("id")
     assert catalog.table("db.newest").scan().collect().sort("id").equals(orders)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_change_places_in_a_small_commit(source: str) -> None:
+    for first in (0, 1):
+        catalog = warehouse(source)
+        put(catalog, "write", dict.fromkeys(range(5), (first, 1)))
+        finish(catalog, NEWEST)
+        put(catalog, "write", dict.fromkeys(range(5), (1 - first, 2)))
+        assert len(finish(catalog, NEWEST)) == 1
+        orders = catalog.table("db.orders").scan().select("day", "id", "amount").collect().sort("id")
+        assert catalog.table("db.newest").scan().collect().sort("id").equals(orders)
