@@ -255,11 +255,13 @@ def test_rows_change_places_between_portions_of_a_commit() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_rows_change_places_in_a_small_commit(source: str) -> None:
-    for first in (0, 1):
-        catalog = warehouse(source)
-        put(catalog, "write", dict.fromkeys(range(5), (first, 1)))
+    for number in range(8):
+        catalog, chance = warehouse(source), random.Random(number)
+        put(catalog, "write", {order: (chance.randrange(2), 1) for order in chance.sample(range(40), 6)})
         finish(catalog, NEWEST)
-        put(catalog, "write", dict.fromkeys(range(5), (1 - first, 2)))
-        assert len(finish(catalog, NEWEST)) == 1
+        put(catalog, "write", {order: (chance.randrange(2), 2) for order in chance.sample(range(40), 6)})
+        known = catalog.table("db.orders").scan().collect().sort("id")
+        put(catalog, "write", {row["id"]: (chance.randrange(2), 3) for row in known.head(3).to_dicts()})
+        finish(catalog, NEWEST)
         orders = catalog.table("db.orders").scan().select("day", "id", "amount").collect().sort("id")
         assert catalog.table("db.newest").scan().collect().sort("id").equals(orders)
