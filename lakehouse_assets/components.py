@@ -95,6 +95,7 @@ class IngestionModel(dg.Model, dg.Resolvable):
     target: str
     added: list[str] = Field(default=list(BOOKKEEPING))
     days: list[str] = Field(default=[])
+    lenient: bool = False
 
 
 class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
@@ -135,7 +136,11 @@ class LakehouseProject(dg.Component, dg.Model, dg.Resolvable):
             partitions={column: each.definition for column, each in self.partitions.items()},
             ingestions=[
                 Ingestion(
-                    source_table=each.source_table, target=each.target, added=tuple(each.added), days=tuple(each.days)
+                    source_table=each.source_table,
+                    target=each.target,
+                    added=tuple(each.added),
+                    days=tuple(each.days),
+                    lenient=each.lenient,
                 )
                 for each in self.ingestions
             ],

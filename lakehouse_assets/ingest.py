@@ -53,8 +53,9 @@ class Ingestion:
 
     A target that has no ``deleted`` added loses the rows that the source deletes. ``days``: String columns that must hold
     a day of the calendar; partition columns named ``v_date`` should. ``follows_schema``: columns that the source adds or
-    widens are added and widened here (``schema_following``); else every difference is an error. ``declared_at``: where it
-    stands, as errors of a run tell it.
+    widens are added and widened here (``schema_following``); else every difference is an error. ``lenient``: members of JSON
+    that are no columns are passed over, and missing ones are null (``lenient_json``). ``declared_at``: where it stands, as
+    errors of a run tell it.
     """
 
     source_table: str
@@ -62,6 +63,7 @@ class Ingestion:
     added: tuple[str, ...] = tuple(BOOKKEEPING)
     days: tuple[str, ...] = ()
     follows_schema: bool = True
+    lenient: bool = False
     declared_at: str = ""
 
     @property
@@ -71,14 +73,16 @@ class Ingestion:
 
     def expected(self, schema: TableSchema) -> SourceTable:
         """What the source's rows must be to fit the target."""
+        filled = {field.name for field in schema.fields if not field.type.nullable and field.default_value is None}
         return SourceTable(
             name=self.source_table,
             target=self.target,
             columns={name: dtype for name, dtype in schema.polars_schema.items() if name not in self.added},
-            required=frozenset({*schema.primary_keys, EVENT_TIME}),
+            required=frozenset({*filled, EVENT_TIME}),
             key=tuple(schema.primary_keys),
             days=frozenset(self.days),
             follows=self.follows_schema,
+            lenient=self.lenient,
         )
 
 

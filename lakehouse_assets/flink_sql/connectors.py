@@ -44,12 +44,14 @@ class Connected:
     """A table's source: the resource that reads it, and the table's name there; ``options`` are left for the table.
 
     ``added``: columns that the source does not have; None: ``op`` and ``deleted``, if they have the types of what is told there.
+    ``lenient``: members of JSON that are no columns are passed over, missing ones null.
     """
 
     changes: ChangesResource
     source_table: str
     options: Mapping[str, str]
     added: tuple[str, ...] | None = None
+    lenient: bool = False
 
     def ingestion(self, target: str, schema: TableSchema, declared_at: str) -> Ingestion:
         """The ingestion that mirrors it. Raises InvalidOption for a table without a primary key, or that lacks what is added."""
@@ -61,7 +63,9 @@ class Connected:
             raise InvalidOption(f"option {_ADDED!r} names {', '.join(unknown)}, which {target} does not have")
         kept = tuple(name for name in BOOKKEEPING if name in columns and columns[name].type.root in _KEPT_AS[name])
         added = kept if self.added is None else self.added
-        return Ingestion(source_table=self.source_table, target=target, added=added, declared_at=declared_at)
+        return Ingestion(
+            source_table=self.source_table, target=target, added=added, lenient=self.lenient, declared_at=declared_at
+        )
 
 
 @dataclass(slots=True)
@@ -161,7 +165,7 @@ def _kafka(options: _Options) -> Connected:
         "properties.group.id", "json.ignore-parse-errors", "debezium-json.ignore-parse-errors",
         "json.timestamp-format.standard", "scan.topic-partition-discovery.interval",
     )  # fmt: skip
-    start = _start(options)
+    start, lenient = _start(options), _is_lenient(options)
     settings = {
         key: options.take(key) for key in list(options.left) if key.startswith(_PROPERTIES) and not _SECRET.search(key)
     }
@@ -175,7 +179,12 @@ def _kafka(options: _Options) -> Connected:
         secret_settings={key.removeprefix(_PROPERTIES): variable for key, variable in secrets.items()},
     )
     prefixes = ("scan.", "properties.", "json.", "debezium-", "avro-", "key.", "value.", "sink.", "topic")
-    return Connected(changes=changes, source_table=topic, options=options.rest(prefixes))
+    return Connected(changes=changes, source_table=topic, options=options.rest(prefixes), lenient=lenient)
+
+
+def _is_lenient(options: _Options) -> bool:
+    """Whether members of JSON may be missing, and others there: so it is in Flink."""
+    return options.one_of("json.fail-on-missing-field", {"true": "", "false": "lenient"}, "false") == "lenient"
 
 
 def _registry_prefix(chosen: str) -> str:
@@ -238,11 +247,13 @@ def _files(options: _Options) -> Connected:
     if not folder or not table:
         raise InvalidOption(f"option 'path' is {path!r}: the folder of a table's files within a landing folder")
     options.one_of("format", dict.fromkeys(("debezium-json", "json", "csv", "parquet"), ""))
-    options.without_effect("source.monitor-interval")
+    options.without_effect("source.monitor-interval", "json.ignore-parse-errors", "json.timestamp-format.standard")
+    lenient = _is_lenient(options)
     return Connected(
         changes=LandingResource(folder=folder.removeprefix("file://")),
         source_table=table,
-        options=options.rest(("source.", "sink.", "auto-compaction")),
+        options=options.rest(("source.", "sink.", "auto-compaction", "json.", "csv.")),
+        lenient=lenient,
     )
 
 

@@ -37,7 +37,7 @@ class SourceTable:
 
     ``columns``: name → dtype of the row images. ``required``: columns that are never null. ``key``:
     the primary key. ``days``: String columns that must hold a day of the calendar, ``yyyy-mm-dd``. ``follows``: types of the
-    target are widened to those of the source.
+    target are widened to those of the source. ``lenient``: of a row of JSON, other members are passed over, missing ones null.
     """
 
     name: str
@@ -47,6 +47,7 @@ class SourceTable:
     key: tuple[str, ...] = ()
     days: frozenset[str] = frozenset()
     follows: bool = True
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

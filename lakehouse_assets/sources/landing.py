@@ -27,6 +27,7 @@ from lakehouse_assets.sources.json_rows import IS_ROW, upsert
 from lakehouse_assets.sources.landing_columns import columns_told, fitted
 from lakehouse_assets.sources.landing_files import LandingFiles
 from lakehouse_assets.sources.landing_formats import JSON_ROWS, SUFFIXES, frames_of, unpacked_name
+from lakehouse_assets.sources.lenient_json import rows_of_events, rows_of_objects
 from lakehouse_assets.sources.typed_rows import LINE as ROW
 from lakehouse_assets.sources.typed_rows import REASON as REFUSED
 from lakehouse_assets.sources.typed_rows import SOURCE_FILE, check_columns, typed_batch
@@ -105,7 +106,7 @@ class LandingSource:
     def _frames(self, table: SourceTable, path: str) -> list[pl.DataFrame]:
         """A file's lines that are events or refused, or its rows."""
         frames = frames_of(path, self._files.content(table.name, path))
-        if unpacked_name(path).endswith(JSON_ROWS):
+        if _are_objects(path) and not table.lenient:
             return [part for frame in frames for part in _as_events(table, frame)]
         return [_with_op(table, frame) if ROW in frame.columns else frame for frame in frames]
 
@@ -155,7 +156,16 @@ def _placed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
     """A file's lines or rows, and where they stood. Raises SourceColumnsDiffer."""
     is_typed = ROW in rows.columns
     place = pl.lit(f"{table.name}/{path}").alias(SOURCE_FILE if is_typed else "source_file")
-    return (_typed(table, path, rows) if is_typed else rows).select(place, pl.all())
+    placed = (_typed(table, path, rows) if is_typed else rows).select(place, pl.all())
+    if is_typed or not table.lenient or REASON in rows.columns:
+        return placed
+    placed = placed.filter(pl.col(RAW).str.contains(r"\S"))
+    return rows_of_objects(placed, table) if _are_objects(path) else rows_of_events(placed, table)
+
+
+def _are_objects(path: str) -> bool:
+    """Whether the lines of a file are rows, not events."""
+    return unpacked_name(path).endswith(JSON_ROWS)
 
 
 def _batch(table: SourceTable, files: Sequence[Placed], *, position: str, at_end: bool) -> SourceBatch:

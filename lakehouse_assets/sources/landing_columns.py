@@ -23,7 +23,7 @@ import polars as pl
 from lakehouse_assets.schema_following import engine_type
 from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.debezium import SHOWN_CHARACTERS
-from lakehouse_assets.sources.debezium_fields import day, field_of
+from lakehouse_assets.sources.debezium_fields import SPECIAL_NUMBERS, day, field_of
 from lakehouse_assets.sources.landing_formats import decoded
 from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_member, json_text
 from storage_engine.errors import InvalidSchema
@@ -185,8 +185,11 @@ def _to_day(value: pl.Expr, _: pl.DataType, __: pl.DataType) -> pl.Expr:
 
 
 def _number_in(text: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:
-    pattern = _INTEGER if target.is_integer() else _NUMBER
-    return pl.when(text.str.contains(pattern)).then(text).cast(target, strict=False)
+    if target.is_integer():
+        whole = text.str.replace(r"^(-?[0-9]+)\.0+$", "$1")
+        return pl.when(whole.str.contains(_INTEGER)).then(whole).cast(target, strict=False)
+    number = pl.when(text.str.contains(_NUMBER)).then(text).cast(target, strict=False)
+    return pl.coalesce(number, text.replace_strict(SPECIAL_NUMBERS, default=None, return_dtype=target))
 
 
 def _decimal_in(text: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:

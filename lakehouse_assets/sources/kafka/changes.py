@@ -17,7 +17,7 @@ from lakehouse_assets.sources.change_source import SourceBatch, SourceTable
 from lakehouse_assets.sources.errors import SourcePositionLost
 from lakehouse_assets.sources.kafka.avro_values import AvroFormat
 from lakehouse_assets.sources.kafka.connection import KafkaConnection
-from lakehouse_assets.sources.kafka.json_values import debezium_rows, plain_rows
+from lakehouse_assets.sources.kafka.json_values import debezium_rows, lenient_events, lenient_rows, plain_rows
 from lakehouse_assets.sources.kafka.topic_reader import Offsets, Topic, TopicReader
 from lakehouse_assets.sources.typed_rows import typed_batch
 
@@ -28,6 +28,10 @@ UNBOUNDED: Final = 2**62
 _JSON: Final[Mapping[str, Callable[[pl.DataFrame, SourceTable], tuple[pl.DataFrame, pl.DataFrame]]]] = {
     "json": plain_rows,
     "debezium-json": debezium_rows,
+}
+_LENIENT: Final[Mapping[str, Callable[[pl.DataFrame, SourceTable], pl.DataFrame]]] = {
+    "json": lenient_rows,
+    "debezium-json": lenient_events,
 }
 
 
@@ -96,6 +100,8 @@ class KafkaChanges:
         at_end = all(following[number] >= end for number, end in topic.end.items())
         if isinstance(self._format, AvroFormat):
             return typed_batch(table, self._format.rows(messages, table), position=position, at_end=at_end)
+        if table.lenient:
+            return typed_batch(table, _LENIENT[self._format](messages, table), position=position, at_end=at_end)
         rows, rejected = _JSON[self._format](messages, table)
         return SourceBatch(position=position, rows=rows, rejected=rejected, at_end=at_end)
 

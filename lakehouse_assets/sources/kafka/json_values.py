@@ -15,11 +15,14 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.sources.change_source import EVENT_TIME, REJECTED_SCHEMA, SourceTable
+from lakehouse_assets.sources.change_source import DELETE_OP, EVENT_TIME, OP, REJECTED_SCHEMA, SourceTable
 from lakehouse_assets.sources.debezium import ENVELOPE, FLAT_OBJECT, LINE, RAW, REASON, SCALAR, SPACE, member, parse
 from lakehouse_assets.sources.json_rows import upsert
+from lakehouse_assets.sources.lenient_json import rows_of_events, rows_of_objects
+from lakehouse_assets.sources.typed_rows import TIME
 
 _KEYS: Final = ("source_file", LINE, RAW)
+_AT: Final = "_at"
 
 
 def debezium_rows(messages: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -31,20 +34,16 @@ def debezium_rows(messages: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFr
 def plain_rows(messages: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(good rows, refused messages) of messages that hold rows, or nothing under a key."""
     texts = _texts(messages, table).with_columns(
-        _payload(RAW, FLAT_OBJECT), _payload("_key", f"(?:{FLAT_OBJECT}|{SCALAR})")
+        _payload(RAW, FLAT_OBJECT), _payload("_key", f"(?:{FLAT_OBJECT}|{SCALAR})"), pl.int_range(pl.len()).alias(_AT)
     )
     tombstones, rows = texts.filter(pl.col(RAW).is_null()), texts.filter(pl.col(RAW).is_not_null())
     flat = pl.col(RAW).str.contains(f"^{FLAT_OBJECT}$")
     keyed = pl.col("_key").str.contains(f"^(?:{FLAT_OBJECT}|{SCALAR})$").fill_null(value=False)
-    good, refused = parse(
-        pl.concat(
-            [
-                rows.filter(flat).select("source_file", LINE, upsert(table, pl.col(RAW), pl.col("time_ms")).alias(RAW)),
-                tombstones.filter(keyed).select("source_file", LINE, _delete(table).alias(RAW)),
-            ]
-        ),
-        table,
-    )
+    events = [
+        rows.filter(flat).with_columns(upsert(table, pl.col(RAW), pl.col("time_ms")).alias(RAW)),
+        tombstones.filter(keyed).with_columns(_delete(table).alias(RAW)),
+    ]
+    good, refused = parse(pl.concat(events).sort(_AT).select(_KEYS), table)
     strange = [
         rows.filter(~flat).with_columns(pl.lit("the value is no flat JSON object in UTF-8").alias(REASON)),
         tombstones.filter(~keyed).with_columns(
@@ -53,6 +52,30 @@ def plain_rows(messages: pl.DataFrame, table: SourceTable) -> tuple[pl.DataFrame
     ]
     bad = [frame.select(REJECTED_SCHEMA.names()).cast(REJECTED_SCHEMA) for frame in strange]
     return good, pl.concat([refused, *bad])
+
+
+def lenient_events(messages: pl.DataFrame, table: SourceTable) -> pl.DataFrame:
+    """Messages that hold Debezium's envelopes, as ``typed_rows.typed_batch`` takes them (``lenient_json``)."""
+    lines = _texts(messages.filter(pl.col("value").is_not_null()), table)
+    return rows_of_events(lines.with_columns(_payload(RAW, ENVELOPE)), table)
+
+
+def lenient_rows(messages: pl.DataFrame, table: SourceTable) -> pl.DataFrame:
+    """Messages that hold rows, or nothing under a key, as ``typed_batch`` takes them."""
+    texts = _texts(messages, table).with_columns(pl.col("time_ms").alias(TIME), _payload(RAW, FLAT_OBJECT))
+    key = pl.col("_key")
+    if len(table.key) == 1:
+        named = pl.concat_str(pl.lit(f"{{{json.dumps(table.key[0], ensure_ascii=False)}:"), key, pl.lit("}"))
+        key = pl.when(key.str.starts_with("{")).then(key).otherwise(named)
+    gone = pl.col(RAW).is_null()
+    rows = rows_of_objects(
+        texts.with_columns(pl.when(gone).then(key.fill_null("null")).otherwise(RAW).alias(RAW)), table
+    )
+    deleted = texts.select(gone).to_series()
+    told = {OP: pl.lit(DELETE_OP)}
+    if isinstance(dtype := table.columns.get(EVENT_TIME), pl.Datetime):
+        told[EVENT_TIME] = pl.col(TIME).cast(dtype)
+    return rows.with_columns(pl.when(deleted).then(value).otherwise(name).alias(name) for name, value in told.items())
 
 
 def _texts(messages: pl.DataFrame, table: SourceTable) -> pl.DataFrame:

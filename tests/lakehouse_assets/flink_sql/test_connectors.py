@@ -48,6 +48,7 @@ def test_kafka_is_read_as_its_options_say() -> None:
     project = read_project({"a.sql": table(options)}, name="p")
     (ingestion,) = project.ingestions
     assert (ingestion.source_table, ingestion.target, ingestion.added) == ("shop.t", "db.t", ())
+    assert ingestion.lenient
     assert project.tables["db.t"].options == {"bucket": "2"}
     assert isinstance(project.changes, KafkaResource)
     assert project.changes.servers == "k:9092"
@@ -73,6 +74,9 @@ def test_files_are_read_by_their_names(chosen: str) -> None:
     project = read_project({"a.sql": table(options)}, name="p")
     assert isinstance(project.changes, LandingResource)
     assert (project.changes.folder, project.ingestions[0].source_table) == ("/data/landing", "t")
+    assert project.ingestions[0].lenient
+    strict = table(f"{options}, 'json.fail-on-missing-field' = 'true'")
+    assert not read_project({"a.sql": strict}, name="p").ingestions[0].lenient
 
 
 def test_databases_are_read_by_their_logs() -> None:

@@ -145,6 +145,65 @@ def test_rows_keys_and_tombstones(broker: KafkaBroker, topic: str, ingesting: In
     ]
 
 
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_key_that_is_deleted_and_comes_again_in_one_batch(
+    catalog: Catalog, broker: KafkaBroker, topic: str, lenient: bool
+) -> None:
+    """In the order of the messages, also where no time tells it."""
+    catalog.execute(QUARANTINE_DDL)
+    catalog.create_table("ods.item", {"id": "INT", "name": "STRING"}, primary_key=["id"], options={"bucket": "1"})
+    source = KafkaChanges(KafkaConnection(servers=broker.servers), format="json")
+    ingestion = Ingestion(source_table=topic, target="ods.item", added=(), lenient=lenient)
+    ingester = Ingester(catalog, source, [ingestion])
+    one, two = ((str(number), json.dumps({"id": number, "name": "first"})) for number in (1, 2))
+    broker.send(topic, [one, ("1", None), ("1", '{"id": 1, "name": "again"}'), two, ('{"id": 2}', None)])
+    assert len(ingester.run_batch()) == 1
+    assert ingester.tables["ods.item"].scan().collect().rows() == [(1, "again")]
+
+
+def test_other_members_of_messages_are_passed_over_and_missing_ones_null(
+    catalog: Catalog, broker: KafkaBroker, topic: str
+) -> None:
+    catalog.execute(QUARANTINE_DDL)
+    columns = {
+        "id": "BIGINT",
+        "name": "STRING",
+        "price": "DECIMAL(10,2)",
+        "at": "TIMESTAMP(3)",
+        "event_time": "TIMESTAMP(3)",
+    }
+    catalog.create_table("ods.item", columns, primary_key=["id"], options={"bucket": "1"})
+    source = KafkaChanges(KafkaConnection(servers=broker.servers), format="json")
+    ingester = Ingester(
+        catalog, source, [Ingestion(source_table=topic, target="ods.item", added=("event_time",), lenient=True)]
+    )
+    row = {"id": 1, "price": 1.5, "at": "2024-01-05 10:00:00", "tags": [{"a": 1}], "more": "x"}
+    wrapped = json.dumps({"schema": {"type": "struct", "fields": []}, "payload": {"id": 2, "name": "w", "more": 1}})
+    bad = [
+        ("3", "[]"),
+        ("4", ""),
+        ("5", '{"name": "x"}'),
+        ("x", None),
+        (None, None),
+        ("6", '{"id": 6, "price": "1.234"}'),
+    ]
+    broker.send(topic, [("1", json.dumps(row)), ("2", wrapped), *bad])
+    while ingester.run_batch():
+        pass
+    found = ingester.tables["ods.item"].scan().sort("id").collect()
+    at = datetime(2024, 1, 5, 10)
+    assert found.drop("event_time").rows() == [(1, None, Decimal("1.50"), at), (2, "w", None, None)]
+    assert found["event_time"].null_count() == 0, "the time of the message"
+    assert refused_lines(ingester.quarantine)["reason"].to_list() == [
+        "no JSON object in UTF-8",
+        "no JSON object in UTF-8",
+        "id is null",
+        "no JSON object in UTF-8",
+        "no JSON object in UTF-8",
+        'price is no DECIMAL(10, 2): "1.234"',
+    ]
+
+
 def event(op: str, number: int, name: str, ts_ms: int) -> str:
     row = {"id": number, "name": name, "price": "2.00"}
     sides = {"before": row, "after": None} if op == "d" else {"before": None, "after": row}

@@ -245,11 +245,13 @@ def expected(value: Any, target: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return REFUSED
     if isinstance(value, str):
-        digits = value.removeprefix("-").replace(".", "", 1 if dtype.is_decimal() else 0)
+        digits = value.removeprefix("-").replace(".", "", 1)
         whole, point, fraction = value.removeprefix("-").partition(".")
         if not (digits.isascii() and digits.isdigit() and whole and bool(point) == bool(fraction)):
             return REFUSED
-        if len(fraction) > scale or (dtype.is_decimal() and len(whole) > size - scale):
+        if len(fraction) > scale and (dtype.is_decimal() or fraction.strip("0")):
+            return REFUSED
+        if dtype.is_decimal() and len(whole) > size - scale:
             return REFUSED
     is_integral_float = isinstance(value, float) and dtype.is_integer()
     number = Decimal(value) if is_integral_float else Decimal(repr(value) if isinstance(value, float) else str(value))
