@@ -69,7 +69,7 @@ _NAMELESS: Final = (exp.Condition, exp.Identifier, exp.Alias)
 KEY_SETS: Final = "ROLLUP, CUBE and GROUPING SETS: write an INSERT for each set of keys"
 MOMENT: Final = "a stream reads every change of a table, not the table as it was at a moment"
 _REASONS: Final[Mapping[str, str]] = {
-    "with": "WITH: write the query as a view, or in FROM",
+    "with": "WITH within a query: write it before the outermost SELECT, or the query as a view, or in FROM",
     "order": "ORDER BY: a table has no order; sort where you read it",
     "limit": "LIMIT: which rows are the first changes with every row; use merge engine aggregation or read with a LIMIT",
     "offset": "OFFSET: which rows are the first changes with every row",

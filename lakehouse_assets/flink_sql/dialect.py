@@ -10,6 +10,7 @@ from sqlglot.errors import SqlglotError
 
 from lakehouse_assets.flink_sql.clauses import check_clauses
 from lakehouse_assets.flink_sql.errors import Place
+from lakehouse_assets.flink_sql.with_queries import inlined
 
 
 class Flink(Dialect):
@@ -42,5 +43,6 @@ def parsed_query(text: str, place: Place) -> exp.Expr:
         found = errors[0].get("highlight")
         shown = f"{reason.rstrip('.')}, at {found!r}" if found else str(reason)
         raise Place(file=place.file, line=place.line + int(line) - 1).error(shown) from cause
+    tree = inlined(tree, place)
     check_clauses(tree, text, place)
     return tree

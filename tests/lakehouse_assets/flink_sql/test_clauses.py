@@ -93,7 +93,6 @@ ELSEWHERE = {
     "SELECT d, id, a FROM o WITH ORDINALITY": "ORDINALITY",
     "SELECT d, id, a FROM other.default.o": "too many parts",
     "SELECT d, id, lake.default.o.a FROM o": "too many parts",
-    "WITH o AS (SELECT id AS d, id, a FROM o) SELECT d, id, a FROM o": "WITH",
     "SELECT d, id, a FROM (WITH o AS (SELECT id AS d, id, a FROM o) SELECT d, id, a FROM o)": "WITH",
     "SELECT d, id, CAST(n AS STRING FORMAT '99') FROM o": "99",
     "SELECT d, id, CAST(FLOOR(f, 2) AS STRING) FROM o": "2",
