@@ -23,7 +23,7 @@ import polars as pl
 from lakehouse_assets.schema_following import engine_type
 from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.debezium import SHOWN_CHARACTERS
-from lakehouse_assets.sources.debezium_fields import SPECIAL_NUMBERS, day, field_of
+from lakehouse_assets.sources.debezium_fields import NUMBER, SPECIAL_NUMBERS, day, field_of
 from lakehouse_assets.sources.landing_formats import decoded
 from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_member, json_text
 from storage_engine.errors import InvalidSchema
@@ -99,7 +99,7 @@ def fitted(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
         return cast
     marks = pl.DataFrame([marked.alias(f"{_BAD}{name}") for name, marked in bad.items()])
     refused = marks.select(pl.any_horizontal(pl.all())).to_series()
-    given = [_given(column) for column in rows.select(*bad).filter(refused)]
+    given = [_given(column, table.columns[column.name]) for column in rows.select(*bad).filter(refused)]
     notes = _notes(table, cast.filter(refused).hstack(marks.filter(refused)).hstack(given), fits)
     places = pl.select(pl.when(refused).then(refused.cast(pl.Int64).cum_sum() - 1)).to_series()
     return cast.hstack(notes.select(pl.all().gather(places)))
@@ -120,8 +120,10 @@ def _notes(table: SourceTable, refused: pl.DataFrame, fits: Mapping[str, _Fit]) 
     return refused.select(pl.coalesce(reasons).alias(REASON), as_event(table, refused, members).alias(EVENT))
 
 
-def _given(values: pl.Series) -> pl.Series:
-    """Values as JSON text that loses nothing of them, as ``_given.<name>``: times and infinite numbers are texts."""
+def _given(values: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """Values as JSON text that loses nothing of them, as ``_given.<name>``: times and infinite numbers are texts, and texts are
+    numbers where such are wanted, so that they may be replayed once the column holds them.
+    """
     value, dtype = pl.col(values.name), values.dtype
     if isinstance(dtype, pl.Datetime):
         text = json_text(value.dt.to_string("iso:strict"))
@@ -129,6 +131,8 @@ def _given(values: pl.Series) -> pl.Series:
         text = json_text(pl.lit(str(dtype)))
     else:
         text = json_member(values.name, dtype)
+    if dtype == pl.String() and (wanted.is_integer() or wanted.is_float()):
+        text = pl.when(value.str.contains(f"^{NUMBER}$")).then(value).otherwise(text)
     return values.to_frame().select(text.alias(f"{_GIVEN}{values.name}")).to_series()
 
 
@@ -189,7 +193,10 @@ def _number_in(text: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:
         whole = text.str.replace(r"^(-?[0-9]+)\.0+$", "$1")
         return pl.when(whole.str.contains(_INTEGER)).then(whole).cast(target, strict=False)
     number = pl.when(text.str.contains(_NUMBER)).then(text).cast(target, strict=False)
-    return pl.coalesce(number, text.replace_strict(SPECIAL_NUMBERS, default=None, return_dtype=target))
+    return pl.coalesce(
+        pl.when(number.is_finite()).then(number),
+        text.replace_strict(SPECIAL_NUMBERS, default=None, return_dtype=target),
+    )
 
 
 def _decimal_in(text: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:

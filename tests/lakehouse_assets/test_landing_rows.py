@@ -135,6 +135,21 @@ def test_rows_of_csv_that_do_not_fit_wait_in_quarantine_and_come_back(make: Make
     assert moved(ingester)[2:4] == [(3, "", 0), (4, "", 0)]
 
 
+@pytest.mark.parametrize("file", ["1.csv", "1.json"])
+def test_numbers_that_did_not_fit_come_back_once_the_column_is_widened(
+    make: Make, land: Land, catalog: Catalog, file: str
+) -> None:
+    ingester = make("id INT, n INT, x FLOAT")
+    rows = [{"id": 1, "n": 2**31, "x": 1.5}, {"id": 2, "n": 7, "x": 1e300}]
+    header = "id,n,x\n" + "".join(f"{row['id']},{row['n']},{row['x']}\n" for row in rows)
+    land(file, header if file == "1.csv" else "\n".join(map(json.dumps, rows)))
+    assert moved(ingester) == []
+    assert len(refused(ingester)) == 2
+    catalog.execute("ALTER TABLE ods.item MODIFY n BIGINT; ALTER TABLE ods.item MODIFY x DOUBLE")
+    assert replay(catalog, ITEMS)["reason"].to_list() == [None, None]
+    assert catalog.table("ods.item").scan().sort("id").collect().rows() == [(1, 2**31, 1.5), (2, 7, 1e300)]
+
+
 def test_changes_and_new_columns_of_csv(make: Make, land: Land) -> None:
     ingester = make("id INT, name STRING")
     land("1.csv", "\ufeffid,name,op\n1,a,c\n2,b,u\n3,c,x\n")
