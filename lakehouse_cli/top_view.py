@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from threading import Event
 from typing import Final
 
 import polars as pl
@@ -59,14 +61,27 @@ class Watched:
         Console().print(self._rendered())
 
     def show_live(self, *, every_s: float) -> None:
-        """Show it until Ctrl-C, on a screen of its own that leaves the terminal as it was."""
+        """Show it until Ctrl-C, on a screen of its own that leaves the terminal as it was.
+
+        Ctrl-C ends it between two looks, a second one at once. In the middle of a query, Polars may raise KeyboardInterrupt as
+        well as Python: the second one came while the first was handled, and the terminal was left as it should not be.
+        """
+        ended = Event()
+
+        def end(*_: object) -> None:
+            if ended.is_set():
+                raise KeyboardInterrupt
+            ended.set()
+
+        before = signal.signal(signal.SIGINT, end)
         try:
             with Live(self._rendered(), screen=True, auto_refresh=False) as live:
-                while True:
+                while not ended.wait(every_s):
                     live.update(self._rendered(), refresh=True)
-                    time.sleep(every_s)
         except KeyboardInterrupt:
             return
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _rendered(self) -> RenderableType:
         return rendered(self._health(), self.warehouse, remark="" if self.declared is not None else _REMARK)
