@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from lakehouse_assets.sources.change_source import OP, OPERATIONS, REJECTED_SCHEMA, SourceBatch, SourceTable
+from lakehouse_assets.sources.change_source import OP, REJECTED_SCHEMA, SourceBatch, SourceTable
 from lakehouse_assets.sources.debezium import RAW, REASON, parse
 from lakehouse_assets.sources.errors import SourceColumnsDiffer
 from lakehouse_assets.sources.json_rows import IS_ROW, upsert
@@ -30,7 +30,7 @@ from lakehouse_assets.sources.landing_formats import JSON_ROWS, SUFFIXES, frames
 from lakehouse_assets.sources.lenient_json import rows_of_events, rows_of_objects
 from lakehouse_assets.sources.typed_rows import LINE as ROW
 from lakehouse_assets.sources.typed_rows import REASON as REFUSED
-from lakehouse_assets.sources.typed_rows import SOURCE_FILE, check_columns, typed_batch
+from lakehouse_assets.sources.typed_rows import SOURCE_FILE, check_columns, typed_batch, unknown_operation
 
 FILES_AT_ONCE: Final = 1000
 """Files of a batch at most: a page of an S3 listing."""
@@ -144,10 +144,9 @@ def _typed(table: SourceTable, path: str, rows: pl.DataFrame) -> pl.DataFrame:
     given = rows.drop(ROW)
     check_columns(table, columns_told(table, given.schema), file=f"{table.name}/{path}")
     found = fitted(table, given).insert_column(0, rows.get_column(ROW))
-    wrong = ~pl.col(OP).is_in(OPERATIONS).fill_null(value=False)
-    if not found.select(wrong.any()).item():
+    unknown = found.select(unknown_operation().alias(REFUSED)).to_series()
+    if unknown.null_count() == len(unknown):
         return found
-    unknown = pl.when(wrong).then(pl.format("op is {}", pl.col(OP).fill_null("missing")))
     known = [pl.col(REFUSED)] if REFUSED in found.columns else []
     return found.with_columns(pl.coalesce(unknown, *known).alias(REFUSED))
 

@@ -23,7 +23,7 @@ import polars as pl
 from lakehouse_assets.schema_following import engine_type
 from lakehouse_assets.sources.change_source import OP, SourceTable
 from lakehouse_assets.sources.debezium import SHOWN_CHARACTERS
-from lakehouse_assets.sources.debezium_fields import NUMBER, SPECIAL_NUMBERS, day, field_of
+from lakehouse_assets.sources.debezium_fields import FRACTION_DIGITS, NUMBER, SPECIAL_NUMBERS, day, field_of
 from lakehouse_assets.sources.landing_formats import decoded
 from lakehouse_assets.sources.typed_rows import EVENT, REASON, as_event, json_member, json_text
 from storage_engine.errors import InvalidSchema
@@ -42,7 +42,6 @@ _INTEGER: Final = r"^-?[0-9]+$"
 _NUMBER: Final = r"^-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 _MOMENT: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?))?(?:Z|\+00:00)?$"
 _FRACTION: Final = r"\.([0-9]*?)0*(?:Z|\+00:00)?$"
-_FRACTION_DIGITS: Final = {"ms": 3, "us": 6, "ns": 9}
 
 
 def columns_told(table: SourceTable, found: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
@@ -217,7 +216,7 @@ def _moment_in(text: pl.Expr, _: pl.DataType, target: pl.DataType) -> pl.Expr:
     whole = pl.concat_str(parts.field("1"), pl.lit(" "), parts.field("2").fill_null("00:00:00"))
     moment = whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit=target.time_unit, strict=False)
     digits = text.str.extract(_FRACTION).str.len_bytes().fill_null(0)
-    return pl.when(digits <= _FRACTION_DIGITS[target.time_unit]).then(moment.dt.replace_time_zone(target.time_zone))
+    return pl.when(digits <= FRACTION_DIGITS[target.time_unit]).then(moment.dt.replace_time_zone(target.time_zone))
 
 
 def _is(*kinds: type[pl.DataType]) -> Callable[[pl.DataType], bool]:

@@ -10,13 +10,13 @@ from typing import Final
 
 import polars as pl
 
-from lakehouse_assets.sources.change_source import DELETE_OP, OP, OPERATIONS, SourceTable
+from lakehouse_assets.sources.change_source import DELETE_OP, OP, SourceTable
 from lakehouse_assets.sources.debezium import LINE as GIVEN_LINE
 from lakehouse_assets.sources.debezium import RAW
 from lakehouse_assets.sources.debezium_fields import TIME_MS_MAX
 from lakehouse_assets.sources.json_texts import WRONG, members
 from lakehouse_assets.sources.landing_columns import fitted
-from lakehouse_assets.sources.typed_rows import EVENT, LINE, REASON, SOURCE_FILE, TIME
+from lakehouse_assets.sources.typed_rows import EVENT, LINE, REASON, SOURCE_FILE, TIME, unknown_operation
 
 SIDES: Final = ("before", "after")
 
@@ -51,14 +51,11 @@ def _typed(lines: pl.DataFrame, table: SourceTable, rows: pl.DataFrame) -> pl.Da
     found = fitted(table, rows.with_columns(_without_epoch(name) for name in times))
     cast = pl.col(REASON) if REASON in found.columns else pl.lit(None, pl.String)
     event = pl.col(EVENT) if EVENT in found.columns else pl.lit(None, pl.String)
-    unknown = pl.when(~pl.col(OP).is_in(OPERATIONS)).then(pl.format("op is {}", pl.col(OP).fill_null("missing")))
     return found.with_columns(
         lines["source_file"].alias(SOURCE_FILE),
         lines[GIVEN_LINE].alias(LINE),
         rows[TIME].cast(pl.Int64).cast(pl.Datetime("ms")),
-        pl.coalesce(rows[WRONG], pl.when(pl.col(OP).is_null()).then(pl.lit("op is missing")), unknown, cast).alias(
-            REASON
-        ),
+        pl.coalesce(rows[WRONG], unknown_operation(), cast).alias(REASON),
         pl.when(rows[WRONG].is_not_null()).then(lines[RAW]).otherwise(event).alias(EVENT),
     )
 

@@ -15,6 +15,7 @@ from lakehouse_assets.sources.change_source import (
     DELETED,
     EVENT_TIME,
     OP,
+    OPERATIONS,
     SourceBatch,
     SourceTable,
 )
@@ -70,6 +71,12 @@ def typed_batch(
         at_end=at_end,
         emptied=emptied,
     )
+
+
+def unknown_operation() -> pl.Expr:
+    """Why a row is refused whose ``OP`` is none; null for others."""
+    known = pl.col(OP).is_in(OPERATIONS).fill_null(value=False)
+    return pl.when(~known).then(pl.format("op is {}", pl.col(OP).fill_null("missing")))
 
 
 def with_moved_keys(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
